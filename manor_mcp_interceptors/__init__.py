@@ -1,0 +1,80 @@
+"""Short-lived JWTs on outbound MCP calls, and their verification on the server.
+
+The core is imported at once and needs nothing but the standard library. Each adapter is
+imported when its name is first used, so that this package imports no transport, no framework
+and no PyJWT by itself (PEP 562).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .errors import MCPAuthError, SettingsError, TokenRejectedError, TokenUnavailableError
+from .outcomes import Outcome, TokenStatus
+from .provider import MCPTokenProvider, diagnose, get_auth_headers, get_token, is_enabled
+from .settings import Settings
+
+if TYPE_CHECKING:
+    from .client.grpc_aio_interceptors import grpc_aio_interceptors
+    from .client.grpc_call_credentials import grpc_call_credentials
+    from .client.grpc_interceptors import GrpcAuthInterceptor
+    from .client.httpx2_auth import Httpx2Auth
+    from .client.httpx_auth import HttpxAuth
+    from .client.requests_auth import RequestsAuth
+    from .server.verifier import TokenVerifier, VerifiedToken
+
+__all__ = [
+    "GrpcAuthInterceptor",
+    "Httpx2Auth",
+    "HttpxAuth",
+    "MCPAuthError",
+    "MCPTokenProvider",
+    "Outcome",
+    "RequestsAuth",
+    "Settings",
+    "SettingsError",
+    "TokenRejectedError",
+    "TokenStatus",
+    "TokenUnavailableError",
+    "TokenVerifier",
+    "VerifiedToken",
+    "__version__",
+    "diagnose",
+    "get_auth_headers",
+    "get_token",
+    "grpc_aio_interceptors",
+    "grpc_call_credentials",
+    "is_enabled",
+]
+
+_LAZY = {
+    "GrpcAuthInterceptor": "client.grpc_interceptors",
+    "Httpx2Auth": "client.httpx2_auth",
+    "HttpxAuth": "client.httpx_auth",
+    "RequestsAuth": "client.requests_auth",
+    "TokenVerifier": "server.verifier",
+    "VerifiedToken": "server.verifier",
+    "grpc_aio_interceptors": "client.grpc_aio_interceptors",
+    "grpc_call_credentials": "client.grpc_call_credentials",
+}
+
+__version__: str
+
+
+def __getattr__(name: str) -> object:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("manor-mcp-interceptors")
+    module = _LAZY.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value: object = getattr(import_module(f".{module}", __name__), name)
+    globals()[name] = value  # from now on without this function
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,27 @@
+"""The bearer scheme of RFC 6750: one header name, one way to write it, one way to read it."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+HEADER_NAME: Final = "Authorization"
+METADATA_KEY: Final = "authorization"
+"""gRPC metadata keys must be lower case; grpc refuses any other, at times by hanging."""
+
+_BEARER: Final = re.compile(r"[Bb][Ee][Aa][Rr][Ee][Rr] +([A-Za-z0-9\-._~+/]+=*)", re.ASCII)
+
+
+def format_bearer(token: str) -> str:
+    """Return the ``Authorization`` value that carries `token`."""
+    return f"Bearer {token}"
+
+
+def parse_bearer(value: str) -> str | None:
+    """Return the token in an ``Authorization`` value, or None where it is not a bearer's.
+
+    The scheme is case-insensitive (RFC 9110, section 11.1); the token is RFC 6750's
+    ``b64token``, so nothing with white space, a comma or a non-ASCII character in it passes.
+    """
+    match = _BEARER.fullmatch(value)
+    return match[1] if match else None

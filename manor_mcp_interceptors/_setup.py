@@ -1,0 +1,128 @@
+"""What `configure` sets: where settings, keys, the flag's answer and the time come from."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+import weakref
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Final, Protocol
+
+from ._flag_poll import FlagPoll
+from .errors import SettingsError
+from .flags import FlagQuestion, Gate
+from .keys import KeySource
+from .settings import Settings, flag_and_subject
+
+_logger = logging.getLogger("manor_mcp_interceptors")
+
+DEFAULTS: Final = Settings()
+
+
+class Clock(Protocol):
+    """The time, as the standard library's `time` module tells it; that module is the default."""
+
+    def time(self) -> float:
+        """Return Unix time, seconds."""
+        ...
+
+    def monotonic(self) -> float:
+        """Return seconds that never step back, from an arbitrary start."""
+        ...
+
+
+class Leaseholder(Protocol):
+    """A provider, as its set-up sees it."""
+
+    def end_lease(self) -> None: ...
+    def after_fork(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """The settings at one look: usable, or the error that says why not."""
+
+    question: FlagQuestion
+    settings: Settings
+    """The defaults where there is an `error`."""
+    error: SettingsError | None = None
+
+    def remarks(self) -> list[str]:
+        """Say what an operator should know about settings that are usable."""
+        if self.settings.margin_seconds < self.settings.ttl_seconds:
+            return []
+        margin, lifetime = self.settings.margin_seconds, self.settings.ttl_seconds
+        names = f"MCP_AUTH_MARGIN_SECONDS={margin} is not below MCP_AUTH_TTL_SECONDS={lifetime}"
+        return [f"{names}: a token is used until it expires"]
+
+
+class Setup:
+    """One configuration, shared by the providers of all audiences."""
+
+    def __init__(self, settings: Settings | None, gate: Gate | None, clock: Clock | None) -> None:
+        self.given: Final = (settings, gate, clock)
+        self._settings = settings
+        self.clock: Final[Clock] = time if clock is None else clock
+        # Late bound, so that a library that freezes time is seen.
+        self.keys: Final = KeySource(lambda: self.clock.time(), in_code=settings is not None)
+        self.flags: Final = FlagPoll(gate, self.end_leases)
+        self._providers: weakref.WeakSet[Leaseholder] = weakref.WeakSet()
+        self._remarks: frozenset[str] = frozenset()
+        self._lock = threading.Lock()
+        _setups.add(self)
+
+    def look(self, audience: str | None) -> View:
+        """Read the settings as they are now, for `audience` or the configured one."""
+        try:
+            settings = Settings.from_env() if self._settings is None else self._settings
+            if audience is not None:
+                settings = replace(settings, audience=audience)
+        except SettingsError as error:
+            flag, subject = flag_and_subject(os.environ)
+            question = FlagQuestion(flag, subject, DEFAULTS.issuer, DEFAULTS.audience)
+            return View(question, DEFAULTS, error)
+        question = FlagQuestion(
+            settings.feature_flag, settings.subject, settings.issuer, settings.audience
+        )
+        return View(question, settings)
+
+    def remark(self, remarks: Iterable[str]) -> None:
+        """Log each remark that did not hold at the last look."""
+        now = frozenset(remarks)
+        if now != self._remarks:
+            for text in sorted(now - self._remarks):
+                _logger.warning("%s", text)
+            self._remarks = now
+
+    def register(self, provider: Leaseholder) -> None:
+        """Keep `provider` informed for as long as it lives."""
+        with self._lock:
+            self._providers.add(provider)
+
+    def end_leases(self) -> None:
+        """Have every provider decide anew at its next call."""
+        with self._lock:
+            providers = list(self._providers)
+        for provider in providers:
+            provider.end_lease()
+
+    def after_fork(self) -> None:
+        self._lock = threading.Lock()
+        self.flags.after_fork()
+        for provider in list(self._providers):
+            provider.after_fork()
+
+
+_setups: Final[weakref.WeakSet[Setup]] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for setup in list(_setups):
+        setup.after_fork()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
+    os.register_at_fork(after_in_child=_after_fork_in_child)

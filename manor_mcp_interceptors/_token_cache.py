@@ -1,0 +1,116 @@
+"""Hold one token: tell whether it is fresh, and mint the next one when it is not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ._setup import Clock
+from .keys import SigningKey
+from .outcomes import Outcome
+from .settings import Settings
+from .tokens import AccessToken, clock_skew, effective_margin, mint
+
+
+@dataclass(frozen=True, slots=True)
+class Minted:
+    """A token, what it was made from, and when, by both clocks."""
+
+    token: AccessToken
+    inputs: tuple[object, ...] = field(repr=False)
+    wall: float
+    monotonic: float
+
+    def remaining(self, clock: Clock, margin: int) -> float:
+        """Return the seconds until the token is stale by the stricter of both clocks."""
+        wall = clock.time()
+        if wall < self.wall:  # set back since: what the token's own times mean is unknown
+            return 0.0
+        lifetime = self.token.expires_at - margin - self.wall
+        elapsed = max(wall - self.wall, clock.monotonic() - self.monotonic)
+        return lifetime - elapsed
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """What a look at the cache came to."""
+
+    token: AccessToken | None
+    good_for: float = 0.0
+    """Seconds until the cache should be looked at again."""
+    outcome: Outcome = Outcome.OK
+    problem: str | None = None
+    """Why there is no token, or why it is not a new one."""
+
+
+class TokenCache:
+    """One thread at a time may `renew`; the rest may be called from any."""
+
+    __slots__ = ("_clock", "_minted", "_rejected")
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._minted: Minted | None = None
+        self._rejected: str | None = None
+
+    def renew(self, settings: Settings, key: SigningKey) -> Renewal:
+        """Return the cached token while it is fresh and made from these inputs, else a new one.
+
+        A failure to sign leaves a token that has not expired in use.
+        """
+        minted, inputs = self._minted, _inputs(settings, key)
+        if minted is not None and minted.inputs != inputs:
+            minted = None
+        if minted is not None and not self._is_spent(minted, settings):
+            left = minted.remaining(self._clock, effective_margin(settings))
+            if left > 0:
+                return Renewal(minted.token, left)
+        try:
+            self._minted = fresh = self._mint(settings, key, inputs)
+        except Exception as error:
+            return self._failed(error, minted)
+        return Renewal(fresh.token, fresh.remaining(self._clock, effective_margin(settings)))
+
+    def _mint(self, settings: Settings, key: SigningKey, inputs: tuple[object, ...]) -> Minted:
+        wall, monotonic = self._clock.time(), self._clock.monotonic()
+        return Minted(mint(settings, key, wall), inputs, wall, monotonic)
+
+    def _failed(self, error: Exception, minted: Minted | None) -> Renewal:
+        # The type alone: an error out of a signer may hold what it was given to sign with.
+        missing = isinstance(error, ImportError)
+        outcome = Outcome.PYJWT_MISSING if missing else Outcome.SIGNING_FAILED
+        problem = "PyJWT cannot be imported" if missing else "signing raised"
+        problem = f"{problem} ({type(error).__name__})"
+        left = minted.remaining(self._clock, 0) if minted is not None else 0.0
+        if minted is None or left <= 0:
+            return Renewal(None, 0.0, outcome, problem)
+        return Renewal(minted.token, left, Outcome.OK, f"{problem}; the unexpired token goes on")
+
+    def _is_spent(self, minted: Minted, settings: Settings) -> bool:
+        """Return whether a server refused the token and a new one can differ and be afforded.
+
+        Once per margin, and never within a second: `iat` is in whole seconds, so the new token
+        would be the old one.
+        """
+        age = self._clock.monotonic() - minted.monotonic
+        return minted.token.value == self._rejected and age >= max(settings.margin_seconds, 1)
+
+    def reject(self, value: str) -> None:
+        """Remember that a server refused the token `value`."""
+        self._rejected = value
+
+    def expires_in(self) -> float | None:
+        """Return the seconds until the held token's `exp`; None without an unexpired token."""
+        left = self._minted.remaining(self._clock, 0) if self._minted is not None else 0.0
+        return left if left > 0 else None
+
+
+def _inputs(settings: Settings, key: SigningKey) -> tuple[object, ...]:
+    return (
+        settings.issuer,
+        settings.audience,
+        settings.subject,
+        settings.ttl_seconds,
+        clock_skew(settings),
+        key.secret,
+        key.key_id,
+    )

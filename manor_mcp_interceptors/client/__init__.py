@@ -1,0 +1,1 @@
+"""The outbound door: put a token on a call."""

@@ -1,0 +1,198 @@
+"""The shared secret, from the environment or from a file that may change under us."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from .errors import SettingsError
+from .outcomes import Outcome
+from .settings import Settings
+
+__all__ = ["KeySource", "SecretFile", "SigningKey"]
+
+MIN_SECRET_BYTES: Final = 32
+"""RFC 7518, section 3.2: an HS256 key has at least the size of its hash."""
+MAX_FILE_BYTES: Final = 65_536
+SETTLE_SECONDS: Final = 0.05
+"""How long a file that shrank in place may still be on its way to being written."""
+
+
+@dataclass(frozen=True, slots=True)
+class SigningKey:
+    """A secret fit for HS256, and where it came from."""
+
+    secret: str = field(repr=False)
+    key_id: str | None
+    source: str
+    """The variable or field it came from, and the file's path where there is one."""
+    remarks: tuple[str, ...] = ()
+    """What an operator should know about it; no remark holds the secret."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Contents:
+    """What a file held at one look. A box: a traceback that prints locals prints no secret."""
+
+    inode: tuple[int, int]
+    modified_at: float
+    data: bytes = field(repr=False)
+
+    def text(self) -> str:
+        return self.data.decode("utf-8", errors="replace").rstrip("\r\n")
+
+    def problem(self) -> str | None:
+        """Say what is wrong with it, without raising: a UnicodeDecodeError holds the bytes."""
+        if len(self.data) > MAX_FILE_BYTES:
+            return f"is larger than {MAX_FILE_BYTES} bytes"
+        if self.data.decode("utf-8", errors="replace").encode() != self.data:
+            return "is not UTF-8 text"
+        return None if self.text().strip() else "is empty"
+
+
+class SecretFile:
+    """A mounted secret, read anew at each look.
+
+    A file that becomes empty, unreadable or garbled leaves the last good secret in use. The path
+    is resolved at each look, so Kubernetes' swap of the ``..data`` symlink is just a change.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], variable: str) -> None:
+        self.path = os.fspath(path)
+        self._variable = variable
+        self._good: _Contents | None = None
+
+    def read(self, key_id: str | None, now: float) -> SigningKey:
+        """Return the key in the file, or the last good one with a remark on what is wrong.
+
+        Args:
+            key_id: The `kid` that the key goes by.
+            now: Unix time, seconds; compared with the file's modification time.
+
+        Raises:
+            SettingsError: The file is no use and there is no earlier secret.
+        """
+        good = self._good
+        remarks: tuple[str, ...] = ()
+        try:
+            self._good = fresh = self._look(now, good)
+        except SettingsError as error:
+            if good is None:
+                raise
+            fresh, remarks = good, (f"{error}; the last good secret stays in use",)
+        return SigningKey(fresh.text(), key_id, f"{self._variable} ({self.path})", remarks)
+
+    def _look(self, now: float, good: _Contents | None) -> _Contents:
+        try:
+            fresh = _read(self.path)
+        except OSError as error:
+            raise self._wrong(f"cannot be read: {error.strerror}") from None
+        if fresh is None:
+            raise self._wrong("is not a regular file")
+        if problem := fresh.problem():
+            raise self._wrong(problem)
+        if (
+            good is not None
+            and good.inode == fresh.inode
+            and len(fresh.data) < len(good.data)
+            and 0 <= now - fresh.modified_at < SETTLE_SECONDS
+        ):
+            raise self._wrong("is being written")
+        return fresh
+
+    def _wrong(self, problem: str) -> SettingsError:
+        message = f"{self._variable}: {self.path} {problem}"
+        outcome = Outcome.NOT_CONFIGURED if problem == "is empty" else Outcome.INVALID_CONFIG
+        return SettingsError(message, variable=self._variable, outcome=outcome)
+
+
+def _read(path: str) -> _Contents | None:
+    """Read the file whole; None where it is no regular file.
+
+    Whole, and at each look: a file system's clock ticks too slowly for its modification time to
+    prove that nothing was written since.
+    """
+    # Before opening: a FIFO in the file's place would block the caller for ever.
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        return None
+    with open(path, "rb") as file:
+        status = os.fstat(file.fileno())
+        inode = (status.st_dev, status.st_ino)
+        return _Contents(inode, status.st_mtime, file.read(MAX_FILE_BYTES + 1))
+
+
+class KeySource:
+    """Reads the keys that the settings name. Threads may share it."""
+
+    def __init__(self, wall_clock: Callable[[], float], *, in_code: bool = False) -> None:
+        """Take the clock that dates files, and whether the settings were made in code."""
+        self._wall_clock = wall_clock
+        self._in_code = in_code
+        self._files: dict[tuple[str, str], SecretFile] = {}
+        self._judged: SigningKey | None = None
+
+    def signing_key(self, settings: Settings) -> SigningKey:
+        """Return the current signing key.
+
+        Raises:
+            SettingsError: There is no usable secret; its `outcome` tells missing from wrong.
+            ImportError: PyJWT, which judges the secret's form, cannot be imported.
+        """
+        key = self._current(settings)
+        judged = self._judged
+        if judged is None or (judged.secret, judged.source) != (key.secret, key.source):
+            refuse_asymmetric(key)
+            self._judged = key
+        return replace(key, remarks=(*_remarks(key), *key.remarks))
+
+    def _current(self, settings: Settings) -> SigningKey:
+        if settings.secret is not None and settings.secret_file is not None:
+            raise SettingsError(
+                "MCP_AUTH_SECRET and MCP_AUTH_SECRET_FILE are both set: unset one of them",
+                variable="MCP_AUTH_SECRET",
+            )
+        if settings.secret is not None:
+            return SigningKey(settings.secret, settings.key_id, self._name("secret"))
+        if settings.secret_file is not None:
+            file = self._file(settings.secret_file, self._name("secret_file"))
+            return file.read(settings.key_id, self._wall_clock())
+        raise SettingsError(
+            "no secret is set: set MCP_AUTH_SECRET, or MCP_AUTH_SECRET_FILE to a file's path",
+            variable="MCP_AUTH_SECRET",
+            outcome=Outcome.NOT_CONFIGURED,
+        )
+
+    def _name(self, field_name: str) -> str:
+        return f"Settings.{field_name}" if self._in_code else f"MCP_AUTH_{field_name.upper()}"
+
+    def _file(self, path: str | os.PathLike[str], variable: str) -> SecretFile:
+        # Kept, because a SecretFile remembers the last good secret.
+        name = (variable, os.fspath(path))
+        return self._files.setdefault(name, SecretFile(path, variable))
+
+
+def refuse_asymmetric(key: SigningKey) -> None:
+    """Raise SettingsError where `key` is a PEM, ssh or JWK key, which is no shared secret."""
+    from ._hs256 import is_asymmetric_key  # PyJWT is imported only where a token is near
+
+    if is_asymmetric_key(key.secret):
+        raise SettingsError(
+            f"{key.source} holds a PEM, ssh or JWK key; HS256 takes a shared secret: random text",
+            variable=key.source.partition(" ")[0],
+        )
+
+
+def _remarks(key: SigningKey) -> list[str]:
+    remarks = []
+    size = len(key.secret.encode())
+    if size < MIN_SECRET_BYTES:
+        remarks.append(
+            f"{key.source} is {size} bytes long; HS256 asks for at least {MIN_SECRET_BYTES}"
+            " (RFC 7518, section 3.2)"
+        )
+    if key.secret != key.secret.strip():
+        remarks.append(f"{key.source} begins or ends with white space, taken as part of it")
+    return remarks

@@ -1,0 +1,192 @@
+"""The provider, and the process-wide instances of it that everything else finds by itself."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+from typing import Final
+
+from ._leased_provider import LeasedProvider
+from ._setup import Clock, Setup
+from .errors import SettingsError
+from .flags import Gate
+from .outcomes import Outcome, TokenStatus
+from .settings import Settings
+
+__all__ = ["MCPTokenProvider", "diagnose", "get_auth_headers", "get_token", "is_enabled"]
+
+_logger = logging.getLogger("manor_mcp_interceptors")
+
+MAX_AUDIENCES: Final = 1024
+"""How many audiences have an instance at a time; the oldest makes room."""
+
+
+class MCPTokenProvider(LeasedProvider):
+    """Decides which token a call carries; mints it, caches it, renews it. Safe from any thread.
+
+    The process-wide instance comes from `get_instance`; adapters find it by themselves. A
+    decision is leased until the next recheck, so that a call costs one read, one look at the
+    clock and one comparison. No method raises for want of a token.
+
+    A copy is the provider itself. A pickle holds no secret and no token: a process-wide instance
+    becomes the other process's own, and explicit `Settings` arrive without their secrets.
+    """
+
+    __slots__ = ()
+
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        gate: Gate | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        """Make a provider apart from the process-wide ones.
+
+        Args:
+            settings: None reads the environment, anew at each recheck.
+            gate: None asks the default gates.
+            clock: An object with ``time()`` and ``monotonic()``; None is the `time` module.
+        """
+        super().__init__(Setup(settings, gate, clock), None)
+
+    @classmethod
+    def get_instance(cls, audience: str | None = None) -> MCPTokenProvider:
+        """Return the process-wide instance for `audience`; None is the configured audience.
+
+        Raises:
+            SettingsError: `audience` is not text, or is blank.
+        """
+        instance = _instances.get(audience)
+        if instance is None:
+            with _registry.lock:
+                # Another thread may have made it while this one waited.
+                instance = _instances.get(audience) or _registry.make(audience)
+        return instance
+
+    @classmethod
+    def configure(
+        cls,
+        *,
+        settings: Settings | None = None,
+        gate: Gate | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        """Replace the process-wide set-up; adapters that exist already follow.
+
+        Each argument means what it means to the constructor: what is not given comes from the
+        environment again.
+        """
+        with _registry.lock:
+            _registry.setup = Setup(settings, gate, clock)
+            _instances.clear()
+
+    @classmethod
+    def reset(cls) -> None:
+        """Return to the environment, and forget every token."""
+        cls.configure()
+
+    @classmethod
+    def get_token(cls, audience: str | None = None) -> str | None:
+        """Return the token for `audience`, or None. Never raises."""
+        return get_token(audience)
+
+    @classmethod
+    def get_auth_headers(cls, audience: str | None = None) -> dict[str, str]:
+        """Return the headers for `audience`; ``{}`` when there is no token. Never raises."""
+        return get_auth_headers(audience)
+
+    def __copy__(self) -> MCPTokenProvider:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, object]) -> MCPTokenProvider:
+        return self
+
+    def __reduce__(self) -> tuple[Callable[..., MCPTokenProvider], tuple[object, ...]]:
+        if self._setup is _registry.setup:
+            return MCPTokenProvider.get_instance, (self._audience,)
+        return _rebuild, self._setup.given
+
+    def __repr__(self) -> str:
+        audience = "" if self._audience is None else f" audience={self._audience!r}"
+        return f"<MCPTokenProvider{audience} last outcome: {self._latest.outcome}>"
+
+
+def _rebuild(settings: Settings | None, gate: Gate | None, clock: Clock | None) -> MCPTokenProvider:
+    return MCPTokenProvider(settings, gate=gate, clock=clock)
+
+
+class _Registry:
+    """The process-wide set-up and the lock that guards it."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.setup: Setup | None = None
+
+    def make(self, audience: str | None) -> MCPTokenProvider:
+        """Make and keep the instance for `audience`; the caller holds the lock."""
+        if audience is not None and (not isinstance(audience, str) or not audience.strip()):
+            raise SettingsError("an audience is text that is not blank", variable="audience")
+        if self.setup is None:
+            self.setup = Setup(None, None, None)
+        if len(_instances) >= MAX_AUDIENCES:
+            del _instances[next(iter(_instances))]
+        instance = MCPTokenProvider.__new__(MCPTokenProvider)
+        LeasedProvider.__init__(instance, self.setup, audience)
+        _instances[audience] = instance
+        return instance
+
+    def after_fork(self) -> None:
+        self.lock = threading.Lock()
+
+
+_registry: Final = _Registry()
+_instances: Final[dict[str | None, MCPTokenProvider]] = {}
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
+    os.register_at_fork(after_in_child=_registry.after_fork)
+
+
+def get_token(audience: str | None = None) -> str | None:
+    """Return the token for a call made now, or None: send the call without one.
+
+    Safe from any thread; never raises.
+
+    Args:
+        audience: The server's `aud`; None is the configured one.
+    """
+    try:
+        instance = _instances[audience]
+    except (KeyError, TypeError):  # not made yet; not even hashable
+        made = _instance_or_none(audience)
+        return None if made is None else made.token()
+    return instance.token()
+
+
+def get_auth_headers(audience: str | None = None) -> dict[str, str]:
+    """Return ``{"Authorization": "Bearer <jwt>"}`` for a call made now, ``{}`` without a token.
+
+    The dict is new at each call and the caller's own. Never raises.
+    """
+    instance = _instance_or_none(audience)
+    return {} if instance is None else instance.headers()
+
+
+def is_enabled() -> bool:
+    """Return whether a call made now would carry a token. Never raises."""
+    return get_token() is not None
+
+
+def diagnose() -> TokenStatus:
+    """Return what a call made now would carry, and why; safe to print. Never raises."""
+    return MCPTokenProvider.get_instance().status()
+
+
+def _instance_or_none(audience: str | None) -> MCPTokenProvider | None:
+    try:
+        return MCPTokenProvider.get_instance(audience)
+    except (SettingsError, TypeError) as error:
+        _logger.warning("MCP auth %s: %s", Outcome.INVALID_CONFIG, error)
+        return None

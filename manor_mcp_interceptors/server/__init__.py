@@ -1,0 +1,1 @@
+"""The inbound door: accept or refuse a token."""

@@ -1,0 +1,227 @@
+"""The settings: every variable once, its form, its default, and the frozen value they make."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import KW_ONLY, dataclass, field, fields
+from typing import Any, Final
+
+from .errors import SettingsError
+
+__all__ = ["VARIABLES", "Settings", "Variable"]
+
+_TEN_YEARS: Final = 315_360_000
+_SERVICE_NAME: Final = "SERVICE_NAME"
+_DEFAULT_SUBJECT: Final = "service-application"
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """One environment variable and the `Settings` field that it fills."""
+
+    name: str
+    field: str
+    form: str
+    """The form of its value, as an error message states it."""
+    parse: Callable[[str], object]
+    """Text to value; raises ValueError where the text has not that form."""
+    accepts: Callable[[Any], bool]
+    """Whether a value given in code is usable."""
+    _: KW_ONLY
+    secret: bool = False
+    """Whether the value must never be shown."""
+    blank_is_unset: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything a provider or a verifier is told. Immutable; checked when it is made.
+
+    Each field is documented at its variable in `VARIABLES` and in the README. A pickled
+    `Settings` leaves its secrets behind: they do not belong in a task queue or on a disk.
+
+    Raises:
+        SettingsError: A value has not the form that its variable asks for.
+    """
+
+    secret: str | None = field(default=None, repr=False)
+    secret_file: str | os.PathLike[str] | None = None
+    issuer: str = "manor-internal"
+    audience: str = "service-search-mcp"
+    subject: str = _DEFAULT_SUBJECT
+    ttl_seconds: int = 3600
+    margin_seconds: int = 30
+    feature_flag: str = "manor_search_enable_api_token_v1"
+    clock_skew_seconds: int = 5
+    recheck_seconds: float = 1.0
+    key_id: str | None = None
+    previous_secret: str | None = field(default=None, repr=False)
+    previous_secret_file: str | os.PathLike[str] | None = None
+    allowed_hosts: tuple[str, ...] | None = None
+    """Hosts that HTTP adapters may send a token to; None means any."""
+
+    def __post_init__(self) -> None:
+        """Check every field, so that no later code has to."""
+        for variable in VARIABLES:
+            value = getattr(self, variable.field)
+            if value is None and _DEFAULTS[variable.field] is None:
+                continue
+            if not variable.accepts(value):
+                raise _wrong(variable, value, f"Settings.{variable.field} ({variable.name})")
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
+        """Read the variables of `environ`, by default the process's own, as they are now.
+
+        Raises:
+            SettingsError: A variable's value has not the form it must have.
+        """
+        environ = os.environ if environ is None else environ
+        values: dict[str, Any] = {"subject": _service_name(environ)}
+        for variable in VARIABLES:
+            text = environ.get(variable.name)
+            if text is None or (variable.blank_is_unset and not text.strip()):
+                continue
+            try:
+                value = variable.parse(text)
+            except ValueError:
+                value = None
+            if value is None or not variable.accepts(value):
+                raise _wrong(variable, text, variable.name)
+            values[variable.field] = value
+        return cls(**values)
+
+    def __reduce__(self) -> tuple[Callable[..., Settings], tuple[dict[str, Any]]]:
+        """Pickle and copy all but the secrets."""
+        hidden = {variable.field for variable in VARIABLES if variable.secret}
+        kept = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in hidden}
+        return _restore, (kept,)
+
+
+def flag_and_subject(environ: Mapping[str, str]) -> tuple[str, str]:
+    """Return the flag's key and the subject, whatever else in the environment is wrong.
+
+    The flag is asked before the settings are judged: a broken TTL behind a flag that is off is
+    "flag off", not an error.
+    """
+    flag = environ.get("MCP_AUTH_FEATURE_FLAG", "").strip() or str(_DEFAULTS["feature_flag"])
+    subject = environ.get("MCP_AUTH_SUBJECT", "").strip() or _service_name(environ)
+    return flag, subject
+
+
+def _service_name(environ: Mapping[str, str]) -> str:
+    return environ.get(_SERVICE_NAME, "").strip() or _DEFAULT_SUBJECT
+
+
+def _restore(values: dict[str, Any]) -> Settings:
+    return Settings(**values)
+
+
+def _wrong(variable: Variable, value: object, name: str) -> SettingsError:
+    shown = "<not shown>" if variable.secret else _shorten(repr(value))
+    message = f"{name}={shown} is not {variable.form}"
+    return SettingsError(message, variable=variable.name)
+
+
+def _shorten(text: str, limit: int = 80) -> str:
+    return text if len(text) <= limit else f"{text[:limit]}…"
+
+
+def _whole_number(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,10}", text.strip(), re.ASCII):
+        raise ValueError
+    return int(text)
+
+
+def _whole_number_between(low: int, high: int) -> Callable[[Any], bool]:
+    # bool is an int in Python; ttl_seconds=True is a mistake all the same.
+    return lambda value: type(value) is int and low <= value <= high
+
+
+def _seconds(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value) and value >= 0
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str) and value.strip() != "" and _encodable(value)
+
+
+def _encodable(value: str) -> bool:
+    # An undecodable byte in the environment arrives as a lone surrogate: no UTF-8, no token.
+    return not re.search("[\ud800-\udfff]", value)
+
+
+def _path(text: str) -> str:
+    return text.strip()
+
+
+def _file_path(value: Any) -> bool:
+    return isinstance(value, os.PathLike) or _text(value)
+
+
+def _hosts(text: str) -> tuple[str, ...]:
+    return tuple(host.strip() for host in text.split(","))
+
+
+def _host_tuple(value: Any) -> bool:
+    return isinstance(value, tuple) and bool(value) and all(_text(host) for host in value)
+
+
+_SECRET: Final = ("text in UTF-8 that is not blank", str, _text)
+_FILE: Final = ("the path of a file", _path, _file_path)
+_TEXT: Final = ("text that is not blank", str, _text)
+
+VARIABLES: Final[tuple[Variable, ...]] = (
+    Variable("MCP_AUTH_SECRET", "secret", *_SECRET, secret=True, blank_is_unset=True),
+    Variable("MCP_AUTH_SECRET_FILE", "secret_file", *_FILE, blank_is_unset=True),
+    Variable("MCP_AUTH_ISSUER", "issuer", *_TEXT),
+    Variable("MCP_AUTH_AUDIENCE", "audience", *_TEXT),
+    Variable("MCP_AUTH_SUBJECT", "subject", *_TEXT),
+    Variable(
+        "MCP_AUTH_TTL_SECONDS",
+        "ttl_seconds",
+        "a whole number of seconds > 0, such as 3600",
+        _whole_number,
+        _whole_number_between(1, _TEN_YEARS),
+    ),
+    Variable(
+        "MCP_AUTH_MARGIN_SECONDS",
+        "margin_seconds",
+        "a whole number of seconds >= 0, such as 30",
+        _whole_number,
+        _whole_number_between(0, _TEN_YEARS),
+    ),
+    Variable("MCP_AUTH_FEATURE_FLAG", "feature_flag", *_TEXT),
+    Variable(
+        "MCP_AUTH_CLOCK_SKEW_SECONDS",
+        "clock_skew_seconds",
+        "a whole number of seconds >= 0, such as 5",
+        _whole_number,
+        _whole_number_between(0, _TEN_YEARS),
+    ),
+    Variable(
+        "MCP_AUTH_RECHECK_SECONDS",
+        "recheck_seconds",
+        "a number of seconds >= 0, such as 1 or 0.5",
+        float,
+        _seconds,
+    ),
+    Variable("MCP_AUTH_KEY_ID", "key_id", *_TEXT, blank_is_unset=True),
+    Variable(
+        "MCP_AUTH_PREVIOUS_SECRET", "previous_secret", *_SECRET, secret=True, blank_is_unset=True
+    ),
+    Variable("MCP_AUTH_PREVIOUS_SECRET_FILE", "previous_secret_file", *_FILE, blank_is_unset=True),
+    Variable(
+        "MCP_AUTH_ALLOWED_HOSTS",
+        "allowed_hosts",
+        "a comma-separated list of hosts, such as mcp.example.com,*.internal (unset it for any)",
+        _hosts,
+        _host_tuple,
+    ),
+)
+"""Every variable there is, in the order of the README's table."""
+
+_DEFAULTS: Final[Mapping[str, object]] = {f.name: f.default for f in fields(Settings)}
