@@ -66,6 +66,14 @@ class MCPTokenProvider(LeasedProvider):
                 instance = _instances.get(audience) or _registry.make(audience)
         return instance
 
+    def for_audience(self, audience: str) -> MCPTokenProvider:
+        """Return a provider for another audience with the set-up of this one.
+
+        Raises:
+            SettingsError: `audience` is not text, or is blank.
+        """
+        return _make(self._setup, audience)
+
     @classmethod
     def configure(
         cls,
@@ -107,15 +115,25 @@ class MCPTokenProvider(LeasedProvider):
     def __reduce__(self) -> tuple[Callable[..., MCPTokenProvider], tuple[object, ...]]:
         if self._setup is _registry.setup:
             return MCPTokenProvider.get_instance, (self._audience,)
-        return _rebuild, self._setup.given
+        return _rebuild, (*self._setup.given, self._audience)
 
     def __repr__(self) -> str:
         audience = "" if self._audience is None else f" audience={self._audience!r}"
         return f"<MCPTokenProvider{audience} last outcome: {self._latest.outcome}>"
 
 
-def _rebuild(settings: Settings | None, gate: Gate | None, clock: Clock | None) -> MCPTokenProvider:
-    return MCPTokenProvider(settings, gate=gate, clock=clock)
+def _rebuild(
+    settings: Settings | None, gate: Gate | None, clock: Clock | None, audience: str | None
+) -> MCPTokenProvider:
+    return _make(Setup(settings, gate, clock), audience)
+
+
+def _make(setup: Setup, audience: str | None) -> MCPTokenProvider:
+    if audience is not None and (not isinstance(audience, str) or not audience.strip()):
+        raise SettingsError("an audience is text that is not blank", variable="audience")
+    provider = MCPTokenProvider.__new__(MCPTokenProvider)
+    LeasedProvider.__init__(provider, setup, audience)
+    return provider
 
 
 class _Registry:
@@ -127,14 +145,11 @@ class _Registry:
 
     def make(self, audience: str | None) -> MCPTokenProvider:
         """Make and keep the instance for `audience`; the caller holds the lock."""
-        if audience is not None and (not isinstance(audience, str) or not audience.strip()):
-            raise SettingsError("an audience is text that is not blank", variable="audience")
         if self.setup is None:
             self.setup = Setup(None, None, None)
+        instance = _make(self.setup, audience)
         if len(_instances) >= MAX_AUDIENCES:
             del _instances[next(iter(_instances))]
-        instance = MCPTokenProvider.__new__(MCPTokenProvider)
-        LeasedProvider.__init__(instance, self.setup, audience)
         _instances[audience] = instance
         return instance
 

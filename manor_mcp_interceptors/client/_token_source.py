@@ -1,0 +1,47 @@
+"""What every adapter holds: where its decisions come from, and whether a call may do without."""
+
+from __future__ import annotations
+
+from ..errors import TokenUnavailableError
+from ..outcomes import Decision
+from ..provider import MCPTokenProvider
+
+
+class TokenSource:
+    """Finds the provider at each call, so that `configure` reaches adapters that exist already."""
+
+    __slots__ = ("_audience", "_provider", "_required")
+
+    def __init__(
+        self, provider: MCPTokenProvider | None, audience: str | None, *, required: bool
+    ) -> None:
+        if provider is not None and audience is not None:
+            provider = provider.for_audience(audience)
+        self._provider = provider
+        self._audience = audience
+        self._required = required
+
+    @property
+    def provider(self) -> MCPTokenProvider:
+        """The provider that decides for a call made now."""
+        return self._provider or MCPTokenProvider.get_instance(self._audience)
+
+    def decision(self) -> Decision:
+        """Return the decision for a call made now.
+
+        Raises:
+            TokenUnavailableError: There is no token, and a token is required.
+        """
+        return self._checked(self.provider.decision())
+
+    async def decision_async(self) -> Decision:
+        """As `decision`, without holding up the event loop where a flag's backend is slow."""
+        return self._checked(await self.provider.decision_async())
+
+    def _checked(self, decision: Decision) -> Decision:
+        if decision.token is None and self._required:
+            raise TokenUnavailableError(
+                f"this call requires a token and there is none: {decision.reason}",
+                outcome=decision.outcome,
+            )
+        return decision
