@@ -128,9 +128,15 @@ def _rebuild(
     return _make(Setup(settings, gate, clock), audience)
 
 
-def _make(setup: Setup, audience: str | None) -> MCPTokenProvider:
-    if audience is not None and (not isinstance(audience, str) or not audience.strip()):
+def check_audience(audience: str) -> None:
+    """Raise SettingsError where `audience` is not text, or is blank."""
+    if not isinstance(audience, str) or not audience.strip():
         raise SettingsError("an audience is text that is not blank", variable="audience")
+
+
+def _make(setup: Setup, audience: str | None) -> MCPTokenProvider:
+    if audience is not None:
+        check_audience(audience)
     provider = MCPTokenProvider.__new__(MCPTokenProvider)
     LeasedProvider.__init__(provider, setup, audience)
     return provider

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ..errors import TokenUnavailableError
-from ..outcomes import Decision
-from ..provider import MCPTokenProvider
+from manor_mcp_interceptors.errors import TokenUnavailableError
+from manor_mcp_interceptors.outcomes import Decision
+from manor_mcp_interceptors.provider import MCPTokenProvider, check_audience
 
 
 class TokenSource:
@@ -15,8 +15,9 @@ class TokenSource:
     def __init__(
         self, provider: MCPTokenProvider | None, audience: str | None, *, required: bool
     ) -> None:
-        if provider is not None and audience is not None:
-            provider = provider.for_audience(audience)
+        if audience is not None:
+            check_audience(audience)  # here, where the mistake is, and not at each call
+            provider = provider and provider.for_audience(audience)
         self._provider = provider
         self._audience = audience
         self._required = required
