@@ -98,9 +98,9 @@ class TokenCache:
         """Remember that a server refused the token `value`."""
         self._rejected = value
 
-    def is_rejected(self, value: str) -> bool:
-        """Return whether `value` is the token that a server refused last."""
-        return self._rejected == value
+    def is_rejected(self, value: str | None) -> bool:
+        """Return whether a server refused `value`."""
+        return value is not None and value == self._rejected
 
     def expires_in(self) -> float | None:
         """Return the seconds until the held token's `exp`; None without an unexpired token."""
