@@ -122,7 +122,7 @@ def test_the_flag_turned_off_takes_effect_within_two_seconds(
 
 
 def test_a_disabled_flag_is_off(env_on: None, flag_file: FlagFile) -> None:
-    """The provider answers the default of whoever asks; ours is off, whatever the environment says."""
+    """The provider answers with our default, and that is off, whatever the environment says."""
     flag_file.switch(on=True)
     assert eventually(lambda: get_token() is not None)
     flag_file.switch(on=True, state="DISABLED")
