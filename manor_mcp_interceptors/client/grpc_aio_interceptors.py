@@ -18,6 +18,7 @@ except ModuleNotFoundError as exc:
 from manor_mcp_interceptors.provider import MCPTokenProvider
 
 from ._grpc_auth import GrpcAuth
+from ._grpc_metadata import reusable
 
 __all__ = ["grpc_aio_interceptors"]
 
@@ -57,6 +58,7 @@ class _Interceptor:
         self._auth = auth
 
     async def _send(self, continuation: Continuation, details: Any, request: Any) -> Any:
+        details = reusable(details)
         attempt = await self._auth.attach_async(details)
         if attempt is None:
             return await continuation(details, request)
@@ -79,18 +81,19 @@ class _UnaryUnary(_Interceptor, aio.UnaryUnaryClientInterceptor):  # type: ignor
     async def intercept_unary_unary(
         self, continuation: Continuation, client_call_details: Any, request: Any
     ) -> Any:
-        attempt = await self._auth.attach_async(client_call_details)
+        details = reusable(client_call_details)
+        attempt = await self._auth.attach_async(details)
         if attempt is None:
-            return await continuation(client_call_details, request)
+            return await continuation(details, request)
         call = error = None
         try:
             call = await continuation(attempt.details, request)
             refused = await _was_refused(call)
         except aio.AioRpcError as raised:  # by another interceptor, which awaited the call
             error, refused = raised, raised.code() is StatusCode.UNAUTHENTICATED
-        details = await self._auth.renew_async(attempt) if refused else None
-        if details is not None:
-            return await continuation(details, request)
+        again = await self._auth.renew_async(attempt) if refused else None
+        if again is not None:
+            return await continuation(again, request)
         if error is not None:
             raise error
         return call
