@@ -62,7 +62,9 @@ class RequestsAuth(BearerFlow, AuthBase):
         # From here as requests' own HTTPDigestAuth does it.
         _release(response)
         request: Any = response.request.copy()
-        extract_cookies_to_jar(request._cookies, response.request, response.raw)
+        extract_cookies_to_jar(  # type: ignore[no-untyped-call]
+            request._cookies, response.request, response.raw
+        )
         request.prepare_cookies(request._cookies)
         again = self._attach(request, decision, sent)
         second: Response = connection.send(request, **options)
