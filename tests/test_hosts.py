@@ -62,7 +62,9 @@ def test_a_suffix_allows_no_address(suffix: str, address: IPv4Address) -> None:
 
 
 @given(st.ip_addresses(v=6), st.ip_addresses(v=6), PORT)
-def test_ipv6_is_compared_as_an_address(address: IPv6Address, other: IPv6Address, port: int) -> None:
+def test_ipv6_is_compared_as_an_address(
+    address: IPv6Address, other: IPv6Address, port: int
+) -> None:
     """However it is written, in brackets or bare."""
     for pattern in (str(address), f"[{address.exploded}]", f"[{address}]:{port}"):
         assert allow(pattern, address.exploded.upper(), port)
