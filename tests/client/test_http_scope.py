@@ -131,7 +131,7 @@ def test_a_required_token_that_is_missing_sends_nothing(
     server: HttpServer,
     provider: TestProvider,
     hosts: list[str] | None,
-    on: bool,  # noqa: FBT001 - a parameter of the test's
+    on: bool,
     outcome: Outcome,
 ) -> None:
     """Not a byte, and the error says why."""
