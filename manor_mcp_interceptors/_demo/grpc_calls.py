@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ from .report import Call, Report
 from .servers import GrpcServer, Servers
 
 TIMEOUT: Final = 5.0
+ACCEPTED_KEY: Final = "token-accepted"
 OPTIONS: Final = (("grpc.enable_http_proxy", 0),)
 """A proxy in the environment knows nothing of the demo's servers."""
 
@@ -69,10 +70,13 @@ async def _call_aio(
     with _rpc(report, transport, "server stream: results", server) as call:
         _accept(call, [r async for r in stub.StreamResults(_search(), timeout=TIMEOUT)])
     with _rpc(report, transport, "client stream: index", server) as call:
-        _accept(call, [await stub.IndexDocuments(_async(_documents()), timeout=TIMEOUT)])
+        sent = _when_accepted(lambda: upload, _documents())
+        upload = stub.IndexDocuments(sent, timeout=TIMEOUT)
+        _accept(call, [await upload])
     with _rpc(report, transport, "both streams: session", server) as call:
-        responses = stub.Session(_async(_conversation()), timeout=TIMEOUT)
-        _accept(call, [response async for response in responses])
+        sent = _when_accepted(lambda: session, _conversation())
+        session = stub.Session(sent, timeout=TIMEOUT)
+        _accept(call, [response async for response in session])
 
 
 @contextmanager
@@ -110,6 +114,13 @@ def _conversation() -> list[pb.SessionRequest]:
     ]
 
 
-async def _async(requests: list[Any]) -> AsyncIterator[Any]:
+async def _when_accepted(call: Callable[[], Any], requests: list[Any]) -> AsyncIterator[Any]:
+    """Give the requests once the server has accepted the token.
+
+    Without the wait, a refusal may overtake a message, and grpc.aio then reports INTERNAL.
+    """
+    if ACCEPTED_KEY not in (await call().initial_metadata() or {}):
+        await call().code()
+        return
     for request in requests:
         yield request

@@ -16,6 +16,7 @@ from manor_mcp_interceptors.server.verifier import TokenVerifier
 
 from .guestbook import NO_TOKEN, REFUSED, Guestbook
 
+ACCEPTED: Final = (("token-accepted", "true"),)
 TOOLS: Final = {
     "search": "Return the titles of the documents that contain the query.",
     "whoami": "Say who the caller is.",
@@ -152,6 +153,7 @@ class SearchServicer(SearchServiceServicer):
             self._guestbook.note(REFUSED)
             _abort(context, grpc.StatusCode.UNAUTHENTICATED, "invalid token")
         self._guestbook.note(verified.subject)
+        context.send_initial_metadata(ACCEPTED)
         return pb.Caller(subject=verified.subject, issuer=verified.issuer)
 
 

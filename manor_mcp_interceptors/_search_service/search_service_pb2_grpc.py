@@ -11,7 +11,10 @@ class SearchServiceStub(object):
 
     Every call carries the metadata entry `authorization: Bearer <jwt>`. A call without a token, or
     with one that is not acceptable, ends with UNAUTHENTICATED before a message is read; the status
-    message never says what was wrong with the token.
+    message never says what was wrong with the token. Once a token is accepted, the server sends
+    the initial metadata entry `token-accepted: true`. A client that waits for it before it writes
+    into a stream sees a refusal as what it is; some clients, grpc.aio among them, report a write
+    into a stream that was refused meanwhile as INTERNAL.
     """
 
     def __init__(self, channel):
@@ -52,7 +55,10 @@ class SearchServiceServicer(object):
 
     Every call carries the metadata entry `authorization: Bearer <jwt>`. A call without a token, or
     with one that is not acceptable, ends with UNAUTHENTICATED before a message is read; the status
-    message never says what was wrong with the token.
+    message never says what was wrong with the token. Once a token is accepted, the server sends
+    the initial metadata entry `token-accepted: true`. A client that waits for it before it writes
+    into a stream sees a refusal as what it is; some clients, grpc.aio among them, report a write
+    into a stream that was refused meanwhile as INTERNAL.
     """
 
     def ListTools(self, request, context):
@@ -142,7 +148,10 @@ class SearchService(object):
 
     Every call carries the metadata entry `authorization: Bearer <jwt>`. A call without a token, or
     with one that is not acceptable, ends with UNAUTHENTICATED before a message is read; the status
-    message never says what was wrong with the token.
+    message never says what was wrong with the token. Once a token is accepted, the server sends
+    the initial metadata entry `token-accepted: true`. A client that waits for it before it writes
+    into a stream sees a refusal as what it is; some clients, grpc.aio among them, report a write
+    into a stream that was refused meanwhile as INTERNAL.
     """
 
     @staticmethod
