@@ -204,9 +204,9 @@ class LeasedProvider:
             reason = f"PyJWT cannot be imported ({type(error).__name__}): pip install PyJWT"
             return _no(Outcome.PYJWT_MISSING, reason, valid_until)
         renewal = self._cache.renew(view.settings, key)
-        self._setup.remark([*view.remarks(), *key.remarks, *filter(None, [renewal.problem])])
         if renewal.token is None:
             return _no(renewal.outcome, renewal.problem or "", valid_until)
+        self._setup.remark([*view.remarks(), *key.remarks, *filter(None, [renewal.problem])])
         value = format_bearer(renewal.token.value)
         return Decision(
             renewal.token.value,

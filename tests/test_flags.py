@@ -1,0 +1,122 @@
+"""The gates: what each reads, and what it makes of it."""
+
+from __future__ import annotations
+
+import sys
+import types
+
+import pytest
+
+from manor_mcp_interceptors import MCPTokenProvider, Outcome, Settings, diagnose, get_token
+from manor_mcp_interceptors.flags import EnvironmentGate, FlagQuestion, ManorGate
+from tests.support import FLAG, SECRET, FakeClock, StaticGate
+
+QUESTION = FlagQuestion(FLAG, "service-application", "iss", "aud")
+
+
+@pytest.mark.parametrize(
+    ("text", "enabled"),
+    [
+        *((word, True) for word in ("1", "true", "yes", "on", "TRUE", "On", " yes ")),
+        *((word, False) for word in ("0", "false", "no", "off", "False", "OFF")),
+    ],
+)
+@pytest.mark.parametrize("name", [FLAG, FLAG.upper()])
+def test_a_variable_named_after_the_flag_switches_it(name: str, text: str, enabled: bool) -> None:
+    """As it is or in upper case; and the string "false" is off."""
+    answer = EnvironmentGate({name: text}).evaluate(QUESTION)
+    assert answer.enabled is enabled
+    assert name in answer.source
+
+
+def test_nothing_set_means_off() -> None:
+    """A rollout begins with nobody in it."""
+    assert EnvironmentGate({}).evaluate(QUESTION).enabled is False
+
+
+@pytest.mark.parametrize("text", ["", "maybe", "2", "truee", "y"])
+def test_a_garbled_flag_gives_no_token_and_a_reason(
+    monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    """It is neither on nor off: the operator is told the variable, the value and the form."""
+    monkeypatch.setenv("MCP_AUTH_SECRET", SECRET)
+    monkeypatch.setenv(FLAG.upper(), text)
+    assert get_token() is None
+    status = diagnose()
+    assert status.outcome is Outcome.INVALID_CONFIG
+    assert f"{FLAG.upper()}={text!r}" in status.reason
+    assert "1/true/yes/on" in status.reason
+
+
+@pytest.fixture
+def manor_flags(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    """Install a `manor.feature_flags` that answers from a dict."""
+    answers: dict[str, object] = {}
+    module = types.ModuleType("manor.feature_flags")
+    module.is_enabled = answers.__getitem__  # type: ignore[attr-defined]
+    package = types.ModuleType("manor")
+    package.feature_flags = module  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "manor", package)
+    monkeypatch.setitem(sys.modules, "manor.feature_flags", module)
+    return answers
+
+
+def test_manor_feature_flags_comes_before_the_environment(
+    monkeypatch: pytest.MonkeyPatch, manor_flags: dict[str, object]
+) -> None:
+    """Where the package is installed, it decides."""
+    monkeypatch.setenv("MCP_AUTH_SECRET", SECRET)
+    monkeypatch.setenv(FLAG.upper(), "off")
+    manor_flags[FLAG] = True
+    assert ManorGate.is_available()
+    assert get_token() is not None
+    assert diagnose().flag_source == "manor.feature_flags"
+
+
+def test_a_package_that_fails_leaves_the_environments_answer(
+    monkeypatch: pytest.MonkeyPatch, env_on: None, manor_flags: dict[str, object]
+) -> None:
+    """No answer has been known yet, so the environment's stands."""
+    assert get_token() is not None  # the dict has no such key: KeyError
+    assert "last known" in diagnose().flag_source
+
+
+def test_without_the_package_there_is_no_manor_gate() -> None:
+    """Nothing is imported to find that out."""
+    assert not ManorGate.is_available()
+    assert "manor" not in sys.modules
+
+
+@pytest.mark.parametrize("answer", ["false", 1, None])
+def test_only_a_bool_is_an_answer(
+    manor_flags: dict[str, object], answer: object, env_on: None
+) -> None:
+    """``bool("false")`` is true: nothing is converted, the last known answer stands."""
+    manor_flags[FLAG] = answer
+    assert get_token() is not None
+    assert "last known" in diagnose().flag_source
+
+
+def test_a_gate_is_asked_for_the_configured_flag_and_subject(clock: FakeClock) -> None:
+    """The subject is what a rollout targets."""
+    gate = StaticGate()
+    settings = Settings(secret=SECRET, feature_flag="f", subject="billing")
+    assert MCPTokenProvider(settings, gate=gate, clock=clock).token()
+    assert gate.asked == [("f", "billing")]
+
+
+def test_a_gate_per_call_is_asked_at_every_call(clock: FakeClock, settings: Settings) -> None:
+    """The answer depends on the call, so none is leased; the token is minted once."""
+
+    class PerUser(StaticGate):
+        per_call = True
+
+    gate = PerUser()
+    provider = MCPTokenProvider(settings, gate=gate, clock=clock)
+    first = provider.token()
+    assert first is not None
+    gate.on = False
+    assert provider.token() is None
+    gate.on = True
+    assert provider.token() == first
+    assert len(gate.asked) == 3

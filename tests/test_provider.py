@@ -1,0 +1,309 @@
+"""The decision and its lease, under a clock that stands still."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Any
+
+import jwt
+import pytest
+
+from manor_mcp_interceptors import MCPTokenProvider, Outcome, Settings, _token_cache
+from manor_mcp_interceptors.tokens import AccessToken, mint
+from tests.support import OTHER_SECRET, SECRET, FakeClock, StaticGate, legacy_check, signed_with
+
+
+class CountingMint:
+    """Mints as the real one does, counts, and can be told to fail."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.error: Exception | None = None
+
+    def __call__(self, *args: Any) -> AccessToken:
+        self.count += 1
+        if self.error is not None:
+            raise self.error
+        return mint(*args)
+
+
+@pytest.fixture
+def mints(monkeypatch: pytest.MonkeyPatch) -> CountingMint:
+    counting = CountingMint()
+    monkeypatch.setattr(_token_cache, "mint", counting)
+    return counting
+
+
+def make(clock: FakeClock, **fields: Any) -> MCPTokenProvider:
+    return MCPTokenProvider(Settings(secret=SECRET, **fields), gate=StaticGate(), clock=clock)
+
+
+def claims_of(token: str | None) -> dict[str, Any]:
+    assert token is not None
+    return jwt.decode(token, options={"verify_signature": False})
+
+
+def test_a_token_holds_exactly_the_five_claims(clock: FakeClock) -> None:
+    """Whole seconds; `iat` set back by the clock skew; `exp` a lifetime later."""
+    token = make(clock, issuer="i", audience="a", subject="s").token()
+    issued = 1_800_000_000 - 5
+    expected = {"iss": "i", "aud": "a", "sub": "s", "iat": issued, "exp": issued + 3600}
+    assert claims_of(token) == expected
+    assert token is not None
+    assert jwt.get_unverified_header(token) == {"alg": "HS256", "typ": "JWT"}
+    keyed = make(clock, key_id="2026-11").token()
+    assert keyed is not None
+    assert jwt.get_unverified_header(keyed) == {"alg": "HS256", "typ": "JWT", "kid": "2026-11"}
+
+
+def test_the_check_that_services_run_today_accepts_it(env_on: None) -> None:
+    """``jwt.decode(token, secret, algorithms=["HS256"], audience=...)``, as it stands."""
+    token = MCPTokenProvider.get_token()
+    assert token is not None
+    assert legacy_check(token)["iss"] == "manor-internal"
+
+
+@pytest.mark.parametrize(("lifetime", "skew"), [(3600, 5), (30, 3), (9, 0), (1, 0)])
+def test_the_skew_is_at_most_a_tenth_of_the_lifetime(
+    clock: FakeClock, lifetime: int, skew: int
+) -> None:
+    """A short-lived token must not lose its life to a clock that may be behind."""
+    token = make(clock, ttl_seconds=lifetime, margin_seconds=0).token()
+    assert claims_of(token)["iat"] == 1_800_000_000 - skew
+
+
+def test_a_fresh_token_is_reused_and_a_stale_one_renewed(
+    clock: FakeClock, mints: CountingMint
+) -> None:
+    """Until `exp` less the margin, and not a moment longer."""
+    provider = make(clock)
+    first = provider.token()
+    clock.advance(3600 - 30 - 5 - 0.25 - 0.01)
+    assert provider.token() == first
+    clock.advance(0.01)
+    assert provider.token() != first
+    assert mints.count == 2
+
+
+def test_within_a_lease_nothing_is_looked_at(clock: FakeClock) -> None:
+    """Neither the flag nor the settings, whether the answer was yes or no."""
+    gate = StaticGate()
+    provider = MCPTokenProvider(Settings(secret=SECRET), gate=gate, clock=clock)
+    for on in (True, False):
+        gate.on = on
+        clock.advance(1)
+        gate.asked.clear()
+        answers = {provider.token() is not None for _ in range(100)}
+        assert answers == {on}
+        assert len(gate.asked) == 1
+
+
+def test_a_recheck_of_zero_asks_at_every_call(clock: FakeClock, mints: CountingMint) -> None:
+    """And still mints once."""
+    gate = StaticGate()
+    settings = Settings(secret=SECRET, recheck_seconds=0)
+    provider = MCPTokenProvider(settings, gate=gate, clock=clock)
+    assert len({provider.token() for _ in range(10)}) == 1
+    assert (len(gate.asked), mints.count) == (10, 1)
+
+
+@pytest.mark.parametrize("change", ["secret", "audience", "issuer", "subject", "ttl_seconds"])
+def test_a_changed_setting_takes_effect_within_the_recheck_interval(
+    clock: FakeClock, monkeypatch: pytest.MonkeyPatch, env_on: None, change: str
+) -> None:
+    """The environment is looked at anew when the lease ends."""
+    provider = MCPTokenProvider(gate=StaticGate(), clock=clock)
+    before = provider.token()
+    value = {"secret": OTHER_SECRET, "ttl_seconds": "120"}.get(change, "changed")
+    monkeypatch.setenv(f"MCP_AUTH_{change.upper()}", value)
+    clock.advance(0.99)
+    assert provider.token() == before
+    clock.advance(0.01)
+    after = provider.token()
+    assert after is not None
+    assert after != before
+    if change == "secret":
+        assert signed_with(after, OTHER_SECRET)
+
+
+def test_a_setting_that_no_token_holds_mints_none(
+    clock: FakeClock, mints: CountingMint, monkeypatch: pytest.MonkeyPatch, env_on: None
+) -> None:
+    """A longer recheck interval is no reason for a new token."""
+    provider = MCPTokenProvider(gate=StaticGate(), clock=clock)
+    first = provider.token()
+    monkeypatch.setenv("MCP_AUTH_RECHECK_SECONDS", "2")
+    clock.advance(1)
+    assert provider.token() == first
+    assert mints.count == 1
+
+
+def test_a_margin_that_swallows_the_lifetime_is_no_margin(
+    clock: FakeClock, mints: CountingMint, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The token is used until it expires, with one warning, not minted at every call."""
+    provider = make(clock, ttl_seconds=20, margin_seconds=20)
+    for _ in range(17):
+        provider.token()
+        clock.advance(1)
+    assert mints.count == 1
+    assert [r.levelname for r in caplog.records if "MARGIN" in r.message] == ["WARNING"]
+
+
+@pytest.mark.parametrize(("lifetime", "margin"), [(35, 32), (3, 1), (2, 1), (50, 49), (10, 9)])
+def test_no_token_is_stale_at_birth(
+    clock: FakeClock, mints: CountingMint, lifetime: int, margin: int
+) -> None:
+    """Skew and margin together never ask for a mint at each call."""
+    clock.wall = 1_800_000_000.999
+    provider = make(clock, ttl_seconds=lifetime, margin_seconds=margin, recheck_seconds=0)
+    for _ in range(10):
+        assert provider.token() is not None
+    assert mints.count == 1
+
+
+def test_a_clock_set_back_makes_the_token_stale(clock: FakeClock, mints: CountingMint) -> None:
+    """A token from the future is refused by every verifier."""
+    provider = make(clock)
+    provider.token()
+    clock.set_wall(-3600)
+    clock.advance(1)
+    assert claims_of(provider.token())["iat"] == int(clock.wall) - 5
+    assert mints.count == 2
+
+
+def test_a_clock_set_back_does_not_lengthen_a_life(clock: FakeClock, mints: CountingMint) -> None:
+    """Half an hour passes, the wall clock is set back by a quarter: the rest is a half."""
+    provider = make(clock)
+    provider.token()
+    clock.advance(1800)
+    clock.set_wall(-900)
+    provider.token()
+    clock.advance(1800 - 35)
+    provider.token()
+    assert mints.count == 2
+
+
+def test_a_suspend_is_noticed_within_the_recheck_interval(clock: FakeClock) -> None:
+    """The monotonic clock stood still; the wall clock tells."""
+    provider = make(clock)
+    provider.token()
+    clock.set_wall(7200)
+    clock.advance(1)
+    assert claims_of(provider.token())["exp"] > clock.wall
+
+
+def test_a_failed_refresh_keeps_the_unexpired_token(
+    clock: FakeClock, mints: CountingMint, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And says so once; when the token expires, there is none."""
+    provider = make(clock)
+    first = provider.token()
+    mints.error = RuntimeError("boom")
+    clock.advance(3580)
+    for _ in range(5):
+        assert provider.token() == first
+        clock.advance(1)
+    assert len([r for r in caplog.records if "the unexpired token goes on" in r.message]) == 1
+    clock.advance(20)
+    assert provider.token() is None
+    assert provider.status().outcome is Outcome.SIGNING_FAILED
+
+
+def test_a_refused_token_is_renewed_once_per_margin(clock: FakeClock, mints: CountingMint) -> None:
+    """A server that refuses everything cannot make a client mint at each call."""
+    provider = make(clock)
+    first = provider.token()
+    assert first is not None
+    for _ in range(5):
+        provider.invalidate(first)
+        assert provider.token() == first
+        clock.advance(1)
+    clock.advance(25)
+    provider.invalidate(first)
+    second = provider.token()
+    assert second not in (None, first)
+    provider.invalidate(first)  # a late answer to an old call: renewed already
+    assert provider.token() == second
+    assert mints.count == 2
+
+
+def test_a_refused_token_is_renewed_at_once_when_the_secret_has_changed(
+    clock: FakeClock, monkeypatch: pytest.MonkeyPatch, env_on: None
+) -> None:
+    """The refusal ends the lease; the rotation is seen before the recheck."""
+    provider = MCPTokenProvider(gate=StaticGate(), clock=clock)
+    first = provider.token()
+    assert first is not None
+    monkeypatch.setenv("MCP_AUTH_SECRET", OTHER_SECRET)
+    provider.invalidate(first)
+    second = provider.token()
+    assert second is not None
+    assert signed_with(second, OTHER_SECRET)
+
+
+def test_two_hundred_threads_mint_one_token(clock: FakeClock, mints: CountingMint) -> None:
+    """They meet an expired token behind a barrier, and nobody gets None."""
+    provider = make(clock)
+    expired = provider.token()
+    clock.advance(4000)
+    barrier = threading.Barrier(200)
+    got: list[str | None] = []
+
+    def call() -> None:
+        barrier.wait()
+        got.append(provider.token())
+
+    threads = [threading.Thread(target=call) for _ in range(200)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(got) == 200
+    assert len(set(got)) == 1
+    assert got[0] not in (None, expired)
+    assert mints.count == 2
+
+
+def test_while_one_thread_mints_the_others_go_on(
+    clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The still-valid token serves them; nobody waits for the mint."""
+    provider = make(clock)
+    first = provider.token()
+    clock.advance(3590)
+    minting, release = threading.Event(), threading.Event()
+
+    def slow(*args: Any) -> AccessToken:
+        minting.set()
+        assert release.wait(30)
+        return mint(*args)
+
+    monkeypatch.setattr(_token_cache, "mint", slow)
+    renewed: list[str | None] = []
+    minter = threading.Thread(target=lambda: renewed.append(provider.token()))
+    minter.start()
+    assert minting.wait(30)
+    assert [provider.token() for _ in range(10)] == [first] * 10
+    release.set()
+    minter.join()
+    assert renewed[0] not in (None, first)
+    assert provider.token() == renewed[0]
+
+
+def test_outcomes_are_logged_when_they_change(
+    clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once each, with no token and no secret in a line."""
+    caplog.set_level(logging.DEBUG)
+    gate = StaticGate()
+    provider = MCPTokenProvider(Settings(secret=SECRET), gate=gate, clock=clock)
+    for on in (True, True, False, False, True):
+        gate.on = on
+        clock.advance(1)
+        provider.token()
+    words = [record.getMessage().split(":")[0] for record in caplog.records]
+    assert words == ["MCP auth ok", "MCP auth flag_off", "MCP auth ok"]
+    assert SECRET not in caplog.text
+    assert "eyJ" not in caplog.text

@@ -1,0 +1,143 @@
+"""The names, and what importing them costs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import manor_mcp_interceptors
+
+PUBLIC = [
+    "GrpcAuthInterceptor",
+    "Httpx2Auth",
+    "HttpxAuth",
+    "MCPAuthError",
+    "MCPTokenProvider",
+    "Outcome",
+    "RequestsAuth",
+    "Settings",
+    "SettingsError",
+    "TokenRejectedError",
+    "TokenStatus",
+    "TokenUnavailableError",
+    "TokenVerifier",
+    "VerifiedToken",
+    "__version__",
+    "diagnose",
+    "get_auth_headers",
+    "get_token",
+    "grpc_aio_interceptors",
+    "grpc_call_credentials",
+    "is_enabled",
+]
+ADAPTERS = {
+    "GrpcAuthInterceptor": "grpc",
+    "Httpx2Auth": "httpx2",
+    "HttpxAuth": "httpx",
+    "RequestsAuth": "requests",
+    "grpc_aio_interceptors": "grpc",
+    "grpc_call_credentials": "grpc",
+}
+PACKAGE = Path(manor_mcp_interceptors.__file__).parent
+
+
+def run(code: str) -> str:
+    """Run `code` in a fresh interpreter and return what it printed."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_public_names_are_these() -> None:
+    """Adding or dropping one is a decision, not an accident."""
+    assert sorted(manor_mcp_interceptors.__all__) == PUBLIC
+    assert set(PUBLIC) <= set(dir(manor_mcp_interceptors))
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_public_name_is_there(name: str) -> None:
+    """The lazy ones too."""
+    assert getattr(manor_mcp_interceptors, name) is not None
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    """As for any other module."""
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = manor_mcp_interceptors.no_such_name
+
+
+def test_importing_the_package_imports_no_third_party_module() -> None:
+    """No transport, no framework, no PyJWT, and no asyncio."""
+    code = """
+import sys
+before = set(sys.modules)
+import manor_mcp_interceptors
+new = {name.partition(".")[0] for name in set(sys.modules) - before}
+print(*sorted(new - set(sys.stdlib_module_names) - {"manor_mcp_interceptors"}))
+print("asyncio" in sys.modules)
+"""
+    assert run(code).splitlines() == ["", "False"]
+
+
+def test_a_decision_without_a_token_imports_no_pyjwt() -> None:
+    """A service with the flag off pays for nothing."""
+    code = """
+import sys, manor_mcp_interceptors
+assert manor_mcp_interceptors.get_token() is None
+print("jwt" in sys.modules)
+"""
+    assert run(code) == "False\n"
+
+
+BLOCK = """
+import sys
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        top = name.partition(".")[0]
+        if top in {blocked!r}:
+            raise ModuleNotFoundError(f"No module named {{top!r}}", name=top)
+
+sys.meta_path.insert(0, Blocker())
+"""
+LIBRARIES = {"grpc", "httpx", "httpx2", "requests", "fastapi", "starlette", "mcp", "openfeature"}
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_an_adapter_needs_only_its_own_library(name: str) -> None:
+    """With every other extra absent, it imports."""
+    code = BLOCK.format(blocked=LIBRARIES - {ADAPTERS[name]})
+    assert "ok" in run(code + f"from manor_mcp_interceptors import {name}; print('ok')")
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_a_missing_library_is_an_instruction(name: str) -> None:
+    """The error says what to install."""
+    library = ADAPTERS[name]
+    code = BLOCK.format(blocked={library})
+    code += f"""
+try:
+    from manor_mcp_interceptors import {name}
+except ModuleNotFoundError as error:
+    print(error.name, error)
+"""
+    out = run(code)
+    assert out.startswith(f"{library} ")
+    assert f"pip install 'manor-mcp-interceptors[{library}]'" in out
+
+
+def test_the_two_doors_do_not_meet() -> None:
+    """client/ never imports server/, nor the other way round; server/ never the provider."""
+    forbidden = {
+        "client": ("server", "settings", "keys", "flags", "jwt"),
+        "server": ("client", "provider", "_leased_provider", "_token_cache", "_setup"),
+    }
+    for door, names in forbidden.items():
+        for file in (PACKAGE / door).glob("*.py"):
+            text = file.read_text()
+            for name in names:
+                assert f"from manor_mcp_interceptors.{name}" not in text, file
+                assert f"import {name}\n" not in text, file

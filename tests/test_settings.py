@@ -1,0 +1,184 @@
+"""The variables: what is read, what is refused, and what the message says."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from manor_mcp_interceptors import Settings, SettingsError
+from manor_mcp_interceptors.outcomes import Outcome
+from manor_mcp_interceptors.settings import VARIABLES, flag_and_subject
+from tests.support import SECRET
+
+
+def test_an_empty_environment_gives_the_documented_defaults() -> None:
+    """Each default is the one that the contract's table names."""
+    settings = Settings.from_env({})
+    assert settings == Settings()
+    assert (settings.issuer, settings.audience, settings.subject) == (
+        "manor-internal",
+        "service-search-mcp",
+        "service-application",
+    )
+    assert (settings.ttl_seconds, settings.margin_seconds) == (3600, 30)
+    assert (settings.clock_skew_seconds, settings.recheck_seconds) == (5, 1.0)
+    assert settings.feature_flag == "manor_search_enable_api_token_v1"
+    assert settings.secret is settings.secret_file is settings.key_id is None
+    assert settings.allowed_hosts is None
+
+
+def test_every_variable_reaches_its_field() -> None:
+    """No variable is read and then dropped."""
+    environ = {
+        "MCP_AUTH_SECRET": SECRET,
+        "MCP_AUTH_SECRET_FILE": "/run/secrets/mcp",
+        "MCP_AUTH_ISSUER": "iss",
+        "MCP_AUTH_AUDIENCE": "aud",
+        "MCP_AUTH_SUBJECT": "sub",
+        "MCP_AUTH_TTL_SECONDS": "60",
+        "MCP_AUTH_MARGIN_SECONDS": "0",
+        "MCP_AUTH_FEATURE_FLAG": "flag",
+        "MCP_AUTH_CLOCK_SKEW_SECONDS": "2",
+        "MCP_AUTH_RECHECK_SECONDS": "0.5",
+        "MCP_AUTH_KEY_ID": "2026-11",
+        "MCP_AUTH_PREVIOUS_SECRET": "before",
+        "MCP_AUTH_PREVIOUS_SECRET_FILE": "/run/secrets/mcp-before",
+        "MCP_AUTH_ALLOWED_HOSTS": "a.example, *.b.example:8443",
+    }
+    assert set(environ) == {variable.name for variable in VARIABLES}
+    assert Settings.from_env(environ) == Settings(
+        secret=SECRET,
+        secret_file="/run/secrets/mcp",
+        issuer="iss",
+        audience="aud",
+        subject="sub",
+        ttl_seconds=60,
+        margin_seconds=0,
+        feature_flag="flag",
+        clock_skew_seconds=2,
+        recheck_seconds=0.5,
+        key_id="2026-11",
+        previous_secret="before",
+        previous_secret_file="/run/secrets/mcp-before",
+        allowed_hosts=("a.example", "*.b.example:8443"),
+    )
+
+
+def test_the_environment_is_read_when_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable that is set late is seen by the next look."""
+    assert Settings.from_env().audience == "service-search-mcp"
+    monkeypatch.setenv("MCP_AUTH_AUDIENCE", "late")
+    assert Settings.from_env().audience == "late"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        *(("MCP_AUTH_TTL_SECONDS", text) for text in ("abc", "-1", "0", "1h", "3600.0", "", "٣")),
+        *(("MCP_AUTH_TTL_SECONDS", text) for text in ("1_000", "+5", "9" * 400, "0x10")),
+        *(("MCP_AUTH_MARGIN_SECONDS", text) for text in ("-1", "30s", "1.5")),
+        *(("MCP_AUTH_CLOCK_SKEW_SECONDS", text) for text in ("-1", "x")),
+        *(("MCP_AUTH_RECHECK_SECONDS", text) for text in ("-0.1", "nan", "inf", "1s", "")),
+        *(("MCP_AUTH_SUBJECT", text) for text in ("", "  ")),
+        *(("MCP_AUTH_ISSUER", text) for text in ("", "\udcff")),
+        ("MCP_AUTH_AUDIENCE", ""),
+        ("MCP_AUTH_FEATURE_FLAG", " "),
+        *(("MCP_AUTH_ALLOWED_HOSTS", text) for text in ("", "a.example,,b.example")),
+    ],
+)
+def test_a_bad_value_is_never_guessed_at(name: str, text: str) -> None:
+    """The error names the variable, shows the value and states the form."""
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_env({name: text})
+    assert caught.value.variable == name
+    assert caught.value.outcome is Outcome.INVALID_CONFIG
+    message = str(caught.value)
+    assert message.startswith(f"{name}=")
+    assert repr(text)[:40] in message
+    assert next(v.form for v in VARIABLES if v.name == name) in message
+
+
+def test_a_secret_of_no_use_is_not_shown() -> None:
+    """A secret stays out of the message that refuses it."""
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_env({"MCP_AUTH_SECRET": "hush\udcff"})
+    assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "MCP_AUTH_SECRET",
+        "MCP_AUTH_SECRET_FILE",
+        "MCP_AUTH_KEY_ID",
+        "MCP_AUTH_PREVIOUS_SECRET",
+        "MCP_AUTH_PREVIOUS_SECRET_FILE",
+    ],
+)
+@pytest.mark.parametrize("blank", ["", " ", "\t\n"])
+def test_a_blank_where_none_is_allowed_counts_as_missing(name: str, blank: str) -> None:
+    """An empty secret is no secret, rather than a bad one."""
+    assert Settings.from_env({name: blank}) == Settings()
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"ttl_seconds": "3600"},
+        {"ttl_seconds": 0},
+        {"ttl_seconds": True},
+        {"ttl_seconds": 60.0},
+        {"margin_seconds": -1},
+        {"recheck_seconds": float("nan")},
+        {"issuer": ""},
+        {"issuer": None},
+        {"audience": 7},
+        {"secret": " "},
+        {"allowed_hosts": ()},
+        {"allowed_hosts": "a.example"},
+    ],
+)
+def test_settings_made_in_code_are_held_to_the_same_forms(field: dict[str, Any]) -> None:
+    """The message names the field and its variable."""
+    (name,) = field
+    with pytest.raises(SettingsError, match=rf"Settings\.{name} \(MCP_AUTH_{name.upper()}\)"):
+        Settings(**field)
+
+
+def test_the_subject_falls_back_to_the_service_name() -> None:
+    """SERVICE_NAME is somebody else's variable: a blank one is no error."""
+    assert Settings.from_env({"SERVICE_NAME": "billing"}).subject == "billing"
+    assert Settings.from_env({"SERVICE_NAME": " "}).subject == "service-application"
+    both = {"SERVICE_NAME": "billing", "MCP_AUTH_SUBJECT": "ledger"}
+    assert Settings.from_env(both).subject == "ledger"
+
+
+def test_flag_and_subject_are_known_whatever_else_is_wrong() -> None:
+    """The flag is asked before the settings are judged."""
+    environ = {"MCP_AUTH_TTL_SECONDS": "1h", "MCP_AUTH_FEATURE_FLAG": "f", "SERVICE_NAME": "s"}
+    assert flag_and_subject(environ) == ("f", "s")
+
+
+def test_no_repr_pickle_or_copy_holds_a_secret() -> None:
+    """What is printed, queued or duplicated is the settings without their secrets."""
+    settings = Settings(secret=SECRET, previous_secret="before" + SECRET, audience="aud")
+    assert SECRET not in repr(settings)
+    assert SECRET.encode() not in pickle.dumps(settings)
+    for twin in (pickle.loads(pickle.dumps(settings)), copy.deepcopy(settings)):
+        assert twin == Settings(audience="aud")
+
+
+@given(st.dictionaries(st.sampled_from([v.name for v in VARIABLES]), st.text()))
+def test_any_environment_gives_settings_or_a_settings_error(environ: dict[str, str]) -> None:
+    """Nothing else comes out of reading variables, whatever they hold."""
+    try:
+        settings = Settings.from_env(environ)
+    except SettingsError as error:
+        assert error.variable in environ
+    else:
+        assert settings.ttl_seconds > 0
