@@ -23,6 +23,7 @@ from manor_mcp_interceptors import (
 )
 from manor_mcp_interceptors._demo.guestbook import Guestbook
 from manor_mcp_interceptors._demo.http_service import http_service
+from manor_mcp_interceptors.keys import SigningKey
 from manor_mcp_interceptors.tokens import AccessToken, mint
 from tests.support import SECRET, StaticGate, legacy_check
 from tests.support.asgi_recorder import Recorder
@@ -135,9 +136,12 @@ def test_loops_and_threads_share_one_token(
     url, recorder = server
     # Counted, because two tokens of the same second are the same text.
     minted: list[AccessToken] = []
-    monkeypatch.setattr(
-        _token_cache, "mint", lambda *args: minted.append(mint(*args)) or minted[-1]
-    )
+
+    def counted(settings: Settings, key: SigningKey, now: float) -> AccessToken:
+        minted.append(mint(settings, key, now))
+        return minted[-1]
+
+    monkeypatch.setattr(_token_cache, "mint", counted)
     provider = MCPTokenProvider(Settings(secret=SECRET), gate=StaticGate())
     together = threading.Barrier(4)
     statuses: list[int] = []
