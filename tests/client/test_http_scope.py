@@ -265,7 +265,7 @@ class Scripted(HTTPAdapter):
         response.headers["location"] = self._location
         response.url, response.request = str(request.url), request
         response._content = b""
-        response.connection = self  # type: ignore[attr-defined]
+        response.connection = self
         return response
 
 
