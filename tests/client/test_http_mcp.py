@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -35,6 +36,7 @@ class Door:
         self.location: str | None = None
         self.seen: list[tuple[str, str, str | None]] = []
         self.streams_open = 0
+        self.stream_opened = threading.Event()
         self.crowd = 0
         self._all_here = asyncio.Event()
         server = MCPServer(
@@ -75,6 +77,7 @@ class Door:
             await _answer(send, 307, [(b"location", self.location.encode())])
         elif scope["method"] == "GET":
             self.streams_open += 1
+            self.stream_opened.set()
             try:
                 await self._application(scope, receive, send)
             finally:
@@ -128,8 +131,7 @@ async def echo(client: Client, text: str) -> str:
 
 async def stream_is_open(door: Door) -> None:
     """Wait for the session's GET, which the client sends on its own time."""
-    while not door.streams_open:  # pytest's own time limit ends it
-        await asyncio.sleep(0.005)
+    assert await asyncio.to_thread(door.stream_opened.wait, PATIENCE)
 
 
 def test_a_session_lives_through_a_refusal(door: Door, url: str, provider: TestProvider) -> None:

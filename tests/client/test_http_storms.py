@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from manor_mcp_interceptors import _token_cache
+from manor_mcp_interceptors.tokens import AccessToken, mint
 from tests.support.http_clients import (
     ASYNC,
     SYNC,
@@ -68,14 +68,13 @@ def server() -> Iterator[HttpServer]:
 def mints(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Note every token that is minted."""
     made: list[str] = []
-    real = _token_cache.mint
 
-    def noting(*args: Any) -> Any:
-        token = real(*args)
+    def noting(*args: Any) -> AccessToken:
+        token = mint(*args)
         made.append(token.value)
         return token
 
-    monkeypatch.setattr(_token_cache, "mint", noting)
+    monkeypatch.setattr("manor_mcp_interceptors._token_cache.mint", noting)
     return made
 
 
