@@ -69,7 +69,6 @@ class RequestsAuth(BearerFlow, AuthBase):
         again = self._attach(request, decision, sent)
         second: Response = connection.send(request, **options)
         second.history.append(response)
-        second.request = request
         if again is not None:
             self._was_refused(again, request, second.status_code)
         return second
