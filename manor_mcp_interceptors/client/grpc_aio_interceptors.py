@@ -39,9 +39,9 @@ def grpc_aio_interceptors(
     matches: one object for all would leave streams without a token, silently. Other interceptors
     may stand before and after them in the list.
 
-    They do what `GrpcAuthInterceptor` does. Two things differ. A unary-unary call's
-    `initial_metadata()` comes when the call has ended, since a refusal may yet lead to a second
-    try. And as with any interceptor, a call has no `time_remaining()`.
+    They do what `GrpcAuthInterceptor` does. As with any interceptor, a call has no
+    `time_remaining()`. A stream that the server refuses while requests are being written may be
+    INTERNAL to grpc.aio, which then does not tell anyone of the refusal: no token is renewed.
 
     Args:
         provider: None is the process-wide one, looked up at each call.

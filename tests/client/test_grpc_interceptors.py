@@ -33,7 +33,7 @@ def test_future_does_not_block(channel: grpc.Channel, server: GrpcServer) -> Non
     """A future comes at once, and is what grpc's is while the server takes its time."""
     server.open.clear()
     call = future(channel)
-    assert ("initial", "here") in list(call.initial_metadata())
+    assert server.hanging.wait(5)
     assert call.running()
     assert call.is_active()
     assert not call.done()
@@ -42,6 +42,7 @@ def test_future_does_not_block(channel: grpc.Channel, server: GrpcServer) -> Non
     with pytest.raises(grpc.FutureTimeoutError):
         call.result(timeout=0)
     server.open.set()
+    assert ("initial", "here") in list(call.initial_metadata())
     assert call.result(10) == REQUESTS[0]
     assert call.exception() is None
     assert call.traceback() is None
@@ -96,7 +97,7 @@ def test_cancelling_reaches_the_server(
     method = multi_callable(channel, kind)
     request = REQUESTS[0] if kind.startswith("unary") else iter(REQUESTS)
     call = (method if kind.endswith("stream") else method.future)(request, timeout=10)
-    assert ("initial", "here") in list(call.initial_metadata())
+    assert server.hanging.wait(5)
     assert call.cancel()
     assert call.cancelled()
     assert call.done()
@@ -117,7 +118,7 @@ def test_a_dropped_call_is_cancelled(
     method = multi_callable(channel, kind)
     request = REQUESTS[0] if kind.startswith("unary") else iter(REQUESTS)
     call = (method if kind.endswith("stream") else method.future)(request, timeout=10)
-    list(call.initial_metadata())
+    assert server.hanging.wait(5)
     del call
     gc.collect()
     assert server.cancelled.wait(5)
@@ -131,7 +132,7 @@ def test_a_dropped_future_with_a_callback_lives(
     results: futures.Future[bytes] = futures.Future()
     call = future(channel)
     call.add_done_callback(lambda done: results.set_result(done.result()))
-    list(call.initial_metadata())
+    assert server.hanging.wait(5)
     del call
     gc.collect()
     server.open.set()
@@ -405,31 +406,47 @@ def test_a_required_token_is_missing(kind: str, server: GrpcServer) -> None:
     assert server.calls == []
 
 
-def test_with_grpcio_testing(provider: WatchedProvider) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_with_grpcio_testing(kind: str, provider: WatchedProvider) -> None:
     """The interceptor works on a channel of grpcio-testing's, which is no real one."""
-    channel = grpc_testing.channel([], grpc_testing.strict_real_time())
-    ours = GrpcAuthInterceptor(provider=provider)
+    fake = grpc_testing.channel([], grpc_testing.strict_real_time())
+    channel = grpc.intercept_channel(fake, GrpcAuthInterceptor(provider=provider))
+    method = multi_callable(channel, kind)
+    send = method if kind.endswith("stream") else method.future
+    call = send(REQUESTS[0] if kind.startswith("unary") else iter(REQUESTS), metadata=[("a", "1")])
+    descriptor = SimpleNamespace(
+        name=kind, containing_service=SimpleNamespace(full_name="test.Echo")
+    )
+    sent, *_, rpc = getattr(fake, f"take_{kind}")(descriptor)
+    assert sent[:2] == (("a", "1"), ("authorization", bearer(provider.token())))
+    rpc.send_initial_metadata(())
+    if kind.endswith("stream"):
+        rpc.send_response(b"answer")
+        assert next(call) == b"answer"
+    else:
+        rpc.terminate(b"answer", (), grpc.StatusCode.OK, "")
+        assert call.result() == b"answer"
+
+
+def test_foreign_call_details(server: GrpcServer, provider: WatchedProvider) -> None:
+    """Details of another interceptor's own class, called directly, reach the next one whole."""
+
+    class Details(grpc.ClientCallDetails):
+        method = "/test.Echo/unary_unary"
+        metadata = (("a", "1"),)  # type: ignore[assignment]
+        theirs = "kept"
+
+    passed: list[Any] = []
 
     def continuation(details: Any, request: bytes) -> Any:
-        method = channel.unary_unary(details.method)
-        return method.future(request, timeout=details.timeout, metadata=details.metadata)
+        passed.append(details)
+        return grpc.RpcError()  # no call at all: it goes through as it is
 
-    call = ours.intercept_unary_unary(continuation, Details(), b"request")
-    sent, request, rpc = channel.take_unary_unary(METHOD)
-    assert sent == (("a", "1"), ("authorization", bearer(provider.token())))
-    assert request == b"request"
-    rpc.send_initial_metadata(())
-    rpc.terminate(b"response", (), grpc.StatusCode.OK, "")
-    assert call.result(5) == b"response"
-
-
-class Details(grpc.ClientCallDetails):
-    method = "/test.Echo/unary_unary"
-    timeout = 5.0
-    metadata = (("a", "1"),)  # type: ignore[assignment]
-
-
-METHOD = SimpleNamespace(
-    name="unary_unary", containing_service=SimpleNamespace(full_name="test.Echo")
-)
-"""As much of a protobuf method descriptor as grpcio-testing looks at."""
+    ours = GrpcAuthInterceptor(provider=provider)
+    result = ours.intercept_unary_unary(continuation, Details(), b"")
+    assert isinstance(result, grpc.RpcError)
+    assert isinstance(ours.intercept_unary_stream(continuation, Details(), b""), grpc.RpcError)
+    for details in passed:
+        assert details.theirs == "kept"
+        assert not hasattr(details, "timeout")
+        assert details.metadata == (("a", "1"), ("authorization", bearer(provider.token())))

@@ -46,6 +46,8 @@ class GrpcServer(grpc.GenericRpcHandler):
         self.open = threading.Event()
         """Cleared: a call sends its first answer and its initial metadata, and then hangs."""
         self.open.set()
+        self.hanging = threading.Event()
+        """Set when a call hangs."""
         self.cancelled = threading.Event()
         """Set when a call ended while it was hanging."""
         self._server = grpc.server(futures.ThreadPoolExecutor(60))
@@ -97,10 +99,14 @@ class GrpcServer(grpc.GenericRpcHandler):
 
     def _hang(self, context: Any) -> None:
         ended = threading.Event()
-        if not self.open.is_set() and context.add_callback(ended.set):
-            while not self.open.is_set() and not self.cancelled.is_set():
-                if ended.wait(0.01):
-                    self.cancelled.set()
+        if self.open.is_set():
+            return
+        self.hanging.set()
+        if not context.add_callback(ended.set):
+            ended.set()
+        while not self.open.is_set() and not self.cancelled.is_set():
+            if ended.wait(0.01):
+                self.cancelled.set()
 
     @property
     def authorization(self) -> list[list[str | bytes]]:
