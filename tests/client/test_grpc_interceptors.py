@@ -5,11 +5,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent import futures
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 import grpc
-import grpc_testing
+import grpc_testing  # type: ignore[import-untyped]
 import pytest
 
 from manor_mcp_interceptors import GrpcAuthInterceptor, TokenUnavailableError
@@ -146,8 +147,8 @@ def test_a_stream_is_not_awaited(channel: grpc.Channel, server: GrpcServer) -> N
 
 
 def test_a_single_threaded_stream(server: GrpcServer, provider: WatchedProvider) -> None:
-    """grpc's other implementation of unary-stream is watched as well."""
-    option = (grpc.experimental.ChannelOptions.SingleThreadedUnaryStream, 1)
+    """The other of grpc's implementations of unary-stream is watched as well."""
+    option = (grpc.experimental.ChannelOptions.SingleThreadedUnaryStream, 1)  # type: ignore[attr-defined]
     old = provider.grow_stale()
     server.refuses = lambda value: value == bearer(old)
     with grpc.insecure_channel(server.target, options=[option]) as bare:
@@ -174,7 +175,7 @@ class Recorder(
         return continuation(client_call_details, request)
 
     intercept_unary_unary = intercept_unary_stream = _note
-    intercept_stream_unary = intercept_stream_stream = _note
+    intercept_stream_unary = intercept_stream_stream = _note  # type: ignore[assignment]
 
 
 @pytest.mark.parametrize("name", SYNC_CALLS)
@@ -344,19 +345,19 @@ def test_many_threads_with_one_stale_token(
 
 @pytest.mark.parametrize("name", SYNC_CALLS)
 @pytest.mark.parametrize(
-    ("metadata", "error"),
-    [((("x", "ümläut"),), grpc.RpcError), ((("X-Upper", "v"),), grpc.RpcError), ((1,), TypeError)],
+    "metadata", [(("x", "ümläut"),), (("X-Upper", "v"),), (1,)], ids=["value", "key", "shape"]
 )
 def test_what_cannot_be_sent(
-    name: str, metadata: Any, error: Any, channel: grpc.Channel, server: GrpcServer
+    name: str, metadata: Any, channel: grpc.Channel, server: GrpcServer
 ) -> None:
     """Metadata that gRPC refuses ends the call as it does without us."""
     with grpc.insecure_channel(server.target) as bare:
         outcomes = [
-            _outcome(lambda c=c: SYNC_CALLS[name](c, timeout=5, metadata=metadata))
-            for c in (bare, channel)
+            _outcome(partial(SYNC_CALLS[name], each, timeout=5, metadata=metadata))
+            for each in (bare, channel)
         ]
     assert outcomes[0] == outcomes[1]
+    assert server.calls == []
 
 
 def _outcome(call: Callable[[], bytes]) -> Any:
@@ -370,7 +371,9 @@ def _outcome(call: Callable[[], bytes]) -> Any:
 
 def test_a_request_that_cannot_be_encoded(channel: grpc.Channel, provider: WatchedProvider) -> None:
     """A serializer that raises ends the call as it does without us: INTERNAL, and no hang."""
-    method = channel.unary_unary("/test.Echo/unary_unary", request_serializer=lambda r: 1 / 0)
+    method: Any = channel.unary_unary(
+        "/test.Echo/unary_unary", lambda request: 1 / 0, lambda response: response
+    )
     for call in (method, method.with_call, lambda r: method.future(r).result(5)):
         with pytest.raises(grpc.RpcError) as caught:
             call(b"")
@@ -437,7 +440,7 @@ def test_foreign_call_details(server: GrpcServer, provider: WatchedProvider) -> 
 
     class Details(grpc.ClientCallDetails):
         method = "/test.Echo/unary_unary"
-        metadata = (("a", "1"),)  # type: ignore[assignment]
+        metadata = (("a", "1"),)
         theirs = "kept"
 
     passed: list[Any] = []

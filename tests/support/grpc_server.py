@@ -32,7 +32,7 @@ class Seen:
         return [value for key, value in self.metadata if key == "authorization"]
 
 
-class GrpcServer(grpc.GenericRpcHandler):
+class GrpcServer(grpc.GenericRpcHandler):  # type: ignore[type-arg]
     """Echoes on methods named after the call kinds, and records what it sees.
 
     A method's name may carry a suffix: ``/test.Echo/unary_unary.slow`` is another method of the
@@ -58,7 +58,7 @@ class GrpcServer(grpc.GenericRpcHandler):
             port = self._server.add_secure_port("127.0.0.1:0", credentials)
         self.target = f"127.0.0.1:{port}"
 
-    def __enter__(self) -> GrpcServer:
+    def __enter__(self) -> GrpcServer:  # noqa: PYI034 - Self is not in 3.10
         self._server.start()
         return self
 
@@ -183,7 +183,7 @@ async def _aio_written(kind: str, channel: Any, **options: Any) -> bytes:
         response: bytes = await call
         return response
     received = []
-    while (part := await call.read()) is not grpc.aio.EOF:
+    while (part := await call.read()) is not grpc.aio.EOF:  # type: ignore[attr-defined]
         received.append(part)
     return b"".join(received)
 
