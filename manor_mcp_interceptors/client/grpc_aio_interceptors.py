@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from asyncio import CancelledError
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -123,12 +122,11 @@ class _StreamStream(_Interceptor, aio.StreamStreamClientInterceptor):  # type: i
 async def _was_refused(call: Any) -> bool:
     """Wait for a unary call to end; return whether it met UNAUTHENTICATED."""
     try:
-        await call  # and not its code(), which never comes where nothing could be sent
+        # And not its code(), which never comes where nothing could be sent, and which leaves the
+        # call running when this task is cancelled.
+        await call
     except aio.AioRpcError as error:
         return error.code() is StatusCode.UNAUTHENTICATED
-    except CancelledError:
-        call.cancel()  # nobody waits for it any more
-        raise
     except Exception:  # the caller meets it at the call
         return False
     return False

@@ -183,11 +183,11 @@ class Passing:
 
 
 class PassingUnary(Passing, grpc.aio.UnaryUnaryClientInterceptor):  # type: ignore[type-arg]
-    intercept_unary_unary = Passing.pass_on  # type: ignore[assignment]
+    intercept_unary_unary = Passing.pass_on
 
 
 class PassingUnaryStream(Passing, grpc.aio.UnaryStreamClientInterceptor):  # type: ignore[type-arg]
-    intercept_unary_stream = Passing.pass_on  # type: ignore[assignment]
+    intercept_unary_stream = Passing.pass_on
 
 
 class PassingStreamUnary(Passing, grpc.aio.StreamUnaryClientInterceptor):  # type: ignore[type-arg]

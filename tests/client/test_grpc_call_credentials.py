@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
+import datetime as dt
 import ipaddress
 from collections.abc import Iterator
 from typing import Any
@@ -26,7 +26,7 @@ def self_signed() -> tuple[bytes, bytes]:
     """Return a private key and its certificate for the loopback address, both PEM."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.timezone.utc)
+    now = dt.datetime.now(dt.timezone.utc)
     loopback = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
     certificate = (
         x509.CertificateBuilder()
@@ -34,8 +34,8 @@ def self_signed() -> tuple[bytes, bytes]:
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(hours=1))
+        .not_valid_before(now - dt.timedelta(hours=1))
+        .not_valid_after(now + dt.timedelta(hours=1))
         .add_extension(x509.SubjectAlternativeName([loopback]), critical=False)
         .sign(key, hashes.SHA256())
     )
@@ -93,7 +93,7 @@ def test_required(server: GrpcServer, secure: tuple[Any, Any]) -> None:
     with pytest.raises(grpc.RpcError) as caught:
         call(WAYS[0], server, secure, provider=WatchedProvider(on=False), required=True)
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
-    assert "flag_off" in caught.value.details()
+    assert "flag_off" in str(caught.value.details())
     assert server.calls == []
 
 
@@ -109,7 +109,7 @@ def test_a_bug_neither_hangs_nor_tells(
     secure: tuple[Any, Any],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """gRPC is always called back: with no metadata, or with a failure where one is required."""
+    """The callback always comes: with no metadata, or with a failure where one is required."""
     adapter = {"provider": BrokenProvider(), "required": required}
     if required:
         with pytest.raises(grpc.RpcError):

@@ -283,14 +283,15 @@ class SlowProvider(WatchedProvider):
         super().invalidate(token)
 
 
-def test_renewing_holds_up_no_other_call(server: GrpcServer) -> None:
+@pytest.mark.parametrize("others", [(), (Waiting(),)], ids=["alone", "refused at once"])
+def test_renewing_holds_up_no_other_call(others: Any, server: GrpcServer) -> None:
     """While one future's token is renewed, it can be cancelled, and its channel serves others."""
     provider = SlowProvider()
     old = provider.grow_stale()
     server.refuses = lambda value: value == bearer(old)
     with grpc.insecure_channel(server.target) as bare:
-        channel = grpc.intercept_channel(bare, GrpcAuthInterceptor(provider=provider))
-        call = future(channel)
+        ours = GrpcAuthInterceptor(provider=provider)
+        call = future(grpc.intercept_channel(bare, ours, *others))
         assert provider.renewing.wait(5)
         assert not call.done()
         assert future(bare).result(5) == REQUESTS[0]

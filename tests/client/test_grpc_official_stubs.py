@@ -7,9 +7,12 @@ from typing import Any
 
 import grpc
 import pytest
+from mcp_grpc_transport_proto import (  # type: ignore[import-untyped]
+    mcp_messages_pb2,
+    mcp_pb2_grpc,
+)
 
 from manor_mcp_interceptors import GrpcAuthInterceptor, grpc_aio_interceptors
-from mcp_grpc_transport_proto import mcp_messages_pb2, mcp_pb2_grpc
 from tests.support.grpc_clients import WatchedProvider, bearer
 
 PROTOCOL = ("mcp-protocol-version", "2025-11-25")
