@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Final
 
 from ._bearer import HEADER_NAME, METADATA_KEY, format_bearer
+from ._hosts import compile_hosts
 from ._setup import Setup, View
 from ._token_cache import TokenCache
 from .errors import SettingsError
@@ -276,6 +277,7 @@ class LeasedProvider:
             return _no(renewal.outcome, renewal.problem or "", valid_until)
         self._setup.remark([*view.remarks(), *key.remarks])
         value = format_bearer(renewal.token.value)
+        hosts = view.settings.allowed_hosts
         reason = f"flag {view.question.key} is on ({answer.source})"
         return Decision(
             renewal.token.value,
@@ -284,6 +286,7 @@ class LeasedProvider:
             Outcome.OK,
             reason if renewal.problem is None else f"{reason}; {renewal.problem}",
             self._clock.monotonic() + min(recheck, renewal.good_for, key.settles_in),
+            None if hosts is None else compile_hosts(hosts),
         )
 
 

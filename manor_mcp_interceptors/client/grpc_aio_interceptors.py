@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from asyncio import CancelledError
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -18,6 +17,7 @@ except ModuleNotFoundError as exc:
 from manor_mcp_interceptors.provider import MCPTokenProvider
 
 from ._grpc_auth import GrpcAuth
+from ._grpc_metadata import reusable
 
 __all__ = ["grpc_aio_interceptors"]
 
@@ -38,9 +38,9 @@ def grpc_aio_interceptors(
     matches: one object for all would leave streams without a token, silently. Other interceptors
     may stand before and after them in the list.
 
-    They do what `GrpcAuthInterceptor` does. Two things differ. A unary-unary call's
-    `initial_metadata()` comes when the call has ended, since a refusal may yet lead to a second
-    try. And as with any interceptor, a call has no `time_remaining()`.
+    They do what `GrpcAuthInterceptor` does. As with any interceptor, a call has no
+    `time_remaining()`. A stream that the server refuses while requests are being written may be
+    INTERNAL to grpc.aio, which then does not tell anyone of the refusal: no token is renewed.
 
     Args:
         provider: None is the process-wide one, looked up at each call.
@@ -57,6 +57,7 @@ class _Interceptor:
         self._auth = auth
 
     async def _send(self, continuation: Continuation, details: Any, request: Any) -> Any:
+        details = reusable(details)
         attempt = await self._auth.attach_async(details)
         if attempt is None:
             return await continuation(details, request)
@@ -79,18 +80,19 @@ class _UnaryUnary(_Interceptor, aio.UnaryUnaryClientInterceptor):  # type: ignor
     async def intercept_unary_unary(
         self, continuation: Continuation, client_call_details: Any, request: Any
     ) -> Any:
-        attempt = await self._auth.attach_async(client_call_details)
+        details = reusable(client_call_details)
+        attempt = await self._auth.attach_async(details)
         if attempt is None:
-            return await continuation(client_call_details, request)
+            return await continuation(details, request)
         call = error = None
         try:
             call = await continuation(attempt.details, request)
             refused = await _was_refused(call)
         except aio.AioRpcError as raised:  # by another interceptor, which awaited the call
             error, refused = raised, raised.code() is StatusCode.UNAUTHENTICATED
-        details = await self._auth.renew_async(attempt) if refused else None
-        if details is not None:
-            return await continuation(details, request)
+        again = await self._auth.renew_async(attempt) if refused else None
+        if again is not None:
+            return await continuation(again, request)
         if error is not None:
             raise error
         return call
@@ -120,12 +122,11 @@ class _StreamStream(_Interceptor, aio.StreamStreamClientInterceptor):  # type: i
 async def _was_refused(call: Any) -> bool:
     """Wait for a unary call to end; return whether it met UNAUTHENTICATED."""
     try:
-        await call  # and not its code(), which never comes where nothing could be sent
+        # And not its code(), which never comes where nothing could be sent, and which leaves the
+        # call running when this task is cancelled.
+        await call
     except aio.AioRpcError as error:
         return error.code() is StatusCode.UNAUTHENTICATED
-    except CancelledError:
-        call.cancel()  # nobody waits for it any more
-        raise
     except Exception:  # the caller meets it at the call
         return False
     return False

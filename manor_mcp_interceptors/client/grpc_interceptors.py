@@ -18,6 +18,7 @@ except ModuleNotFoundError as exc:
 from manor_mcp_interceptors.provider import MCPTokenProvider
 
 from ._grpc_auth import Attempt, GrpcAuth, TokenUnavailableRpcError
+from ._grpc_metadata import reusable
 from ._grpc_retry import RetryingCall, Tries, was_refused
 
 __all__ = ["GrpcAuthInterceptor"]
@@ -65,22 +66,26 @@ class GrpcAuthInterceptor(
         self, continuation: Continuation, client_call_details: Any, request: Any
     ) -> Any:
         """Send the call with a token, and once more where the token is refused."""
+        details = reusable(client_call_details)
         try:
-            attempt = self._auth.attach(client_call_details)
+            attempt = self._auth.attach(details)
         except TokenUnavailableRpcError as failed_call:
             return failed_call
         if attempt is None:
-            return continuation(client_call_details, request)
+            return continuation(details, request)
         call = continuation(attempt.details, request)
         again = partial(self._again, continuation, attempt, request)
         try:
-            if not call.done():
-                return RetryingCall(Tries(call, again))
-            refused = was_refused(call)
+            if call.done():
+                if not was_refused(call):
+                    return call
+                # An error that was raised comes from a call that blocks: it may go on to do so.
+                if getattr(call, "__traceback__", None) is not None:
+                    second = again()
+                    return call if second is None else second
+            return RetryingCall(Tries(call, again))
         except Exception:  # another interceptor's object, which is no full call and future
             return call
-        second = again() if refused else None
-        return call if second is None else second
 
     def intercept_unary_stream(
         self, continuation: Continuation, client_call_details: Any, request: Any
@@ -101,6 +106,7 @@ class GrpcAuthInterceptor(
         return self._send(continuation, client_call_details, request_iterator)
 
     def _send(self, continuation: Continuation, details: Any, request: Any) -> Any:
+        details = reusable(details)
         try:
             attempt = self._auth.attach(details)
         except TokenUnavailableRpcError as failed_call:
