@@ -101,9 +101,7 @@ class SyncInAio(AioService):
 
 
 @contextmanager
-def sync_server(
-    interceptors: Sequence[Any], *handlers: grpc.GenericRpcHandler, workers: int = 1
-) -> Iterator[str]:
+def sync_server(interceptors: Sequence[Any], *handlers: Any, workers: int = 1) -> Iterator[str]:
     """Serve on one worker thread, so that each call finds what the last one left behind."""
     server = grpc.server(ThreadPoolExecutor(workers), interceptors=interceptors)
     server.add_generic_rpc_handlers(handlers)
@@ -116,7 +114,7 @@ def sync_server(
 
 
 @contextmanager
-def aio_server(interceptors: Sequence[Any], *handlers: grpc.GenericRpcHandler) -> Iterator[str]:
+def aio_server(interceptors: Sequence[Any], *handlers: Any) -> Iterator[str]:
     """Serve on an event loop in a thread of its own."""
     ready, targets, loops, done = threading.Event(), [], [], []
 

@@ -135,7 +135,7 @@ def test_a_missing_claim(name: str) -> None:
 
 
 TEXTS = ("1800000000", "1e9")
-NOTHING = (None, True, False, {}, "", ["a", 1], {"$gt": 0}, "\ud800")
+NOTHING: tuple[object, ...] = (None, True, False, {}, "", ["a", 1], {"$gt": 0})
 NUMBERS = (10**400, -(10**400), 2**53 + 1, -(2**53) - 1)
 
 
@@ -156,6 +156,13 @@ NUMBERS = (10**400, -(10**400), 2**53 + 1, -(2**53) - 1)
 def test_a_mistyped_claim(name: str, value: object) -> None:
     """A claim of the wrong type, or beyond all numbers, is neither converted nor believed."""
     assert verdict(forge(claims(**{name: value}))) is Reason.CLAIM_INVALID
+
+
+@pytest.mark.parametrize("name", ["iss", "aud", "sub", "other", "\ud800"])
+def test_a_lone_surrogate_in_a_claim(name: str) -> None:
+    """It is JSON, and would break whatever prints or stores it later."""
+    assert verdict(forge(claims(**{name: "\ud800"}))) is Reason.MALFORMED
+    assert verdict(forge(claims(other={"deep": ["\udfff"]}))) is Reason.MALFORMED
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "-1e999", "9" * 5000])

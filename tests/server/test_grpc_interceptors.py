@@ -241,11 +241,15 @@ def test_a_refused_call_is_not_parsed(kind: str) -> None:
     """What a stranger sends is not even deserialised."""
     parsed: list[bytes] = []
 
+    def parse(data: bytes) -> bytes:
+        parsed.append(data)
+        return data
+
     class Parsing(SyncService):
         def service(self, handler_call_details: Any) -> Any:
             handler = super().service(handler_call_details)
             make = getattr(grpc, f"{kind}_rpc_method_handler")
-            return make(getattr(handler, kind), lambda data: parsed.append(data) or data)
+            return make(getattr(handler, kind), parse)
 
     with (
         sync_server([MCPAuthServerInterceptor(verifier())], Parsing()) as target,

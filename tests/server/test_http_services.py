@@ -216,7 +216,7 @@ def test_a_caller_may_be_returned() -> None:
     def root(
         caller: VerifiedToken = Depends(MCPTokenDependency(verifier())),  # noqa: B008, FAST002
     ) -> dict[str, Any]:
-        return {"subject": caller.subject, "claims": dict(caller.claims)}
+        return {"subject": caller.subject, "claims": caller.copy_claims()}
 
     with TestClient(app) as client:
         answer = client.get("/", headers={"Authorization": f"Bearer {token(roles=['a'])}"})

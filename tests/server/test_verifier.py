@@ -74,6 +74,9 @@ def test_a_verified_token_cannot_be_changed(settings: Settings, clock: FakeClock
     with pytest.raises(TypeError):
         caller.claims["nested"]["a"]["b"] = 2
     assert caller.claims["roles"] == ("reader",)
+    assert caller.copy_claims()["nested"] == {"a": {"b": 1}}
+    caller.copy_claims()["nested"]["a"]["b"] = 2
+    assert caller.copy_claims() == claims(roles=["reader"], nested={"a": {"b": 1}})
     assert hash(caller)
     assert "reader" not in repr(caller)
 
@@ -285,7 +288,8 @@ def test_the_current_secret_survives_a_damaged_file(tmp_path: Path, clock: FakeC
     path = tmp_path / "secret"
     write(path, SECRET)
     verifier = TokenVerifier(Settings(secret_file=path), clock=clock)
-    for damage in (lambda: write(path, ""), path.unlink):
+    damages: list[Callable[[], None]] = [lambda: write(path, ""), path.unlink]
+    for damage in damages:
         damage()
         clock.advance(1)
         assert reason(verifier, forge(claims())) is None
