@@ -9,6 +9,7 @@ may take longer than `LIMIT_SECONDS`. The seed is printed, and makes a run repea
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import logging
 import random
@@ -25,6 +26,7 @@ from tests.server.forging import b64, claims, forge
 from tests.support import OTHER_SECRET, SECRET, FakeClock
 
 LIMIT_SECONDS: Final = 0.005
+MAX_FAILURES: Final = 10
 GOOD: Final = forge(claims())
 HEAD, PAYLOAD, SIGNATURE = GOOD.split(".")
 OTHERS: Final = (
@@ -125,15 +127,21 @@ class Report:
 
 
 def run(inputs: int, seed: int, *, progress: bool = False) -> Report:
-    """Throw that many inputs; stop at the tenth failure."""
+    """Throw that many inputs; stop where there are many failures."""
     dice = random.Random(seed)
     verifier = TokenVerifier(Settings(secret=SECRET), clock=FakeClock())
     verifier.verify(GOOD)
     report = Report(seed)
-    while report.inputs < inputs and len(report.failures) < 10:
-        _throw_one(verifier, dice, report)
-        if progress and report.inputs % 20_000 == 0:
-            print(f"{report.inputs} inputs, slowest {report.slowest * 1e3:.2f} ms", flush=True)
+    # Full collections look through whatever the process holds: more work than any input is.
+    gc.collect()
+    gc.freeze()
+    try:
+        while report.inputs < inputs and len(report.failures) < MAX_FAILURES:
+            _throw_one(verifier, dice, report)
+            if progress and report.inputs % 20_000 == 0:
+                print(f"{report.inputs} inputs, slowest {report.slowest * 1e3:.2f} ms", flush=True)
+    finally:
+        gc.unfreeze()
     verifier.verify(GOOD)
     if len(verifier._law.memory) != 1:
         report.failures.append("something else than the good token is remembered")
