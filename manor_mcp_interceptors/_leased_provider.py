@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 from dataclasses import replace
 from typing import Final
@@ -44,6 +45,7 @@ class LeasedProvider:
         "_latest",
         "_lock",
         "_problem",
+        "_recheck",
         "_renewing",
         "_said",
         "_setup",
@@ -60,7 +62,8 @@ class LeasedProvider:
         self._latest = _UNDECIDED
         self._decision = _UNDECIDED  # the latest one; stays ended where the gate is per call
         self._generation = 0
-        self._view: View | None = None
+        self._recheck = 0.0
+        self._view: View | None = None  # kept only where the gate is per call
         self._view_until = _NEVER
         self._problem: str | None = None  # with the token at hand: why it is not a new one
         self._said: tuple[Outcome, str | None] | None = None
@@ -183,9 +186,8 @@ class LeasedProvider:
 
     def _serves_on(self, decision: Decision) -> bool:
         # Long after its lease, flag and secret may be others. A recheck of 0 allows no wait at all.
-        recheck = self._view.settings.recheck_seconds if self._view is not None else 0.0
         since = self._clock.monotonic() - decision.valid_until
-        if since >= min(recheck, GOING_ON_SECONDS):
+        if since >= min(self._recheck, GOING_ON_SECONDS):
             return False
         return decision.token is None or self._is_good(decision.token)
 
@@ -197,9 +199,11 @@ class LeasedProvider:
         """Read the settings; leased too where the gate is asked at every call."""
         now = self._clock.monotonic()
         view = self._view
-        if view is None or not self._setup.flags.per_call or now >= self._view_until:
-            self._view = view = self._setup.look(self._audience)
-            self._view_until = now + view.settings.recheck_seconds
+        if view is None or now >= self._view_until:
+            view = self._setup.look(self._audience)
+            self._recheck = view.settings.recheck_seconds
+            if self._setup.flags.per_call:
+                self._view, self._view_until = view, now + self._recheck
         return view
 
     def _renew(self, view: View, answer: FlagAnswer, generation: int) -> Decision:
@@ -284,7 +288,8 @@ class LeasedProvider:
             value,
             (METADATA_KEY, value),
             Outcome.OK,
-            reason if renewal.problem is None else f"{reason}; {renewal.problem}",
+            # One text for all audiences.
+            sys.intern(reason if renewal.problem is None else f"{reason}; {renewal.problem}"),
             self._clock.monotonic() + min(recheck, renewal.good_for, key.settles_in),
             None if hosts is None else compile_hosts(hosts),
         )

@@ -255,10 +255,12 @@ class KeySource:
 
     def _judge(self, key: SigningKey) -> SigningKey:
         """Return `key` with remarks on its form; judged once, since that takes a while."""
-        if self._judged.get(key.source) != key.secret:
+        secret = self._judged.get(key.source)
+        if secret != key.secret:
             refuse_asymmetric(key)
-            self._judged[key.source] = key.secret
-        return replace(key, remarks=(*_remarks(key), *key.remarks))
+            self._judged[key.source] = secret = key.secret
+        # The environment gives a new text at each look; what was minted from it keeps this one.
+        return replace(key, secret=secret, remarks=(*_remarks(key), *key.remarks))
 
     def _name(self, field_name: str) -> str:
         return f"Settings.{field_name}" if self._in_code else f"MCP_AUTH_{field_name.upper()}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import weakref
 from collections.abc import Callable
@@ -90,7 +91,7 @@ class OpenFeatureGate(Backend):
         attributes = {"issuer": question.issuer, "audience": question.audience}
         details = self._details(question.key, self._context(question.subject, attributes))
         name = self._client.provider.get_metadata().name
-        return FlagAnswer(details.value, f"OpenFeature provider {name}")
+        return FlagAnswer(details.value, sys.intern(f"OpenFeature provider {name}"))
 
     def caller(self) -> str | None:
         """Return the transaction context's targeting key."""
