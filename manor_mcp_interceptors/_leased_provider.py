@@ -8,11 +8,13 @@ from dataclasses import replace
 from typing import Final
 
 from ._bearer import HEADER_NAME, METADATA_KEY, format_bearer
+from ._counters import TOTALS, Counters, look_for_telemetry
 from ._setup import Setup, View
 from ._token_cache import TokenCache
 from .errors import SettingsError
 from .flags import FlagAnswer
 from .outcomes import Decision, Outcome, TokenStatus
+from .stats import ProviderStats, provider_stats
 
 _logger = logging.getLogger("manor_mcp_interceptors")
 
@@ -41,13 +43,15 @@ class LeasedProvider:
         "_lock",
         "_said",
         "_setup",
+        "counters",
     )
 
     def __init__(self, setup: Setup, audience: str | None) -> None:
         self._setup = setup
         self._audience = audience
         self._clock = setup.clock
-        self._cache = TokenCache(setup.clock)
+        self.counters = Counters(TOTALS)
+        self._cache = TokenCache(setup.clock, self.counters)
         self._answer = FlagAnswer(enabled=False, source="not asked yet")
         self._latest = _UNDECIDED
         self._decision = _UNDECIDED  # the latest one; stays ended where the gate is per call
@@ -60,6 +64,7 @@ class LeasedProvider:
         """Start with a free lock: in a forked child, the thread that held it is gone."""
         self._lock = threading.Lock()
         self._flight: threading.Event | None = None
+        self.counters.clear()
 
     def decision(self) -> Decision:
         """Return the decision for a call made now. Never raises."""
@@ -118,6 +123,10 @@ class LeasedProvider:
             seconds_to_expiry=self._cache.expires_in() if decision.token is not None else None,
         )
 
+    def stats(self) -> ProviderStats:
+        """Return what this provider did so far, in numbers."""
+        return provider_stats(self.counters)
+
     def invalidate(self, token: str) -> None:
         """Say that a server refused `token`.
 
@@ -129,6 +138,7 @@ class LeasedProvider:
             if self._latest.token == token:
                 self._cache.reject(token)
                 self._end_lease()
+                self.counters.count("refreshes")
 
     def end_lease(self) -> None:
         """Have the next call look at flag, secret and settings again."""
@@ -144,7 +154,7 @@ class LeasedProvider:
         """Decide anew, in one thread; the others follow it."""
         per_call = self._setup.flags.backend.per_call
         if per_call and not answer.enabled:
-            return _refusal(view, answer)  # for this caller alone: nothing is leased
+            return self._counted(_refusal(view, answer))  # for this caller alone: no lease
         with self._lock:
             # Another thread may have decided while this one asked.
             if self._clock.monotonic() < self._latest.valid_until:
@@ -165,15 +175,21 @@ class LeasedProvider:
     def _follow(self, leader: threading.Event, view: View, answer: FlagAnswer) -> Decision:
         """Go on with the last decision while its token lives; wait only where there is none."""
         if not answer.enabled:
-            return _refusal(view, answer)
+            return self._counted(_refusal(view, answer))
         latest = self._latest
         if latest.token is None or self._cache.expires_in() is None:
             leader.wait(FOLLOW_SECONDS)
         return self._latest
 
+    def _counted(self, decision: Decision) -> Decision:
+        self.counters.count("decisions", decision.outcome.value)
+        look_for_telemetry()
+        return decision
+
     def _publish(
         self, decision: Decision, answer: FlagAnswer, generation: int, *, leased: bool
     ) -> None:
+        self._counted(decision)
         with self._lock:
             if self._generation != generation:
                 decision = replace(decision, valid_until=_ENDED)
