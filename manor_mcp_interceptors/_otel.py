@@ -83,13 +83,20 @@ def _take_up(name: str, totals: Callable[[], Counts]) -> None:
 def _export(totals: Callable[[], Counts]) -> None:
     from opentelemetry.metrics import get_meter
 
-    from . import __version__
-
-    meter = get_meter("manor_mcp_interceptors", __version__)
+    meter = get_meter("manor_mcp_interceptors", _version())
     for counter, (name, unit, description, _) in METRICS.items():
         meter.create_observable_counter(
             name, [_callback(counter, totals)], unit=unit, description=description
         )
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("manor-mcp-interceptors")
+    except PackageNotFoundError:  # a copy in the application's own tree
+        return ""
 
 
 def _callback(
@@ -114,7 +121,7 @@ def _trace() -> None:
         try:
             span = get_current_span()
             if span.is_recording():
-                span.set_attribute(OUTCOME, str(outcome))
+                span.set_attribute(OUTCOME, outcome)
         except Exception:
             _logger.debug("the span takes no attribute", exc_info=True)
 
