@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ._counters import Counters
-from ._setup import Clock
+from .clocks import Clock
 from .keys import SigningKey
 from .outcomes import Outcome
 from .settings import Settings
