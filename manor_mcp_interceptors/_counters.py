@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import weakref
 from typing import Final
 
 from . import _otel
@@ -18,11 +19,12 @@ class Counters:
     counts, the process's `TOTALS` counts too. Safe from any thread.
     """
 
-    __slots__ = ("_ticks", "_total")
+    __slots__ = ("__weakref__", "_ticks", "_total")
 
     def __init__(self, total: Counters | None = None) -> None:
         self._ticks: dict[tuple[str, str], itertools.count[int]] = {}
         self._total = total
+        _all.add(self)
 
     def count(self, name: str, word: str = "") -> None:
         """Count one event."""
@@ -44,15 +46,22 @@ class Counters:
         return {word: count for (its_name, word), count in self.read().items() if its_name == name}
 
     def clear(self) -> None:
-        """Start from nothing, as a forked child does: its counts are its own."""
+        """Start from nothing."""
         self._ticks.clear()
 
 
+_all: Final[weakref.WeakSet[Counters]] = weakref.WeakSet()
 TOTALS: Final = Counters()
 """What all providers and verifiers of this process have counted."""
 
+
+def _after_fork_in_child() -> None:
+    for counters in list(_all):
+        counters.clear()
+
+
 if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
-    os.register_at_fork(after_in_child=TOTALS.clear)
+    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def look_for_telemetry() -> None:

@@ -75,7 +75,6 @@ class LeasedProvider:
         self._lock = threading.Lock()
         self._flight: threading.Event | None = None
         self._renewing = False
-        self.counters.clear()
 
     def decision(self) -> Decision:
         """Return the decision for a call made now. Never raises."""

@@ -8,9 +8,16 @@ import threading
 
 import pytest
 
-from manor_mcp_interceptors import MCPTokenProvider, Outcome, Settings, _token_cache
+from manor_mcp_interceptors import (
+    MCPTokenProvider,
+    Outcome,
+    Settings,
+    TokenRejectedError,
+    TokenVerifier,
+    _token_cache,
+)
 from manor_mcp_interceptors._counters import TOTALS, Counters
-from manor_mcp_interceptors.stats import process_stats, verifier_stats
+from manor_mcp_interceptors.stats import process_stats
 from tests.support import SECRET, FakeClock, StaticGate
 
 
@@ -108,13 +115,23 @@ def test_no_count_is_lost_between_threads() -> None:
     assert TOTALS.words("retries")[""] - before == total
 
 
-def test_verifications_are_told_apart_by_result() -> None:
+def test_verifications_are_told_apart_by_result(clock: FakeClock) -> None:
     """Good ones, remembered ones, and each reason to refuse."""
-    counters = Counters()
-    for word in ("accepted", "remembered", "remembered", "expired"):
-        counters.count("verifications", word)
-    stats = verifier_stats(counters)
-    assert (stats.accepted, stats.remembered, stats.rejected) == (1, 2, {"expired": 1})
+    settings = Settings(secret=SECRET)
+    verifier, before = TokenVerifier(settings, clock=clock), process_stats().server
+    token = make(clock).token()
+    assert token is not None
+    for _ in range(3):
+        verifier.verify(token)
+    clock.advance(4000)
+    for bad in (token, f"{token}x", f"{token}x"):
+        with pytest.raises(TokenRejectedError):
+            verifier.verify(bad)
+    verifier.judge_authorization([])
+    stats, after = verifier.stats(), process_stats().server
+    assert (stats.accepted, stats.remembered) == (1, 2)
+    assert stats.rejected == {"expired": 1, "signature": 2, "missing": 1} == verifier.rejections()
+    assert (after.accepted - before.accepted, after.remembered - before.remembered) == (1, 2)
 
 
 def test_a_forked_child_counts_its_own() -> None:
