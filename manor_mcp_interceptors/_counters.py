@@ -9,6 +9,8 @@ from typing import Final
 
 from . import _otel
 
+_Ticks = dict[tuple[str, str], "itertools.count[int]"]
+
 _BEFORE: Final = len("count(")
 
 
@@ -19,22 +21,22 @@ class Counters:
     counts, the process's `TOTALS` counts too. Safe from any thread.
     """
 
-    __slots__ = ("__weakref__", "_ticks", "_total")
+    __slots__ = ("__weakref__", "_books", "_ticks")
 
     def __init__(self, total: Counters | None = None) -> None:
-        self._ticks: dict[tuple[str, str], itertools.count[int]] = {}
-        self._total = total
+        self._ticks: _Ticks = {}
+        self._books = (self._ticks,) if total is None else (self._ticks, total._ticks)
         _all.add(self)
 
     def count(self, name: str, word: str = "") -> None:
         """Count one event."""
-        try:
-            # One step in C: no thread can come between the reading and the writing.
-            next(self._ticks[name, word])
-        except KeyError:
-            next(self._ticks.setdefault((name, word), itertools.count()))
-        if self._total is not None:
-            self._total.count(name, word)
+        key = name, word
+        for ticks in self._books:
+            try:
+                # One step in C: no thread can come between the reading and the writing.
+                next(ticks[key])
+            except KeyError:
+                next(ticks.setdefault(key, itertools.count()))
 
     def read(self) -> dict[tuple[str, str], int]:
         """Return what was counted so far."""
