@@ -35,7 +35,7 @@ class Counters:
             try:
                 # One step in C: no thread can come between the reading and the writing.
                 next(ticks[key])
-            except KeyError:
+            except KeyError:  # noqa: PERF203 - two books
                 next(ticks.setdefault(key, itertools.count()))
 
     def read(self) -> dict[tuple[str, str], int]:
