@@ -1,10 +1,22 @@
-"""``python -m manor_mcp_interceptors``."""
+"""``python -m manor_mcp_interceptors``, and the console script ``manor-mcp``."""
 
 from __future__ import annotations
 
 import sys
 
-from ._cli import main
+
+def main() -> int:
+    """Run the command line; return the exit status."""
+    try:
+        from ._cli import run
+    except ModuleNotFoundError as error:
+        if error.name not in {"typer", "rich"}:
+            raise
+        line = f"The command line needs {error.name}: pip install 'manor-mcp-interceptors[cli]'"
+        print(line, file=sys.stderr)  # noqa: T201 - a command line talks
+        return 2
+    return run()
+
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())
