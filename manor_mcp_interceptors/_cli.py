@@ -121,7 +121,7 @@ def headers(audience: Audience = None, json: AsJson = False) -> None:  # noqa: F
 @app.command(epilog=EXIT_CODES)
 def inspect(token: TokenArgument = "-", json: AsJson = False) -> None:  # noqa: FBT002, S107
     """Decode a token WITHOUT verifying it: anybody may have made it."""
-    from ._doctor.claims import read_unverified
+    from ._doctor.claims import read_unverified, readable
 
     try:
         header, claims = read_unverified(_given(token))
@@ -131,13 +131,14 @@ def inspect(token: TokenArgument = "-", json: AsJson = False) -> None:  # noqa: 
         show_json({"verified": False, "header": header, "claims": claims})
         return
     say("UNVERIFIED: anybody may have made this token", "bold yellow")
-    show_table({**header, **claims})
+    show_table({**header, **readable(claims)})
 
 
 @app.command(epilog=EXIT_CODES)
 def verify(token: TokenArgument = "-", json: AsJson = False) -> None:  # noqa: FBT002, S107
     """Verify a token as a server with this environment would, and say why it refuses."""
     try:
+        from ._doctor.claims import readable
         from .server.verifier import TokenVerifier
 
         verified = TokenVerifier.from_env().verify(_given(token))
@@ -152,7 +153,7 @@ def verify(token: TokenArgument = "-", json: AsJson = False) -> None:  # noqa: F
         show_json({"verified": True, "claims": dict(verified.claims)})
         return
     say("verified", "green")
-    show_table(dict(verified.claims))
+    show_table(readable(verified.claims))
 
 
 @app.command(epilog=EXIT_CODES)

@@ -46,7 +46,7 @@ def show_table(rows: Mapping[str, Any], console: Console | None = None) -> None:
     console = console or Console(highlight=False)
     width = max(map(len, rows), default=0)
     for name, value in rows.items():
-        _row(console, Text(f"    {name:{width}} ", "dim"), Text(str(value)))
+        _row(console, Text(f"    {name:{width}} ", "dim"), Text(printable(str(value))))
 
 
 def show_json(data: object) -> None:
@@ -56,13 +56,19 @@ def show_json(data: object) -> None:
 
 def say(text: str, style: str = "") -> None:
     """Print a line for people: to the standard error, so that a pipe gets nothing but data."""
-    Console(stderr=True).print(Text(text, style), soft_wrap=True)
+    Console(stderr=True).print(Text(printable(text), style), soft_wrap=True)
+
+
+def printable(text: str) -> str:
+    """Escape what could drive a terminal: claims and challenges are other people's words."""
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 
 
 def _line(console: Console, state: State, name: str, finding: str) -> None:
     sign, word, style = _MARKS[state]
     mark = Text(sign if _can_draw(console) else word, style)
-    _row(console, mark, Text.assemble((name, "bold"), "  " if finding else "", finding))
+    words = (name, "bold"), "  " if finding else "", printable(finding)
+    _row(console, mark, Text.assemble(*words))
 
 
 def _row(console: Console, head: Text, body: Text) -> None:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
-from typing import Any
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from typing import Any, Final
+
+_TIMES: Final = {"iat", "exp", "nbf"}
 
 
 def read_unverified(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -18,6 +22,18 @@ def read_unverified(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
         raise ValueError("not a JWT: a JWT has three parts, with a dot between them")
     header, claims = _object(parts[0], "header"), _object(parts[1], "claims")
     return header, claims
+
+
+def readable(claims: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `claims` with their times as people read them, too."""
+    return {name: _time(value) if name in _TIMES else value for name, value in claims.items()}
+
+
+def _time(value: Any) -> Any:
+    try:
+        return f"{value} ({datetime.fromtimestamp(value, timezone.utc):%Y-%m-%d %H:%M:%S} UTC)"
+    except (TypeError, ValueError, OverflowError, OSError):  # not a time after all
+        return value
 
 
 def _object(part: str, name: str) -> dict[str, Any]:

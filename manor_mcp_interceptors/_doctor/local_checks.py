@@ -6,8 +6,7 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime, timezone
-from typing import Any, Final
+from typing import Final
 
 from manor_mcp_interceptors._setup import View
 from manor_mcp_interceptors.errors import SettingsError
@@ -18,7 +17,7 @@ from manor_mcp_interceptors.provider import MCPTokenProvider
 from manor_mcp_interceptors.settings import VARIABLES, Settings, Variable
 
 from .checks import Check, State
-from .claims import read_unverified
+from .claims import read_unverified, readable
 from .fingerprint import fingerprint
 
 _IN_CODE: Final = (
@@ -189,7 +188,7 @@ def _bad_secret(name: str, error: SettingsError) -> Check:
 def _good_secret(name: str, key: SigningKey) -> Check:
     size, mark = len(key.secret.encode()), fingerprint(key.secret)
     details = (("source", key.source), ("bytes", str(size)), ("fingerprint", mark))
-    finding = f"{size} bytes from {key.source}, fingerprint {mark}"
+    finding = f"{size} bytes from {key.source}"
     if key.remarks:
         fix = "`manor-mcp keygen` makes a good one"
         return Check(name, State.WARNING, f"{finding}; {'; '.join(key.remarks)}", fix, details)
@@ -217,11 +216,5 @@ def check_token(provider: MCPTokenProvider) -> Check:
         return Check("token", state, f"none ({decision.outcome}): {decision.reason}")
     header, claims = read_unverified(decision.token)
     left = int(provider.status().seconds_to_expiry or 0)
-    details = tuple((name, _claim(name, value)) for name, value in {**header, **claims}.items())
+    details = tuple((name, str(value)) for name, value in {**header, **readable(claims)}.items())
     return Check("token", State.OK, f"signed, good for {left} more seconds", "", details)
-
-
-def _claim(name: str, value: Any) -> str:
-    if name in {"iat", "exp"}:
-        return f"{value} ({datetime.fromtimestamp(value, timezone.utc):%Y-%m-%d %H:%M:%S} UTC)"
-    return str(value)
