@@ -71,7 +71,7 @@ async def _client(server: HttpServer, mode: str, statuses: Statuses) -> AsyncIte
 
 
 async def _initialize(client: Client, call: Call) -> None:
-    call.accept(f"serves {len(client.server_capabilities.model_fields_set)} capabilities")
+    call.accept(f"protocol of {client.protocol_version}")
 
 
 async def _list_tools(client: Client, call: Call) -> None:

@@ -6,10 +6,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Final
 
 from manor_mcp_interceptors.settings import Settings
 
 from .guestbook import NO_TOKEN, REFUSED, Guestbook
+
+WIDTHS: Final = (21, 23, 24, 16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,7 @@ class Report:
         """Judge the calls that follow by `phase`."""
         self._phase = phase
         self.write(f"\n{phase.title}")
+        self._write_row("", ("transport", "call", "answer", "the server saw"), "time")
 
     @contextmanager
     def call(self, transport: str, what: str, guestbook: Guestbook) -> Iterator[Call]:
@@ -101,9 +105,12 @@ class Report:
         assert self._phase is not None
         self.calls.append(call)
         problem = call.problem(self._phase)
-        columns = f"{call.transport:<22}{call.what:<26}{call.status:<28}{call.seen:<20}"
-        self.write(
-            f"  {'ok' if problem is None else 'FAILED':<8}{columns}{call.seconds * 1e3:7.1f} ms"
-        )
+        columns = (call.transport, call.what, call.status, call.seen)
+        mark = "ok" if problem is None else "FAILED"
+        self._write_row(mark, columns, f"{call.seconds * 1e3:.1f} ms")
         if problem is not None:
             self.problems.append(f"{self._phase.title}: {call.transport}, {call.what}: {problem}")
+
+    def _write_row(self, mark: str, columns: tuple[str, str, str, str], duration: str) -> None:
+        padded = (f"{text:<{width}}" for text, width in zip(columns, WIDTHS, strict=True))
+        self.write(f"  {mark:<8}{' '.join(padded)} {duration:>9}")

@@ -194,7 +194,7 @@ def said(place: SourceCodeInfo.Location) -> bool:
     return bool(place.leading_comments.strip())
 
 
-def kind_of(client_streaming: bool, server_streaming: bool) -> str:  # noqa: FBT001 - protobuf's words
+def kind_of(client_streaming: bool, server_streaming: bool) -> str:
     """Return a call's kind as gRPC's channels name it."""
     names = {False: "unary", True: "stream"}
     return f"{names[client_streaming]}_{names[server_streaming]}"
