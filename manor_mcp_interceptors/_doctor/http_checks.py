@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from urllib.parse import urlsplit
 
+from manor_mcp_interceptors._hosts import compile_hosts, normalize_host
 from manor_mcp_interceptors.provider import MCPTokenProvider
 
 from .answers import Answer, UnreachableError, check_clock, check_with, check_without
@@ -32,22 +33,16 @@ def http_checks(provider: MCPTokenProvider, url: str, audiences: Sequence[str]) 
 
 def check_host(provider: MCPTokenProvider, url: str) -> Check:
     """Tell whether the HTTP adapters may send a token to this host."""
-    host = urlsplit(url).hostname or ""
+    parts = urlsplit(url)
+    host = normalize_host(parts.hostname or "")
     allowed = usable_settings(provider).allowed_hosts
     if allowed is None:
         return Check("host", State.OK, f"{host}: MCP_AUTH_ALLOWED_HOSTS is not set, any host may")
-    if is_allowed(host, allowed):
+    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    if compile_hosts(allowed).allow(host, port):
         return Check("host", State.OK, f"{host} may be sent a token")
     finding = f"{host} may not be sent a token: MCP_AUTH_ALLOWED_HOSTS leaves it out"
     return Check("host", State.FAILED, finding, f"add {host} to it, if that server is yours")
-
-
-def is_allowed(host: str, allowed: Sequence[str]) -> bool:
-    """Return whether one of the patterns names `host`."""
-    return any(
-        host.endswith(name[1:].lower()) if name.startswith("*.") else host == name.lower()
-        for name in allowed
-    )
 
 
 def _with_token(
