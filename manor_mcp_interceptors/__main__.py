@@ -10,9 +10,10 @@ def main() -> int:
     try:
         from ._cli import run
     except ModuleNotFoundError as error:
-        if error.name not in {"typer", "rich"}:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in {"typer", "rich"}:
             raise
-        line = f"The command line needs {error.name}: pip install 'manor-mcp-interceptors[cli]'"
+        line = f"The command line needs {missing}: pip install 'manor-mcp-interceptors[cli]'"
         print(line, file=sys.stderr)  # noqa: T201 - a command line talks
         return 2
     return run()

@@ -80,8 +80,8 @@ def doctor(
     """
     from ._doctor.local_checks import local_checks
 
-    if url is not None and (urlsplit(url).scheme not in {"http", "https"} or not _host(url)):
-        raise typer.BadParameter("begins with http:// or https://", param_hint="--url")
+    if url is not None and not _is_http(url):
+        raise typer.BadParameter("not of the form http://host:port/path", param_hint="--url")
     if setup is not None:
         _set_up(setup)
     provider = _provider(audience)
@@ -137,11 +137,13 @@ def inspect(token: TokenArgument = "-", json: AsJson = False) -> None:  # noqa: 
 @app.command(epilog=EXIT_CODES)
 def verify(token: TokenArgument = "-", json: AsJson = False) -> None:  # noqa: FBT002, S107
     """Verify a token as a server with this environment would, and say why it refuses."""
+    from ._doctor.claims import readable
+
+    given = _given(token)
     try:
-        from ._doctor.claims import readable
         from .server.verifier import TokenVerifier
 
-        verified = TokenVerifier.from_env().verify(_given(token))
+        verified = TokenVerifier.from_env().verify(given)
     except TokenRejectedError as rejected:
         if json:
             show_json({"verified": False, "reason": str(rejected.reason)})
@@ -195,11 +197,12 @@ def _fail(line: str) -> NoReturn:
     raise typer.Exit(1)
 
 
-def _host(url: str) -> str | None:
+def _is_http(url: str) -> bool:
     try:
-        return urlsplit(url).hostname
-    except ValueError:  # an IPv6 address that is none
-        return None
+        parts = urlsplit(url)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # an address or a port that is none
+        return False
 
 
 def _provider(audience: str | None) -> MCPTokenProvider:
