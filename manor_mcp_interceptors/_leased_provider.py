@@ -157,10 +157,14 @@ class LeasedProvider:
         than the margin or the secret has changed: no server can make a client mint at each call.
         """
         with self._lock:
-            if self._latest.token == token:
+            current = self._latest.token == token
+            news = current and not self._cache.is_rejected(token)
+            if current:
                 self._cache.reject(token)
                 self._end_lease()
                 self.counters.count("refreshes")
+        if news:  # no lock is held: a log handler may do anything
+            _logger.warning("MCP auth: a server refused the current token")
 
     def end_lease(self) -> None:
         """Have the next call look at flag, secret and settings again."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 
 from ._counters import Counters
@@ -10,6 +11,8 @@ from .keys import SigningKey
 from .outcomes import Outcome
 from .settings import Settings
 from .tokens import AccessToken, clock_skew, effective_margin, mint
+
+_logger = logging.getLogger("manor_mcp_interceptors")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,7 @@ class TokenCache:
         except Exception as error:
             return self._failed(error, minted)
         self._counters.count("mints")
+        _logger.debug("MCP auth minted a token for %s", settings.audience)
         return Renewal(fresh.token, fresh.remaining(self._clock, effective_margin(settings)))
 
     def _mint(self, settings: Settings, key: SigningKey, inputs: tuple[object, ...]) -> Minted:

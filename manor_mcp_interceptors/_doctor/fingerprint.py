@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from typing import Final
 
 _CONTEXT: Final = b"manor_mcp_interceptors: fingerprint of a shared secret, v1"
@@ -13,6 +14,7 @@ _COST: Final = 2**15
 _BLOCK: Final = 8
 
 
+@lru_cache(maxsize=4)
 def fingerprint(secret: str) -> str:
     """Return eight hex digits of a slow digest of `secret`, as ``1a2b-3c4d``.
 

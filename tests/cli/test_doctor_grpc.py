@@ -9,8 +9,9 @@ import pytest
 
 from manor_mcp_interceptors import TokenVerifier
 from manor_mcp_interceptors._demo.servers import _serve_grpc
-from tests.cli.running import GOOD, METHOD, doctor, grpc_server, run
+from tests.cli.running import doctor, run
 from tests.support import OTHER_SECRET, SECRET
+from tests.support.auth_servers import GOOD, METHOD, grpc_server
 
 WITH = "call with the token"
 WITHOUT = "call without a token"

@@ -12,8 +12,9 @@ from manor_mcp_interceptors import MCPTokenProvider, TokenVerifier
 from manor_mcp_interceptors._demo.guestbook import Guestbook
 from manor_mcp_interceptors._demo.http_service import http_service
 from manor_mcp_interceptors._demo.mcp_server import mcp_server
-from tests.cli.running import GOOD, doctor, http_server, run
+from tests.cli.running import doctor, run
 from tests.support import FLAG, OTHER_SECRET, SECRET
+from tests.support.auth_servers import GOOD, http_server
 from tests.support.uvicorn_server import serve
 
 WITH = "call with the token"

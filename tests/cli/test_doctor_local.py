@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from openfeature import api
 
 from manor_mcp_interceptors import MCPTokenProvider, _token_cache, keys
 from manor_mcp_interceptors._doctor.fingerprint import fingerprint
 from tests.cli.running import doctor, run
 from tests.support import FLAG, OTHER_SECRET, SECRET
+from tests.support.openfeature_provider import ToldProvider
 
 ORDER = ["flag", "settings", "secret", "PyJWT", "token", "adapters"]
 
@@ -107,6 +109,29 @@ def test_flag_backend_down(monkeypatch: pytest.MonkeyPatch) -> None:
     found = doctor()
     assert (found.exit_code, found.checks["flag"]["state"]) == (0, "warning")
     assert "ConnectionRefusedError" in found.checks["flag"]["finding"]
+
+
+def test_openfeature_provider_down(
+    env_on: None, monkeypatch: pytest.MonkeyPatch, isolated: None
+) -> None:
+    """Its own error is told; once it answers, its name."""
+    told = ToldProvider()
+    api.set_provider_and_wait(told)
+    monkeypatch.setenv(FLAG.upper(), "off")
+    MCPTokenProvider.reset()
+    try:
+        told.error = ConnectionError("flagd:8013 is gone")
+        found = doctor()
+        assert (found.exit_code, found.cause) == (1, "flag")
+        assert "OpenFeature gave no answer" in found.finding
+        assert "flagd:8013 is gone" in found.finding
+        told.error = None
+        MCPTokenProvider.reset()
+        found = doctor()
+        assert found.exit_code == 0
+        assert "OpenFeature provider" in found.checks["flag"]["finding"]
+    finally:
+        api.shutdown()
 
 
 def test_secret_missing(monkeypatch: pytest.MonkeyPatch) -> None:
