@@ -46,8 +46,10 @@ def run(code: str, **variables: str) -> str:
 
 
 EVENTS = """
+import logging
 from manor_mcp_interceptors import MCPTokenProvider
 from manor_mcp_interceptors._counters import TOTALS
+logging.getLogger("manor_mcp_interceptors").setLevel("ERROR")
 provider = MCPTokenProvider.get_instance()
 token = provider.token()
 provider.invalidate(token)

@@ -296,7 +296,7 @@ def test_outcomes_are_logged_when_they_change(
     clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Once each, with no token and no secret in a line."""
-    caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.INFO)
     gate = StaticGate()
     provider = MCPTokenProvider(Settings(secret=SECRET), gate=gate, clock=clock)
     for on in (True, True, False, False, True):
