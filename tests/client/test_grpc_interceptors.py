@@ -109,9 +109,7 @@ def test_cancelling_reaches_the_server(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_dropped_call_is_cancelled(
-    kind: str, channel: grpc.Channel, server: GrpcServer
-) -> None:
+def test_a_dropped_call_is_cancelled(kind: str, channel: grpc.Channel, server: GrpcServer) -> None:
     """A call that nobody holds any more does not live on, as it does not without us."""
     server.open.clear()
     method = multi_callable(channel, kind)
@@ -123,9 +121,7 @@ def test_a_dropped_call_is_cancelled(
     assert server.cancelled.wait(5)
 
 
-def test_a_dropped_future_with_a_callback_lives(
-    channel: grpc.Channel, server: GrpcServer
-) -> None:
+def test_a_dropped_future_with_a_callback_lives(channel: grpc.Channel, server: GrpcServer) -> None:
     """A future with a done callback goes on without a holder, as grpc's does."""
     server.open.clear()
     results: futures.Future[bytes] = futures.Future()
@@ -149,7 +145,7 @@ def test_a_stream_is_not_awaited(channel: grpc.Channel, server: GrpcServer) -> N
 
 
 def test_a_single_threaded_stream(server: GrpcServer, provider: WatchedProvider) -> None:
-    """grpc's other implementation of unary-stream is watched as well."""
+    """Grpc's other implementation of unary-stream is watched as well."""
     option = (grpc.experimental.ChannelOptions.SingleThreadedUnaryStream, 1)
     old = provider.grow_stale()
     server.refuses = lambda value: value == bearer(old)
@@ -181,9 +177,7 @@ class Recorder(
 
 
 @pytest.mark.parametrize("name", SYNC_CALLS)
-def test_all_six_fields_survive(
-    name: str, server: GrpcServer, provider: WatchedProvider
-) -> None:
+def test_all_six_fields_survive(name: str, server: GrpcServer, provider: WatchedProvider) -> None:
     """What the caller asked for passes through, also at a second try, with less time left."""
     credentials = grpc.access_token_call_credentials("unused")
     asked = {
@@ -323,7 +317,11 @@ def test_a_channel_closed_meanwhile(server: GrpcServer) -> None:
 
 @pytest.mark.parametrize("name", UNARY_UNARY)
 def test_many_threads_with_one_stale_token(
-    name: str, channel: grpc.Channel, server: GrpcServer, provider: WatchedProvider, mints: list[Any]
+    name: str,
+    channel: grpc.Channel,
+    server: GrpcServer,
+    provider: WatchedProvider,
+    mints: list[Any],
 ) -> None:
     """Fifty threads that meet the same refusal are all served, and one token is minted."""
     old = provider.grow_stale()
@@ -353,8 +351,10 @@ def test_what_cannot_be_sent(
 ) -> None:
     """Metadata that gRPC refuses ends the call as it does without us."""
     with grpc.insecure_channel(server.target) as bare:
-        outcomes = [_outcome(lambda c=c: SYNC_CALLS[name](c, timeout=5, metadata=metadata))
-                    for c in (bare, channel)]
+        outcomes = [
+            _outcome(lambda c=c: SYNC_CALLS[name](c, timeout=5, metadata=metadata))
+            for c in (bare, channel)
+        ]
     assert outcomes[0] == outcomes[1]
 
 
@@ -367,9 +367,7 @@ def _outcome(call: Callable[[], bytes]) -> Any:
         return type(error)
 
 
-def test_a_request_that_cannot_be_encoded(
-    channel: grpc.Channel, provider: WatchedProvider
-) -> None:
+def test_a_request_that_cannot_be_encoded(channel: grpc.Channel, provider: WatchedProvider) -> None:
     """A serializer that raises ends the call as it does without us: INTERNAL, and no hang."""
     method = channel.unary_unary("/test.Echo/unary_unary", request_serializer=lambda r: 1 / 0)
     for call in (method, method.with_call, lambda r: method.future(r).result(5)):

@@ -18,7 +18,7 @@ def b64(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
-def claims(now: int = NOW, **changes: Any) -> dict[str, Any]:
+def claims(now: int = NOW, /, **changes: Any) -> dict[str, Any]:
     """Return good claims with changes; a change to `...` leaves the claim out."""
     good = {
         "iss": "manor-internal",

@@ -135,7 +135,7 @@ def test_a_missing_claim(name: str) -> None:
 
 
 TEXTS = ("1800000000", "1e9")
-NOTHING = (None, True, False, {}, "", ["a", 1], {"$gt": 0}, "\ud800")
+NOTHING: tuple[object, ...] = (None, True, False, {}, "", ["a", 1], {"$gt": 0})
 NUMBERS = (10**400, -(10**400), 2**53 + 1, -(2**53) - 1)
 
 
@@ -143,7 +143,11 @@ NUMBERS = (10**400, -(10**400), 2**53 + 1, -(2**53) - 1)
     ("name", "value"),
     [
         *((name, value) for name in ("iss", "aud", "sub") for value in (*NOTHING, *NUMBERS)),
-        *((name, value) for name in ("iat", "exp", "nbf") for value in (*NOTHING, *NUMBERS, *TEXTS)),
+        *(
+            (name, value)
+            for name in ("iat", "exp", "nbf")
+            for value in (*NOTHING, *NUMBERS, *TEXTS)
+        ),
         ("iss", []),
         ("sub", ["service-a"]),
     ],
@@ -152,6 +156,13 @@ NUMBERS = (10**400, -(10**400), 2**53 + 1, -(2**53) - 1)
 def test_a_mistyped_claim(name: str, value: object) -> None:
     """A claim of the wrong type, or beyond all numbers, is neither converted nor believed."""
     assert verdict(forge(claims(**{name: value}))) is Reason.CLAIM_INVALID
+
+
+@pytest.mark.parametrize("name", ["iss", "aud", "sub", "other", "\ud800"])
+def test_a_lone_surrogate_in_a_claim(name: str) -> None:
+    """It is JSON, and would break whatever prints or stores it later."""
+    assert verdict(forge(claims(**{name: "\ud800"}))) is Reason.MALFORMED
+    assert verdict(forge(claims(other={"deep": ["\udfff"]}))) is Reason.MALFORMED
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "-1e999", "9" * 5000])
@@ -234,7 +245,9 @@ def test_trailing_garbage(tail: str) -> None:
 
 
 @pytest.mark.parametrize("part", [0, 1, 2])
-@pytest.mark.parametrize("change", ["{}=", "{}==", "{}===", "={}", "{}\u200b", "{}+", "{}/", "{}\uff21", " {}"])
+@pytest.mark.parametrize(
+    "change", ["{}=", "{}==", "{}===", "={}", "{}\u200b", "{}+", "{}/", "{}\uff21", " {}"]
+)
 def test_padding_and_unicode_tricks(part: int, change: str) -> None:
     """One token has one spelling."""
     parts = GOOD.split(".")
@@ -318,5 +331,5 @@ def test_a_subject_that_may_not_call() -> None:
         Settings(secret=SECRET), allowed_subjects=["service-b"], clock=FakeClock()
     )
     assert verifier.verify(forge(claims(sub="service-b"))).subject == "service-b"
-    with pytest.raises(TokenRejectedError, match="^subject$"):
+    with pytest.raises(TokenRejectedError, match="subject"):
         verifier.verify(GOOD)
