@@ -62,7 +62,9 @@ class RequestsAuth(BearerFlow, AuthBase):
         # From here as requests' own HTTPDigestAuth does it.
         _release(response)
         request: Any = response.request.copy()
-        extract_cookies_to_jar(request._cookies, response.request, response.raw)
+        extract_cookies_to_jar(  # type: ignore[no-untyped-call]
+            request._cookies, response.request, response.raw
+        )
         request.prepare_cookies(request._cookies)
         again = self._attach(request, decision, sent)
         self._count("retries")
@@ -83,8 +85,9 @@ class RequestsAuth(BearerFlow, AuthBase):
         if target == origin or target.host != origin.host:  # requests sees to these itself
             return
         if request.headers.get(HEADER_NAME) == sent.authorization:
-            if response.request is request:
-                response.request = request.copy()
+            for answer in (response, *response.history):
+                if answer.request is request:
+                    answer.request = request.copy()
             del request.headers[HEADER_NAME]
 
     def _origin(self, url: Any, base: str = "") -> Origin:
