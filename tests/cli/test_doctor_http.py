@@ -152,6 +152,27 @@ def test_refused_before_auth() -> None:
     assert "404 Not Found with and without a token" in found.finding
 
 
+def test_a_redirect_is_told_and_not_followed() -> None:
+    """No token goes where the address did not say."""
+    with socket.create_server(("127.0.0.1", 0)) as elsewhere:
+        elsewhere.setblocking(False)
+        target = f"http://127.0.0.1:{elsewhere.getsockname()[1]}/mcp"
+        with http_server(GOOD, moved_to=target) as url:
+            found = doctor("--url", url)
+        with pytest.raises(BlockingIOError):
+            elsewhere.accept()
+    assert found.cause == WITH
+    assert f"307 Temporary Redirect, to {target}" in found.finding
+
+
+def test_a_proxy_that_wants_a_password() -> None:
+    """Its 401 says nothing of the token."""
+    with http_server(replace(GOOD, secret=OTHER_SECRET), asks_for="Basic realm=office") as url:
+        found = doctor("--url", url)
+    assert found.cause == WITH
+    assert "wants other credentials: Basic realm=office" in found.finding
+
+
 def test_without_a_token_the_server_is_asked_all_the_same(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

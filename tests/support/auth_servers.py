@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -32,55 +33,77 @@ class ShiftedClock:
         return time.monotonic()
 
 
+@dataclass(kw_only=True)
+class Ways:
+    """What an HTTP server is like."""
+
+    ahead: float = 0.0
+    """Seconds by which its clock is wrong."""
+    tells_time: bool = True
+    """Whether its answers have a ``Date``."""
+    moved_to: str = ""
+    """Where every call is sent on to."""
+    asks_for: str = ""
+    """Its ``WWW-Authenticate``, in place of ours."""
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, settings: Settings | None, port: int, ways: Ways) -> None:
+        super().__init__(("127.0.0.1", port), _Handler)
+        self.ways = ways
+        self.clock = ShiftedClock(ways.ahead)
+        self._verifier = None if settings is None else TokenVerifier(settings, clock=self.clock)
+
+    def answer(self, path: str, authorization: list[str]) -> tuple[int, dict[str, str]]:
+        verdict = self._verifier and self._verifier.judge_authorization(authorization)
+        if path != "/mcp":
+            return 404, {}
+        if self.ways.moved_to:
+            return 307, {"Location": self.ways.moved_to}
+        if isinstance(verdict, Reason):
+            return 401, {"WWW-Authenticate": self.ways.asks_for or challenge(verdict)}
+        return 200, {}
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _Server
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        values = self.headers.get_all("Authorization") or []
+        status, headers = self.server.answer(self.path, values)
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": "0"}.items():
+            self.send_header(name, value)
+        self.end_headers()
+
+    do_GET = do_POST  # noqa: N815 - the base class's word
+
+    def send_header(self, keyword: str, value: str) -> None:
+        if keyword != "Date" or self.server.ways.tells_time:
+            super().send_header(keyword, value)
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        now = self.server.clock.time()
+        return super().date_time_string(now if timestamp is None else timestamp)
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+
 @contextmanager
-def http_server(
-    settings: Settings | None = None, *, ahead: float = 0.0, tells_time: bool = True, port: int = 0
-) -> Iterator[str]:
+def http_server(settings: Settings | None = None, *, port: int = 0, **ways: Any) -> Iterator[str]:
     """Serve ``/mcp`` to those with a token of `settings`, or to anybody; give its URL.
 
     Args:
         settings: None lets everybody in.
-        ahead: Seconds by which the server's clock is wrong.
-        tells_time: Whether its answers have a ``Date``.
         port: 0 is any.
+        ways: See `Ways`.
     """
-    clock = ShiftedClock(ahead)
-    verifier = None if settings is None else TokenVerifier(settings, clock=clock)
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers.get("Content-Length", "0")))
-            values = self.headers.get_all("Authorization") or []
-            verdict = None if verifier is None else verifier.judge_authorization(values)
-            if self.path != "/mcp":
-                self._answer(404)
-            elif isinstance(verdict, Reason):
-                self._answer(401, {"WWW-Authenticate": challenge(verdict)})
-            else:
-                self._answer(200)
-
-        do_GET = do_POST  # noqa: N815 - the base class's word
-
-        def _answer(self, status: int, headers: dict[str, str] | None = None) -> None:
-            self.send_response(status)
-            for name, value in {**(headers or {}), "Content-Length": "0"}.items():
-                self.send_header(name, value)
-            self.end_headers()
-
-        def send_header(self, keyword: str, value: str) -> None:
-            if keyword != "Date" or tells_time:
-                super().send_header(keyword, value)
-
-        def date_time_string(self, timestamp: float | None = None) -> str:
-            return super().date_time_string(clock.time() if timestamp is None else timestamp)
-
-        def log_message(self, *args: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
-    server.daemon_threads = True
+    server = _Server(settings, port, Ways(**ways))
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
