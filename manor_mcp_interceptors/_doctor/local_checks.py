@@ -98,9 +98,11 @@ def check_settings(given: Settings | None, view: View) -> Check:
             problems.append(str(error))
             rows.append((variable.name, "WRONG"))
             continue
-        unset = not os.environ.get(variable.name, "").strip()
         shown = _shown(variable, getattr(one, variable.field))
-        rows.append((variable.name, f"{shown} (default)" if unset else shown))
+        if not os.environ.get(variable.name, "").strip():
+            named = variable.field == "subject" and os.environ.get("SERVICE_NAME", "").strip()
+            shown = f"{shown} ({'from SERVICE_NAME' if named else 'default'})"
+        rows.append((variable.name, shown))
     return _settings(view, problems, tuple(rows))
 
 

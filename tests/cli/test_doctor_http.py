@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,7 @@ from manor_mcp_interceptors import MCPTokenProvider, TokenVerifier
 from manor_mcp_interceptors._demo.guestbook import Guestbook
 from manor_mcp_interceptors._demo.http_service import http_service
 from manor_mcp_interceptors._demo.mcp_server import mcp_server
+from manor_mcp_interceptors._doctor.http_call import HttpServer
 from tests.cli.running import doctor, run
 from tests.support import FLAG, OTHER_SECRET, SECRET
 from tests.support.auth_servers import GOOD, http_server

@@ -237,6 +237,15 @@ def test_the_audience_may_be_chosen(env_on: None) -> None:
     assert run("doctor", "--audience", " ").exit_code == 2
 
 
+def test_the_service_s_name_is_told_apart_from_a_default(
+    env_on: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is set, if by another name."""
+    monkeypatch.setenv("SERVICE_NAME", "service-orders")
+    shown = doctor().checks["settings"]["details"]["MCP_AUTH_SUBJECT"]
+    assert shown == "service-orders (from SERVICE_NAME)"
+
+
 def test_a_fingerprint_compares_secrets_and_shows_none() -> None:
     """The same on every host, different for different secrets, slow, and short."""
     assert fingerprint(SECRET) == fingerprint(SECRET) == "9de3-17ee"
