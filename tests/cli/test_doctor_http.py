@@ -154,17 +154,19 @@ def test_refused_before_auth() -> None:
     assert "404 Not Found with and without a token" in found.finding
 
 
-def test_a_redirect_is_told_and_not_followed() -> None:
+@pytest.mark.parametrize("status", [302, 307])
+def test_a_redirect_is_told_and_not_followed(status: int) -> None:
     """No token goes where the address did not say."""
     with socket.create_server(("127.0.0.1", 0)) as elsewhere:
         elsewhere.setblocking(False)
         target = f"http://127.0.0.1:{elsewhere.getsockname()[1]}/mcp"
-        with http_server(GOOD, moved_to=target) as url:
+        with http_server(GOOD, moved_to=target, moved_as=status) as url:
             found = doctor("--url", url)
         with pytest.raises(BlockingIOError):
             elsewhere.accept()
     assert found.cause == WITH
-    assert f"307 Temporary Redirect, to {target}" in found.finding
+    assert found.finding.startswith(f"{status} ")
+    assert f", to {target} with and without a token" in found.finding
 
 
 def test_a_proxy_that_wants_a_password() -> None:
@@ -216,6 +218,28 @@ def test_the_mcp_handshake(mcp_url: str, monkeypatch: pytest.MonkeyPatch) -> Non
     found = doctor("--url", mcp_url)
     assert "another secret" in found.finding
     assert "MCP handshake" not in found.checks
+
+
+def test_a_session_that_was_opened_is_ended() -> None:
+    """The doctor leaves nothing behind at the server."""
+    application = mcp_server(TokenVerifier(GOOD), Guestbook())
+    seen = []
+
+    async def noting(scope: Any, receive: Any, send: Any) -> None:
+        async def note(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                session = dict(message["headers"]).get(b"mcp-session-id")
+                seen.append((scope["method"], message["status"], session))
+            await send(message)
+
+        await application(scope, receive, note)
+
+    token = MCPTokenProvider.get_token()
+    with serve(noting) as origin:
+        assert HttpServer(f"{origin}/mcp").call(token).served
+    (_, _, session), *_ = seen
+    assert session
+    assert seen == [("POST", 200, session), ("DELETE", 200, session)]
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,7 @@ class Ways:
     """Whether its answers have a ``Date``."""
     moved_to: str = ""
     """Where every call is sent on to."""
+    moved_as: int = 307
     asks_for: str = ""
     """Its ``WWW-Authenticate``, in place of ours."""
 
@@ -61,7 +62,7 @@ class _Server(ThreadingHTTPServer):
         if path != "/mcp":
             return 404, {}
         if self.ways.moved_to:
-            return 307, {"Location": self.ways.moved_to}
+            return self.ways.moved_as, {"Location": self.ways.moved_to}
         if isinstance(verdict, Reason):
             return 401, {"WWW-Authenticate": self.ways.asks_for or challenge(verdict)}
         return 200, {}
