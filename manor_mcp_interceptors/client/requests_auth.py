@@ -70,7 +70,6 @@ class RequestsAuth(BearerFlow, AuthBase):
         self._count("retries")
         second: Response = connection.send(request, **options)
         second.history.append(response)
-        second.request = request
         if again is not None:
             self._was_refused(again, request, second.status_code)
         return second
