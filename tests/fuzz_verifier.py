@@ -59,7 +59,8 @@ def replaced(token: str, dice: random.Random) -> str:
 
 def inserted(token: str, dice: random.Random) -> str:
     at = dice.randrange(len(token) + 1)
-    return token[:at] + dice.choice(PIECES) * dice.choice((1, 1, 2, 50)) + token[at:]
+    piece: str = dice.choice(PIECES)
+    return token[:at] + piece * dice.choice((1, 1, 2, 50)) + token[at:]
 
 
 def cut(token: str, dice: random.Random) -> str:
@@ -84,7 +85,7 @@ def under_another_header(_: str, dice: random.Random) -> str:
 
 def with_other_claims(_: str, dice: random.Random) -> str:
     text = bytearray(json.dumps(claims()).encode())
-    for _ in range(dice.randrange(1, 4)):
+    for _count in range(dice.randrange(1, 4)):
         text[dice.randrange(len(text))] = dice.randrange(256)
     return f"{HEAD}.{b64(bytes(text))}.{SIGNATURE}"
 

@@ -23,7 +23,7 @@ def whoami() -> bytes:
     return b"nobody" if caller is None else caller.subject.encode()
 
 
-class SyncService(grpc.GenericRpcHandler):
+class SyncService(grpc.GenericRpcHandler):  # type: ignore[type-arg]
     """Counts the calls whose body ran."""
 
     def __init__(self) -> None:
@@ -48,7 +48,7 @@ class SyncService(grpc.GenericRpcHandler):
             yield whoami()
 
 
-class AioService(grpc.GenericRpcHandler):
+class AioService(grpc.GenericRpcHandler):  # type: ignore[type-arg]
     """The same in every way that grpc.aio lets a handler be written."""
 
     def __init__(self, style: str = "generator") -> None:
@@ -103,7 +103,7 @@ class SyncInAio(AioService):
 @contextmanager
 def sync_server(interceptors: Sequence[Any], *handlers: Any, workers: int = 1) -> Iterator[str]:
     """Serve on one worker thread, so that each call finds what the last one left behind."""
-    server = grpc.server(ThreadPoolExecutor(workers), interceptors=interceptors)
+    server = grpc.server(ThreadPoolExecutor(workers), interceptors=list(interceptors))
     server.add_generic_rpc_handlers(handlers)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()

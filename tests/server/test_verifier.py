@@ -17,9 +17,10 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from manor_mcp_interceptors import Settings, SettingsError, TokenRejectedError, TokenVerifier
+from manor_mcp_interceptors import Settings, SettingsError, TokenRejectedError, TokenVerifier, keys
 from manor_mcp_interceptors.keys import SigningKey
 from manor_mcp_interceptors.server import _judge
+from manor_mcp_interceptors.server._judge import Judge
 from manor_mcp_interceptors.server._memory import CAPACITY
 from manor_mcp_interceptors.server.verifier import Reason
 from manor_mcp_interceptors.tokens import mint
@@ -398,6 +399,48 @@ def test_the_environment_is_followed(monkeypatch: pytest.MonkeyPatch, clock: Fak
     assert after("MCP_AUTH_AUDIENCE", None) is None
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"leeway_seconds": -1},
+        {"leeway_seconds": float("nan")},
+        {"leeway_seconds": float("inf")},
+        {"allowed_subjects": "service-a"},
+    ],
+)
+def test_a_wrong_argument_is_named_at_the_start(wrong: dict[str, Any]) -> None:
+    """Construction raises, and tells which."""
+    with pytest.raises(SettingsError, match=next(iter(wrong))):
+        TokenVerifier(Settings(secret=SECRET), **wrong)
+
+
+def test_the_current_secret_is_read_before_the_previous_one(
+    tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rotation that comes in between the two looks leaves the secret in between accepted."""
+    current, previous = tmp_path / "current", tmp_path / "previous"
+    write(previous, THIRD_SECRET)
+    write(current, SECRET)
+    verifier = TokenVerifier(
+        Settings(secret_file=current, previous_secret_file=previous), clock=clock
+    )
+    real = keys._read
+
+    def rotating(path: str) -> Any:
+        contents = real(path)
+        if path == str(current):
+            write(previous, SECRET)
+            write(current, OTHER_SECRET)
+        return contents
+
+    monkeypatch.setattr(keys, "_read", rotating)
+    clock.advance(1)
+    assert reason(verifier, forge(claims())) is None
+    clock.advance(1)
+    assert reason(verifier, forge(claims())) is None
+    assert reason(verifier, forge(claims(), secret=OTHER_SECRET)) is None
+
+
 # Log and counts
 
 
@@ -458,6 +501,9 @@ def test_an_error_of_ours_is_a_refusal(
         raise ZeroDivisionError
 
     monkeypatch.setattr(_judge, "_signed_payload", broken)
+    assert reason(verifier, forge(claims())) == "internal"
+    monkeypatch.setattr(Judge, "_look", broken)
+    clock.advance(1)
     assert reason(verifier, forge(claims())) == "internal"
 
 
