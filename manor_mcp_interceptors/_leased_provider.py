@@ -64,7 +64,7 @@ class LeasedProvider:
     def decision(self) -> Decision:
         """Return the decision for a call made now. Never raises."""
         decision = self._decision
-        if self._clock.monotonic() < decision.valid_until:
+        if decision.valid_from <= self._clock.monotonic() < decision.valid_until:
             return decision
         generation = self._generation
         view = self._setup.look(self._audience)
@@ -73,7 +73,7 @@ class LeasedProvider:
     async def decision_async(self) -> Decision:
         """As `decision`; where the flag's backend is slow, the wait yields to the event loop."""
         decision = self._decision
-        if self._clock.monotonic() < decision.valid_until:
+        if decision.valid_from <= self._clock.monotonic() < decision.valid_until:
             return decision
         generation = self._generation
         view = self._setup.look(self._audience)
@@ -83,7 +83,7 @@ class LeasedProvider:
         """Return the token for a call made now, or None: send the call without one."""
         # The body of `decision`, for one call less on the hottest path.
         decision = self._decision
-        if self._clock.monotonic() < decision.valid_until:
+        if decision.valid_from <= self._clock.monotonic() < decision.valid_until:
             return decision.token
         return self.decision().token
 
@@ -147,8 +147,9 @@ class LeasedProvider:
             return _refusal(view, answer)  # for this caller alone: nothing is leased
         with self._lock:
             # Another thread may have decided while this one asked.
-            if self._clock.monotonic() < self._latest.valid_until:
-                return self._latest
+            latest = self._latest
+            if latest.valid_from <= self._clock.monotonic() < latest.valid_until:
+                return latest
             leader = self._flight
             if leader is None:
                 self._flight = mine = threading.Event()
@@ -174,9 +175,10 @@ class LeasedProvider:
     def _publish(
         self, decision: Decision, answer: FlagAnswer, generation: int, *, leased: bool
     ) -> None:
+        began = self._clock.monotonic()
         with self._lock:
-            if self._generation != generation:
-                decision = replace(decision, valid_until=_ENDED)
+            until = decision.valid_until if self._generation == generation else _ENDED
+            decision = replace(decision, valid_from=began, valid_until=until)
             self._answer = answer
             self._latest = decision
             self._decision = decision if leased else _UNDECIDED

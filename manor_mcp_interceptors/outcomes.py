@@ -45,6 +45,8 @@ class Decision:
     """The outcome in a sentence, for people; it never holds a secret or a token."""
     valid_until: float
     """Monotonic seconds until which the decision is trusted without another look."""
+    valid_from: float = float("-inf")
+    """Monotonic seconds before which it is not: a test may freeze and release that clock."""
 
 
 @dataclass(frozen=True, slots=True)
