@@ -7,8 +7,8 @@ import pytest
 from manor_mcp_interceptors import Settings
 from tests.support import FLAG, SECRET, FakeClock
 
-pytest_plugins = ["manor_mcp_interceptors.pytest_plugin", "pytester"]
-"""Ours by name, because it must also be found where the package is not installed."""
+pytest_plugins = ["manor_mcp_interceptors.pytest_plugin", "tests.support.leak_guard", "pytester"]
+"""Our plugin by name, because it must also be found where the package is not installed."""
 
 
 @pytest.fixture(autouse=True)

@@ -32,8 +32,10 @@ def search(url):
 
 
 @pytest.fixture
-def suite(pytester: pytest.Pytester) -> pytest.Pytester:
+def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
     """Return an empty suite beside a client to test."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # others' plugins take time
+    pytester.makeconftest(f"pytest_plugins = [{PLUGIN!r}]")
     pytester.makepyfile(client=CLIENT)
     pytester.syspathinsert()
     return pytester
@@ -41,8 +43,7 @@ def suite(pytester: pytest.Pytester) -> pytest.Pytester:
 
 def run(suite: pytest.Pytester, code: str, *args: str) -> pytest.RunResult:
     suite.makepyfile(test_client=code)
-    # By name: the plugin must also be found where the package is not installed.
-    return suite.runpytest_inprocess("-p", PLUGIN, "-p", "no:cacheprovider", *args)
+    return suite.runpytest_inprocess("-p", "no:cacheprovider", *args)
 
 
 def test_a_users_test_of_a_client_takes_under_ten_lines(suite: pytest.Pytester) -> None:
