@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ._setup import Clock
+from .clocks import Clock
 from .keys import SigningKey
 from .outcomes import Outcome
 from .settings import Settings
@@ -97,6 +97,10 @@ class TokenCache:
     def reject(self, value: str) -> None:
         """Remember that a server refused the token `value`."""
         self._rejected = value
+
+    def is_rejected(self, value: str | None) -> bool:
+        """Return whether a server refused `value`."""
+        return value is not None and value == self._rejected
 
     def expires_in(self) -> float | None:
         """Return the seconds until the held token's `exp`; None without an unexpired token."""
