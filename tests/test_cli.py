@@ -38,14 +38,24 @@ def test_an_unknown_command_gets_the_usage(
     assert "usage: python -m manor_mcp_interceptors" in err
 
 
+WITHOUT = """
+import sys
+
+class Absent:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name == {module!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Absent)
+from manor_mcp_interceptors._cli import main
+sys.exit(main(["demo"]))
+"""
+
+
 def without(module: str) -> subprocess.CompletedProcess[str]:
     """Run the demo in an interpreter that cannot import `module`."""
-    program = (
-        f"import sys; sys.modules[{module!r}] = None\n"
-        "from manor_mcp_interceptors._cli import main\n"
-        "sys.exit(main(['demo']))"
-    )
-    command = [sys.executable, "-c", program]
+    command = [sys.executable, "-c", WITHOUT.format(module=module)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from manor_mcp_interceptors import MCPTokenProvider, Settings, get_token
+from manor_mcp_interceptors import MCPTokenProvider, Settings, get_token, grpc_aio_interceptors
 from manor_mcp_interceptors._demo import grpc_calls, http_calls, mcp_calls
 from manor_mcp_interceptors._demo import run as demo
 from tests.support import OTHER_SECRET, SECRET
@@ -129,8 +129,7 @@ def accept_what_must_be_refused(monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def send_aio_streams_bare(monkeypatch: pytest.MonkeyPatch) -> str:
-    whole = grpc_calls.grpc_aio_interceptors
-    monkeypatch.setattr(grpc_calls, "grpc_aio_interceptors", lambda: whole()[:1])
+    monkeypatch.setattr(grpc_calls, "grpc_aio_interceptors", lambda: grpc_aio_interceptors()[:1])
     return "gRPC aio, both streams: session: refused: UNAUTHENTICATED, not accepted"
 
 

@@ -134,7 +134,7 @@ def test_loops_and_threads_share_one_token(server: tuple[str, Recorder]) -> None
     statuses: list[int] = []
 
     async def many_async() -> None:
-        async with httpx.AsyncClient(auth=HttpxAuth(provider), trust_env=False) as client:
+        async with httpx.AsyncClient(auth=HttpxAuth(provider=provider), trust_env=False) as client:
             together.wait()
             answers = await asyncio.gather(*(client.get(url) for _ in range(10)))
         statuses.extend(answer.status_code for answer in answers)
@@ -142,7 +142,7 @@ def test_loops_and_threads_share_one_token(server: tuple[str, Recorder]) -> None
     def many() -> None:
         with requests.Session() as session:
             session.trust_env = False
-            session.auth = RequestsAuth(provider)
+            session.auth = RequestsAuth(provider=provider)
             together.wait()
             statuses.extend(session.get(url, timeout=5).status_code for _ in range(10))
 

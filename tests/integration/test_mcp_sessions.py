@@ -80,7 +80,7 @@ async def official_client(url: str, auth: httpx2.Auth, mode: str) -> AsyncIterat
             assert tool in {t.name for t in tools.tools}
             result = await client.call_tool(tool)
             assert not result.is_error
-            return str(result.content[0].text)  # type: ignore[union-attr]
+            return text_of(result)
 
         yield call
 
@@ -93,9 +93,14 @@ async def fastmcp_session(url: str, auth: httpx2.Auth) -> AsyncIterator[Call]:
         async def call(tool: str) -> str:
             assert tool in {t.name for t in await client.list_tools()}
             result = await client.call_tool(tool)
-            return str(result.content[0].text)  # type: ignore[union-attr]
+            return text_of(result)
 
         yield call
+
+
+def text_of(result: Any) -> str:
+    """Return the text that a tool answered, whichever library's result it is."""
+    return str(result.content[0].text)
 
 
 every_server = pytest.mark.parametrize("application", [official_server, fastmcp_server])
@@ -118,7 +123,7 @@ def test_every_request_of_a_client_is_the_callers(
     application: Callable[[], Any], connect: Connect
 ) -> None:
     """From the handshake to the last notification, each request carries the one token."""
-    auth = Httpx2Auth(MCPTokenProvider(SETTINGS, gate=StaticGate()))
+    auth = Httpx2Auth(provider=MCPTokenProvider(SETTINGS, gate=StaticGate()))
 
     async def talk(url: str) -> str:
         async with connect(url, auth) as call:
@@ -138,7 +143,7 @@ def test_with_the_flag_off_the_server_refuses_a_bare_client(
     application: Callable[[], Any], connect: Connect
 ) -> None:
     """Nothing is sent in the token's place, and the client's own error reaches the caller."""
-    auth = Httpx2Auth(MCPTokenProvider(SETTINGS, gate=StaticGate(on=False)))
+    auth = Httpx2Auth(provider=MCPTokenProvider(SETTINGS, gate=StaticGate(on=False)))
 
     async def talk(url: str) -> str:
         async with connect(url, auth) as call:
@@ -156,7 +161,7 @@ def test_with_the_flag_off_the_server_refuses_a_bare_client(
 def test_sessions_outlive_their_token() -> None:
     """With a lifetime of three seconds, sessions of ten seconds are never refused."""
     settings = Settings(secret=SECRET, subject=SUBJECT, ttl_seconds=3, margin_seconds=1)
-    auth = Httpx2Auth(MCPTokenProvider(settings, gate=StaticGate()))
+    auth = Httpx2Auth(provider=MCPTokenProvider(settings, gate=StaticGate()))
 
     async def keep_talking(url: str, connect: Connect) -> int:
         calls = 0
