@@ -8,20 +8,25 @@ from dataclasses import replace
 from typing import Final
 
 from ._bearer import HEADER_NAME, METADATA_KEY, format_bearer
+from ._counters import TOTALS, Counters, look_for_telemetry
 from ._setup import Setup, View
 from ._token_cache import TokenCache
 from .errors import SettingsError
 from .flags import FlagAnswer
 from .outcomes import Decision, Outcome, TokenStatus
+from .stats import ProviderStats, provider_stats
 
 _logger = logging.getLogger("manor_mcp_interceptors")
 
 FOLLOW_SECONDS: Final = 5.0
 """How long a thread without a token waits for the thread that is deciding."""
 
-_ENDED: Final = float("-inf")
+GOING_ON_SECONDS: Final = 1.0
+"""How long after its lease a decision still serves while one thread renews it."""
+
+_NEVER: Final = float("-inf")
 _UNDECIDED: Final = Decision(
-    None, None, None, Outcome.SIGNING_FAILED, "no decision was reached in time", _ENDED
+    None, None, None, Outcome.SIGNING_FAILED, "no decision was reached in time", _NEVER
 )
 
 
@@ -39,19 +44,28 @@ class LeasedProvider:
         "_generation",
         "_latest",
         "_lock",
+        "_problem",
+        "_renewing",
         "_said",
         "_setup",
+        "_view",
+        "_view_until",
+        "counters",
     )
 
     def __init__(self, setup: Setup, audience: str | None) -> None:
         self._setup = setup
         self._audience = audience
         self._clock = setup.clock
-        self._cache = TokenCache(setup.clock)
+        self.counters = Counters(TOTALS)
+        self._cache = TokenCache(setup.clock, self.counters)
         self._answer = FlagAnswer(enabled=False, source="not asked yet")
         self._latest = _UNDECIDED
         self._decision = _UNDECIDED  # the latest one; stays ended where the gate is per call
         self._generation = 0
+        self._view: View | None = None
+        self._view_until = _NEVER
+        self._problem: str | None = None  # with the token at hand: why it is not a new one
         self._said: tuple[Outcome, str | None] | None = None
         self.after_fork()
         setup.register(self)
@@ -60,24 +74,36 @@ class LeasedProvider:
         """Start with a free lock: in a forked child, the thread that held it is gone."""
         self._lock = threading.Lock()
         self._flight: threading.Event | None = None
+        self._renewing = False
 
     def decision(self) -> Decision:
         """Return the decision for a call made now. Never raises."""
         decision = self._decision
         if decision.valid_from <= self._clock.monotonic() < decision.valid_until:
             return decision
-        generation = self._generation
-        view = self._setup.look(self._audience)
-        return self._renew(view, self._setup.flags.ask(view.question), generation)
+        if (latest := self._in_renewal()) is not None:
+            return latest
+        try:
+            generation = self._generation
+            view = self._look()
+            return self._renew(view, self._setup.flags.ask(view.question), generation)
+        finally:
+            self._renewing = False
 
     async def decision_async(self) -> Decision:
         """As `decision`; where the flag's backend is slow, the wait yields to the event loop."""
         decision = self._decision
         if decision.valid_from <= self._clock.monotonic() < decision.valid_until:
             return decision
-        generation = self._generation
-        view = self._setup.look(self._audience)
-        return self._renew(view, await self._setup.flags.ask_async(view.question), generation)
+        if (latest := self._in_renewal()) is not None:
+            return latest
+        try:
+            generation = self._generation
+            view = self._look()
+            answer = await self._setup.flags.ask_async(view.question)
+            return self._renew(view, answer, generation)
+        finally:
+            self._renewing = False
 
     def token(self) -> str | None:
         """Return the token for a call made now, or None: send the call without one."""
@@ -118,6 +144,10 @@ class LeasedProvider:
             seconds_to_expiry=self._cache.expires_in() if decision.token is not None else None,
         )
 
+    def stats(self) -> ProviderStats:
+        """Return what this provider did so far, in numbers."""
+        return provider_stats(self.counters)
+
     def invalidate(self, token: str) -> None:
         """Say that a server refused `token`.
 
@@ -129,6 +159,7 @@ class LeasedProvider:
             if self._latest.token == token:
                 self._cache.reject(token)
                 self._end_lease()
+                self.counters.count("refreshes")
 
     def end_lease(self) -> None:
         """Have the next call look at flag, secret and settings again."""
@@ -137,14 +168,55 @@ class LeasedProvider:
 
     def _end_lease(self) -> None:
         self._generation += 1  # a decision on its way was made from what was true before
-        self._latest = replace(self._latest, valid_until=_ENDED)
+        self._view_until = _NEVER
+        self._latest = self._ended(self._latest)
         self._decision = self._latest
+
+    def _ended(self, decision: Decision) -> Decision:
+        return replace(decision, valid_until=min(decision.valid_until, self._clock.monotonic()))
+
+    def _in_renewal(self) -> Decision | None:
+        """Return the last decision where it may serve while another thread renews it.
+
+        None makes this thread the one that renews. Two at a time do no harm: the mint has an
+        election of its own.
+        """
+        if self._setup.flags.per_call:
+            return None
+        with self._lock:
+            if self._renewing and self._serves_on(self._latest):
+                return self._latest
+            self._renewing = True
+            return None
+
+    def _serves_on(self, decision: Decision) -> bool:
+        # Long after its lease, flag and secret may be others. A recheck of 0 allows no wait at all.
+        recheck = self._view.settings.recheck_seconds if self._view is not None else 0.0
+        since = self._clock.monotonic() - decision.valid_until
+        if since >= min(recheck, GOING_ON_SECONDS):
+            return False
+        return decision.token is None or self._is_good(decision.token)
+
+    def _is_good(self, token: str) -> bool:
+        """Return whether no server has refused `token`, and it has not expired."""
+        return not self._cache.is_rejected(token) and self._cache.expires_in() is not None
+
+    def _look(self) -> View:
+        """Read the settings; leased too where the gate is asked at every call."""
+        now = self._clock.monotonic()
+        view = self._view
+        if view is None or not self._setup.flags.per_call or now >= self._view_until:
+            self._view = view = self._setup.look(self._audience)
+            self._view_until = now + view.settings.recheck_seconds
+        return view
 
     def _renew(self, view: View, answer: FlagAnswer, generation: int) -> Decision:
         """Decide anew, in one thread; the others follow it."""
-        per_call = self._setup.flags.backend.per_call
-        if per_call and not answer.enabled:
-            return _refusal(view, answer)  # for this caller alone: nothing is leased
+        per_call = self._setup.flags.per_call
+        if per_call:
+            self._answer = answer
+            if not answer.enabled:
+                return self._counted(_refusal(view, answer))  # for this caller alone: no lease
         with self._lock:
             # Another thread may have decided while this one asked.
             latest = self._latest
@@ -156,6 +228,8 @@ class LeasedProvider:
         if leader is not None:
             return self._follow(leader, view, answer)
         try:
+            if per_call:
+                view = self._setup.look(self._audience)  # a leased one may be a recheck old
             decision = self._decide(view, answer)
             self._publish(decision, answer, generation, leased=not per_call)
         finally:
@@ -166,28 +240,35 @@ class LeasedProvider:
     def _follow(self, leader: threading.Event, view: View, answer: FlagAnswer) -> Decision:
         """Go on with the last decision while its token lives; wait only where there is none."""
         if not answer.enabled:
-            return _refusal(view, answer)
+            return self._counted(_refusal(view, answer))
         latest = self._latest
-        refused = self._cache.is_rejected(latest.token)
-        if latest.token is None or refused or self._cache.expires_in() is None:
+        if latest.token is None or not self._is_good(latest.token):
             leader.wait(FOLLOW_SECONDS)
-        return self._latest
+            latest = self._latest
+        expired = latest.token is not None and self._cache.expires_in() is None
+        return _UNDECIDED if expired else latest
+
+    def _counted(self, decision: Decision) -> Decision:
+        self.counters.count("decisions", decision.outcome.value)
+        look_for_telemetry()
+        return decision
 
     def _publish(
         self, decision: Decision, answer: FlagAnswer, generation: int, *, leased: bool
     ) -> None:
-        began = self._clock.monotonic()
+        self._counted(decision)
         with self._lock:
-            until = decision.valid_until if self._generation == generation else _ENDED
-            decision = replace(decision, valid_from=began, valid_until=until)
+            decision = replace(decision, valid_from=self._clock.monotonic())
+            if self._generation != generation:
+                decision = self._ended(decision)
             self._answer = answer
             self._latest = decision
             self._decision = decision if leased else _UNDECIDED
         on = decision.outcome is Outcome.OK
-        said = (decision.outcome, None if on else decision.reason)
+        said = (decision.outcome, self._problem if on else decision.reason)
         if said != self._said:
             self._said = said
-            quiet = on or decision.outcome is Outcome.FLAG_OFF
+            quiet = decision.outcome is Outcome.FLAG_OFF or (on and self._problem is None)
             level = logging.INFO if quiet else logging.WARNING
             _logger.log(level, "MCP auth %s: %s", decision.outcome, decision.reason)
 
@@ -207,21 +288,23 @@ class LeasedProvider:
             reason = f"PyJWT cannot be imported ({type(error).__name__}): pip install PyJWT"
             return _no(Outcome.PYJWT_MISSING, reason, valid_until)
         renewal = self._cache.renew(view.settings, key)
+        self._problem = renewal.problem
         if renewal.token is None:
             return _no(renewal.outcome, renewal.problem or "", valid_until)
-        self._setup.remark([*view.remarks(), *key.remarks, *filter(None, [renewal.problem])])
+        self._setup.remark([*view.remarks(), *key.remarks])
         value = format_bearer(renewal.token.value)
+        reason = f"flag {view.question.key} is on ({answer.source})"
         return Decision(
             renewal.token.value,
             value,
             (METADATA_KEY, value),
             Outcome.OK,
-            f"flag {view.question.key} is on ({answer.source})",
-            self._clock.monotonic() + min(recheck, renewal.good_for),
+            reason if renewal.problem is None else f"{reason}; {renewal.problem}",
+            self._clock.monotonic() + min(recheck, renewal.good_for, key.settles_in),
         )
 
 
-def _refusal(view: View, answer: FlagAnswer, valid_until: float = _ENDED) -> Decision:
+def _refusal(view: View, answer: FlagAnswer, valid_until: float = _NEVER) -> Decision:
     if answer.invalid:
         return _no(Outcome.INVALID_CONFIG, answer.problem or "", valid_until)
     reason = f"flag {view.question.key} is off ({answer.source})"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ._counters import Counters
 from .clocks import Clock
 from .keys import SigningKey
 from .outcomes import Outcome
@@ -45,10 +46,11 @@ class Renewal:
 class TokenCache:
     """One thread at a time may `renew`; the rest may be called from any."""
 
-    __slots__ = ("_clock", "_minted", "_rejected")
+    __slots__ = ("_clock", "_counters", "_minted", "_rejected")
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, counters: Counters) -> None:
         self._clock = clock
+        self._counters = counters
         self._minted: Minted | None = None
         self._rejected: str | None = None
 
@@ -68,6 +70,7 @@ class TokenCache:
             self._minted = fresh = self._mint(settings, key, inputs)
         except Exception as error:
             return self._failed(error, minted)
+        self._counters.count("mints")
         return Renewal(fresh.token, fresh.remaining(self._clock, effective_margin(settings)))
 
     def _mint(self, settings: Settings, key: SigningKey, inputs: tuple[object, ...]) -> Minted:

@@ -99,7 +99,7 @@ class GrpcAuth:
         """Tell the provider of a refusal; return the details of a second try, or None."""
         self.refuse(attempt.token)
         try:
-            return attempt.again(self._source.provider.decision())
+            return self._counted(attempt.again(self._source.provider.decision()))
         except Exception as error:
             self._log(error)
             return None
@@ -108,10 +108,15 @@ class GrpcAuth:
         """As `renew`, without holding up the event loop."""
         self.refuse(attempt.token)
         try:
-            return attempt.again(await self._source.provider.decision_async())
+            return self._counted(attempt.again(await self._source.provider.decision_async()))
         except Exception as error:
             self._log(error)
             return None
+
+    def _counted(self, second_try: Any) -> Any:
+        if second_try is not None:
+            self._source.provider.counters.count("retries")
+        return second_try
 
     def _go_without(self, error: Exception) -> None:
         if isinstance(error, TokenUnavailableError):

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from manor_mcp_interceptors.clocks import Clock
 from manor_mcp_interceptors.errors import TokenRejectedError
 from manor_mcp_interceptors.settings import Settings
+from manor_mcp_interceptors.stats import VerifierStats, verifier_stats
 
 from ._claims import VerifiedToken
 from ._judge import Judge
@@ -87,3 +88,7 @@ class TokenVerifier(Judge):
     def rejections(self) -> dict[str, int]:
         """Return how many tokens were refused, by reason; a reason that never was is not there."""
         return {reason.value: count for reason, count in self._tally.counts().items()}
+
+    def stats(self) -> VerifierStats:
+        """Return what this verifier did so far, in numbers."""
+        return verifier_stats(self.counters)
