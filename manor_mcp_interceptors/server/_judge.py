@@ -163,10 +163,10 @@ def _judge(token: str, law: _Law, now: float, counters: Counters) -> VerifiedTok
     if law.keys is None or law.rules is None:
         missing = law.problem is not None and law.problem.outcome is Outcome.NOT_CONFIGURED
         raise Refused(Reason.NOT_CONFIGURED if missing else Reason.INVALID_CONFIG)
+    if not isinstance(token, str) or not token.isascii():  # a surrogate has not even a digest
+        raise Refused(Reason.MALFORMED)
     if len(token) > MAX_TOKEN_LENGTH:
         raise Refused(Reason.TOO_LARGE)
-    if not token.isascii():  # a lone surrogate could not even be digested
-        raise Refused(Reason.MALFORMED)
     known = law.memory.find(token)
     if known is not None:
         caller = known.at(now)
