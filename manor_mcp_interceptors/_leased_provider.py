@@ -57,7 +57,7 @@ class LeasedProvider:
         self._setup = setup
         self._audience = audience
         self._clock = setup.clock
-        self.counters = Counters(TOTALS)
+        self.counters: Counters = Counters(TOTALS)
         self._cache = TokenCache(setup.clock, self.counters)
         self._answer = FlagAnswer(enabled=False, source="not asked yet")
         self._latest = _UNDECIDED

@@ -41,8 +41,8 @@ class FakeClock:
 
     def __init__(self, wall: float | None = None, monotonic: float = 1_000.0) -> None:
         """Stop at `wall`, Unix seconds, by default the present."""
-        self.wall = time.time() if wall is None else wall
-        self.mono = monotonic
+        self.wall: float = time.time() if wall is None else wall
+        self.mono: float = monotonic
 
     def time(self) -> float:
         """Return the wall clock's Unix time, seconds."""

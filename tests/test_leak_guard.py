@@ -14,7 +14,9 @@ pytest_plugins = ["manor_mcp_interceptors.pytest_plugin", "tests.support.leak_gu
 LEAKS = {
     "print": "print(LEAK)",
     "standard error": "import sys; sys.stderr.write(LEAK)",
-    "our log, at any level": 'import logging; logging.getLogger("manor_mcp_interceptors").debug(LEAK)',
+    "our log, at any level": (
+        'import logging; logging.getLogger("manor_mcp_interceptors").debug(LEAK)'
+    ),
     "an argument of our log": (
         'import logging; logging.getLogger("manor_mcp_interceptors").info("%.3s", LEAK)'
     ),
@@ -41,7 +43,7 @@ LEAKS = {
         try:
             raise ValueError(LEAK)
         except ValueError:
-            raise KeyError from None
+            raise KeyError
 """,
     "an attribute of an exception": """
     error = ValueError()

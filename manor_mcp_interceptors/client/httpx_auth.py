@@ -11,11 +11,11 @@ from ._token_source import TokenSource
 
 try:
     import httpx
-except ModuleNotFoundError as exc:
-    if exc.name != "httpx":
+except ModuleNotFoundError as _missing:
+    if _missing.name != "httpx":
         raise
     msg = "HttpxAuth needs httpx: pip install 'manor-mcp-interceptors[httpx]'"
-    raise ModuleNotFoundError(msg, name="httpx") from exc
+    raise ModuleNotFoundError(msg, name="httpx") from _missing
 
 __all__ = ["HttpxAuth"]
 

@@ -12,11 +12,11 @@ from ._token_source import TokenSource
 try:
     from requests import PreparedRequest
     from requests.auth import AuthBase
-except ModuleNotFoundError as exc:
-    if exc.name != "requests":
+except ModuleNotFoundError as _missing:
+    if _missing.name != "requests":
         raise
     msg = "RequestsAuth needs requests: pip install 'manor-mcp-interceptors[requests]'"
-    raise ModuleNotFoundError(msg, name="requests") from exc
+    raise ModuleNotFoundError(msg, name="requests") from _missing
 
 __all__ = ["RequestsAuth"]
 

@@ -51,14 +51,16 @@ class LeakGuard(logging.Handler):
         """Look at an exception, all it came from, and the locals of our frames."""
         whole = traceback.TracebackException.from_exception(error)
         self.see("".join(whole.format()), f"the traceback of {type(error).__name__}")
-        while error is not None:
-            self.see(repr(error) + repr(vars(error)), f"a {type(error).__name__}")
-            for frame, _ in traceback.walk_tb(error.__traceback__):
+        shown: BaseException | None = error
+        while shown is not None:
+            self.see(repr(shown) + repr(vars(shown)), f"a {type(shown).__name__}")
+            for frame, _ in traceback.walk_tb(shown.__traceback__):
                 code = frame.f_code
                 if code.co_filename.startswith(PACKAGE):
                     where = f"the locals of {code.co_name}, {code.co_filename[len(PACKAGE) :]}"
                     self.see(repr(frame.f_locals), where)
-            error = error.__cause__ or error.__context__  # type: ignore[assignment]
+            hidden = shown.__suppress_context__  # by "from None": no traceback shows it
+            shown = shown.__cause__ or (None if hidden else shown.__context__)
 
     def take_leaks(self) -> list[str]:
         """Return what was found since the last time."""
