@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final, cast
 
 from ._bearer import HEADER_NAME, parse_bearer
-from ._setup import Clock
+from .clocks import Clock
 from .errors import TokenRejectedError
 from .settings import Settings
 

@@ -17,7 +17,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ._auth_server import AuthServer, RecordedRequest
-from ._setup import DEFAULTS, Clock
+from ._setup import DEFAULTS
+from .clocks import Clock
 from .provider import MCPTokenProvider, _instances, _registry
 from .settings import VARIABLES, flag_and_subject
 

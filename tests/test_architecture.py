@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import manor_mcp_interceptors
 ROOT = Path(manor_mcp_interceptors.__file__).parent
 GENERATED = ROOT / "_search_service"
 FILES = sorted(path for path in ROOT.rglob("*.py") if GENERATED not in path.parents)
+SERVER_ADAPTERS = sorted("server." + path.stem for path in (ROOT / "server").glob("[!_]*.py"))
 MAX_LINES = 250
 LONGER = {"_flag_poll": 320, "_leased_provider": 320, "keys": 300}
 """Files on their way to being split; a new one needs a reason."""
@@ -141,3 +143,14 @@ def is_load(node: ast.Name) -> bool:
 def test_a_file_fits_a_few_screens(path: Path) -> None:
     """One file, one reason to open it."""
     assert len(path.read_text().splitlines()) <= LONGER.get(name_of(path), MAX_LINES)
+
+
+def test_every_public_name_is_type_checked_in_use() -> None:
+    """`typing_api.py` is only worth what it mentions."""
+    tree = ast.parse((Path(__file__).parent / "typing_api.py").read_text())
+    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    used |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    public = set(manor_mcp_interceptors.__all__)
+    for name in ("testing", "stats", "openfeature_gate", *SERVER_ADAPTERS):
+        public |= set(import_module(f"manor_mcp_interceptors.{name}").__all__)
+    assert public <= used

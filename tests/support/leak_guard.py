@@ -104,7 +104,12 @@ def pytest_configure(config: pytest.Config) -> None:
     level = LOGGER.level
     LOGGER.addHandler(guard)
     LOGGER.setLevel(logging.DEBUG)
-    config.add_cleanup(lambda: (LOGGER.removeHandler(guard), LOGGER.setLevel(level)))
+
+    def stop() -> None:
+        LOGGER.removeHandler(guard)
+        LOGGER.setLevel(level)
+
+    config.add_cleanup(stop)
 
 
 @pytest.fixture(autouse=True, scope="session")
