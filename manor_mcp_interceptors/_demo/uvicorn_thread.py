@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 import uvicorn
@@ -25,9 +25,10 @@ class _Server(uvicorn.Server):
 
     def serve_on(self, listener: socket.socket) -> None:
         try:
-            self.run(sockets=[listener])
+            with suppress(SystemExit):  # uvicorn's word for a start that failed
+                self.run(sockets=[listener])
         finally:
-            self.ready.set()  # a start that failed is an answer too
+            self.ready.set()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)

@@ -18,10 +18,13 @@ from manor_mcp_interceptors import (
     MCPTokenProvider,
     RequestsAuth,
     Settings,
+    _token_cache,
     get_auth_headers,
 )
 from manor_mcp_interceptors._demo.guestbook import Guestbook
 from manor_mcp_interceptors._demo.http_service import http_service
+from manor_mcp_interceptors.keys import SigningKey
+from manor_mcp_interceptors.tokens import AccessToken, mint
 from tests.support import SECRET, StaticGate, legacy_check
 from tests.support.asgi_recorder import Recorder
 from tests.support.uvicorn_server import serve
@@ -126,9 +129,19 @@ def test_with_the_flag_off_the_request_goes_out_bare(
     assert recorder.authorizations == [[]]
 
 
-def test_loops_and_threads_share_one_token(server: tuple[str, Recorder]) -> None:
+def test_loops_and_threads_share_one_token(
+    server: tuple[str, Recorder], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Two event loops and two plain threads that start together mint once between them."""
     url, recorder = server
+    # Counted, because two tokens of the same second are the same text.
+    minted: list[AccessToken] = []
+
+    def counted(settings: Settings, key: SigningKey, now: float) -> AccessToken:
+        minted.append(mint(settings, key, now))
+        return minted[-1]
+
+    monkeypatch.setattr(_token_cache, "mint", counted)
     provider = MCPTokenProvider(Settings(secret=SECRET), gate=StaticGate())
     together = threading.Barrier(4)
     statuses: list[int] = []
@@ -150,7 +163,8 @@ def test_loops_and_threads_share_one_token(server: tuple[str, Recorder]) -> None
 
     assert statuses == [200] * 40
     assert len(recorder.tokens()) == 40
-    assert len(set(recorder.tokens())) == 1
+    assert set(recorder.tokens()) == {token.value for token in minted}
+    assert len(minted) == 1
 
 
 def run_together(jobs: list[Callable[[], Any]]) -> None:
