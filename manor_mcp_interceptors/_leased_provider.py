@@ -58,7 +58,7 @@ class LeasedProvider:
         self._setup = setup
         self._audience = audience
         self._clock = setup.clock
-        self.counters = Counters(TOTALS)
+        self.counters: Counters = Counters(TOTALS)
         self._cache = TokenCache(setup.clock, self.counters)
         self._answer = FlagAnswer(enabled=False, source="not asked yet")
         self._latest = _UNDECIDED
@@ -80,7 +80,7 @@ class LeasedProvider:
     def decision(self) -> Decision:
         """Return the decision for a call made now. Never raises."""
         decision = self._decision
-        if self._clock.monotonic() < decision.valid_until:
+        if decision.valid_from <= self._clock.monotonic() < decision.valid_until:
             return decision
         if (latest := self._in_renewal()) is not None:
             return latest
@@ -94,7 +94,7 @@ class LeasedProvider:
     async def decision_async(self) -> Decision:
         """As `decision`; where the flag's backend is slow, the wait yields to the event loop."""
         decision = self._decision
-        if self._clock.monotonic() < decision.valid_until:
+        if decision.valid_from <= self._clock.monotonic() < decision.valid_until:
             return decision
         if (latest := self._in_renewal()) is not None:
             return latest
@@ -110,7 +110,7 @@ class LeasedProvider:
         """Return the token for a call made now, or None: send the call without one."""
         # The body of `decision`, for one call less on the hottest path.
         decision = self._decision
-        if self._clock.monotonic() < decision.valid_until:
+        if decision.valid_from <= self._clock.monotonic() < decision.valid_until:
             return decision.token
         return self.decision().token
 
@@ -224,8 +224,9 @@ class LeasedProvider:
                 return self._counted(_refusal(view, answer))  # for this caller alone: no lease
         with self._lock:
             # Another thread may have decided while this one asked.
-            if self._clock.monotonic() < self._latest.valid_until:
-                return self._latest
+            latest = self._latest
+            if latest.valid_from <= self._clock.monotonic() < latest.valid_until:
+                return latest
             leader = self._flight
             if leader is None:
                 self._flight = mine = threading.Event()
@@ -262,6 +263,7 @@ class LeasedProvider:
     ) -> None:
         self._counted(decision)
         with self._lock:
+            decision = replace(decision, valid_from=self._clock.monotonic())
             if self._generation != generation:
                 decision = self._ended(decision)
             self._answer = answer

@@ -134,9 +134,11 @@ class GrpcAuth:
         if isinstance(error, TokenUnavailableError):
             raise TokenUnavailableRpcError(str(error), error.outcome) from None
         self._log(error)
+        kind = type(error).__name__
+        del error  # a traceback that prints locals prints not what it says
         if self._required:
             raise TokenUnavailableRpcError(
-                f"this call requires a token and none could be had: {type(error).__name__}",
+                f"this call requires a token and none could be had: {kind}",
                 Outcome.SIGNING_FAILED,
             ) from None
 

@@ -6,11 +6,11 @@ from ._httpx_flow import HttpxFlow
 
 try:
     import httpx2
-except ModuleNotFoundError as exc:
-    if exc.name != "httpx2":
+except ModuleNotFoundError as _missing:
+    if _missing.name != "httpx2":
         raise
     msg = "Httpx2Auth needs httpx2: pip install 'manor-mcp-interceptors[httpx2]'"
-    raise ModuleNotFoundError(msg, name="httpx2") from exc
+    raise ModuleNotFoundError(msg, name="httpx2") from _missing
 
 __all__ = ["Httpx2Auth"]
 

@@ -6,11 +6,11 @@ from ._httpx_flow import HttpxFlow
 
 try:
     import httpx
-except ModuleNotFoundError as exc:
-    if exc.name != "httpx":
+except ModuleNotFoundError as _missing:
+    if _missing.name != "httpx":
         raise
     msg = "HttpxAuth needs httpx: pip install 'manor-mcp-interceptors[httpx]'"
-    raise ModuleNotFoundError(msg, name="httpx") from exc
+    raise ModuleNotFoundError(msg, name="httpx") from _missing
 
 __all__ = ["HttpxAuth"]
 

@@ -86,7 +86,7 @@ class Judge:
         # Late bound, so that a library that freezes time is seen.
         self._keys = KeySource(lambda: self._clock.time(), in_code=settings is not None)
         self._tally = Rejections()
-        self.counters = Counters(TOTALS)
+        self.counters: Counters = Counters(TOTALS)
         self._remarks: frozenset[str] = frozenset()
         self._law = self._look()
         self._report(self._law)

@@ -11,14 +11,14 @@ from typing import Any
 try:
     import grpc
     import grpc.aio
-except ModuleNotFoundError as exc:
-    if exc.name != "grpc":
+except ModuleNotFoundError as _missing:
+    if _missing.name != "grpc":
         raise
     msg = (
         "manor_mcp_interceptors.server.grpc_aio_interceptors needs grpcio:"
         " pip install 'manor-mcp-interceptors[grpc]'"
     )
-    raise ModuleNotFoundError(msg, name="grpc") from exc
+    raise ModuleNotFoundError(msg, name="grpc") from _missing
 
 from ._door import PHRASE
 from ._grpc_gate import HEALTH, Behavior, Gate, rebuild

@@ -9,14 +9,14 @@ from typing import Any
 
 try:
     import grpc
-except ModuleNotFoundError as exc:
-    if exc.name != "grpc":
+except ModuleNotFoundError as _missing:
+    if _missing.name != "grpc":
         raise
     msg = (
         "manor_mcp_interceptors.server.grpc_interceptors needs grpcio:"
         " pip install 'manor-mcp-interceptors[grpc]'"
     )
-    raise ModuleNotFoundError(msg, name="grpc") from exc
+    raise ModuleNotFoundError(msg, name="grpc") from _missing
 
 from ._door import PHRASE
 from ._grpc_gate import HEALTH, Behavior, Gate, rebuild
