@@ -14,7 +14,7 @@ def main() -> int:
         if missing not in {"typer", "rich"}:
             raise
         line = f"The command line needs {missing}: pip install 'manor-mcp-interceptors[cli]'"
-        print(line, file=sys.stderr)  # noqa: T201 - a command line talks
+        sys.stderr.write(f"{line}\n")
         return 2
     return run()
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import logging
-import os
 import secrets
 import sys
-from importlib import import_module
 from pathlib import Path
 from typing import Annotated, NoReturn
-from urllib.parse import urlsplit
 
 import typer
 
 from ._bearer import HEADER_NAME
+from ._cli_input import given_token, is_http, set_up, write_secret
 from ._cli_output import say, show_checks, show_json, show_table
 from ._doctor.checks import as_data, cause
 from .errors import SettingsError, TokenRejectedError
@@ -80,10 +78,10 @@ def doctor(
     """
     from ._doctor.local_checks import local_checks
 
-    if url is not None and not _is_http(url):
+    if url is not None and not is_http(url):
         raise typer.BadParameter("not of the form http://host:port/path", param_hint="--url")
     if setup is not None:
-        _set_up(setup)
+        set_up(setup)
     provider = _provider(audience)
     checks = local_checks(provider)
     known = [provider._setup.look(None).settings.audience]
@@ -124,7 +122,7 @@ def inspect(token: TokenArgument = "-", json: AsJson = False) -> None:  # noqa: 
     from ._doctor.claims import read_unverified, readable
 
     try:
-        header, claims = read_unverified(_given(token))
+        header, claims = read_unverified(given_token(token))
     except ValueError as error:
         _fail(str(error))
     if json:
@@ -139,7 +137,7 @@ def verify(token: TokenArgument = "-", json: AsJson = False) -> None:  # noqa: F
     """Verify a token as a server with this environment would, and say why it refuses."""
     from ._doctor.claims import readable
 
-    given = _given(token)
+    given = given_token(token)
     try:
         from .server.verifier import TokenVerifier
 
@@ -171,7 +169,7 @@ def keygen(
         sys.stdout.write(secret + "\n")
         return
     try:
-        _write(output, secret, force=force)
+        write_secret(output, secret, force=force)
     except FileExistsError:
         _fail(f"{output} exists: --force replaces it, and every token signed with it is refused")
     except OSError as error:
@@ -197,14 +195,6 @@ def _fail(line: str) -> NoReturn:
     raise typer.Exit(1)
 
 
-def _is_http(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # an address or a port that is none
-        return False
-
-
 def _provider(audience: str | None) -> MCPTokenProvider:
     try:
         return MCPTokenProvider.get_instance(audience)
@@ -218,38 +208,3 @@ def _token(audience: str | None) -> str:
         hint = "" if decision.outcome is Outcome.FLAG_OFF else "; `manor-mcp doctor` tells more"
         _fail(f"no token ({decision.outcome}): {decision.reason}{hint}")
     return str(decision.token)
-
-
-def _given(token: str) -> str:
-    """Return the token of the argument or of standard input; a whole header is fine, too."""
-    text = sys.stdin.read() if token == "-" else token  # noqa: S105 - the sign for stdin
-    text = text.strip().removeprefix(f"{HEADER_NAME}:").strip()
-    if text[:7].lower() == "bearer ":
-        text = text[7:].strip()
-    if not text:
-        raise typer.BadParameter("standard input holds no token", param_hint="TOKEN")
-    return text
-
-
-def _set_up(place: str) -> None:
-    """Import the application's set-up and call it; its module is found from the current folder."""
-    module, _, function = place.partition(":")
-    sys.path.insert(0, os.getcwd())
-    try:
-        loaded = import_module(module)
-        if function:
-            getattr(loaded, function)()
-    except Exception as error:
-        # The type alone: what the application's own errors hold is not ours to print.
-        line = f"{place} failed: {type(error).__name__}"
-        raise typer.BadParameter(line, param_hint="--setup") from None
-
-
-def _write(path: Path, secret: str, *, force: bool) -> None:
-    """Write a file that nobody else could read at any moment, and that is never half written."""
-    new = path.with_name(f".{path.name}.{secrets.token_hex(4)}") if force else path
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(secret + "\n")
-    if force:
-        os.replace(new, path)

@@ -109,9 +109,16 @@ class TokenCache:
         """Return whether a server refused `value`."""
         return value is not None and value == self._rejected
 
-    def expires_in(self) -> float | None:
-        """Return the seconds until the held token's `exp`; None without an unexpired token."""
-        left = self._minted.remaining(self._clock, 0) if self._minted is not None else 0.0
+    def expires_in(self, value: str | None) -> float | None:
+        """Return the seconds until the `exp` of the token `value`.
+
+        None where it has expired, and where it is not the one held: another may have taken its
+        place a moment ago, and says nothing of it.
+        """
+        minted = self._minted
+        if minted is None or minted.token.value != value:
+            return None
+        left = minted.remaining(self._clock, 0)
         return left if left > 0 else None
 
 

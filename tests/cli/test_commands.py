@@ -74,7 +74,7 @@ def test_inspect(env_on: None, form: str) -> None:
     assert data["claims"]["aud"] == "service-search-mcp"
 
 
-@pytest.mark.parametrize("text", ["x", "a.b", "a.b.c", f"{SECRET}.{SECRET}.x"])
+@pytest.mark.parametrize("text", ["x", "a.b", "a.b.c", f"{SECRET}.{SECRET}.x"], ids=list("1234"))
 def test_inspect_of_something_else(text: str) -> None:
     """One line, which does not repeat what may be a secret."""
     result = run("inspect", stdin=text)

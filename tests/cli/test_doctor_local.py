@@ -198,7 +198,7 @@ def test_signing_fails(env_on: None, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "signing raised (ZeroDivisionError)" in found.finding
 
 
-@pytest.mark.parametrize("secret", ["short", f" {SECRET}"])
+@pytest.mark.parametrize("secret", ["short", f" {SECRET}"], ids=["short", "blank"])
 def test_a_poor_secret_is_a_warning(
     env_on: None, monkeypatch: pytest.MonkeyPatch, secret: str
 ) -> None:
