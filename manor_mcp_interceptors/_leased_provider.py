@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Final
 
 from ._bearer import HEADER_NAME, METADATA_KEY, format_bearer
+from ._hosts import compile_hosts
 from ._setup import Setup, View
 from ._token_cache import TokenCache
 from .errors import SettingsError
@@ -209,6 +210,7 @@ class LeasedProvider:
             return _no(renewal.outcome, renewal.problem or "", valid_until)
         self._setup.remark([*view.remarks(), *key.remarks, *filter(None, [renewal.problem])])
         value = format_bearer(renewal.token.value)
+        hosts = view.settings.allowed_hosts
         return Decision(
             renewal.token.value,
             value,
@@ -216,6 +218,7 @@ class LeasedProvider:
             Outcome.OK,
             f"flag {view.question.key} is on ({answer.source})",
             self._clock.monotonic() + min(recheck, renewal.good_for),
+            None if hosts is None else compile_hosts(hosts),
         )
 
 

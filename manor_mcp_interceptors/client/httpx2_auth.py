@@ -1,13 +1,8 @@
-"""`Httpx2Auth`: a token on every call of httpx2, sync and async."""
+"""`Httpx2Auth`: a token on every request of httpx2, sync and async."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Generator, Sequence
-
-from manor_mcp_interceptors._bearer import HEADER_NAME
-from manor_mcp_interceptors.provider import MCPTokenProvider
-
-from ._token_source import TokenSource
+from ._httpx_flow import HttpxFlow
 
 try:
     import httpx2
@@ -20,34 +15,11 @@ except ModuleNotFoundError as exc:
 __all__ = ["Httpx2Auth"]
 
 
-class Httpx2Auth(httpx2.Auth):
-    """Puts a token on each request of a client."""
+class Httpx2Auth(HttpxFlow, httpx2.Auth):
+    """Puts a token on each request of a `Client` or an `AsyncClient`.
 
-    def __init__(
-        self,
-        *,
-        provider: MCPTokenProvider | None = None,
-        audience: str | None = None,
-        required: bool = False,
-        allowed_hosts: Sequence[str] | None = None,
-    ) -> None:
-        self._source = TokenSource(provider, audience, required=required)
-        self._allowed_hosts = allowed_hosts
+    A request that is refused with 401 is sent once more where the token is renewed and the body
+    can be sent again. A redirect to another origin gets no token.
+    """
 
-    def sync_auth_flow(
-        self, request: httpx2.Request
-    ) -> Generator[httpx2.Request, httpx2.Response, None]:
-        """Put the token on `request`, where there is one."""
-        decision = self._source.decision()
-        if decision.authorization is not None:
-            request.headers[HEADER_NAME] = decision.authorization
-        yield request
-
-    async def async_auth_flow(
-        self, request: httpx2.Request
-    ) -> AsyncGenerator[httpx2.Request, httpx2.Response]:
-        """As `sync_auth_flow`."""
-        decision = await self._source.decision_async()
-        if decision.authorization is not None:
-            request.headers[HEADER_NAME] = decision.authorization
-        yield request
+    byte_stream = httpx2.ByteStream
