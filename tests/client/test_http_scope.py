@@ -240,7 +240,7 @@ def test_a_shared_extensions_dict_is_left_alone(client: str, provider: TestProvi
         tokens.append(request.headers.get("authorization"))
         return library.Response(200)
 
-    shared: dict[str, Any] = {"trace": None}
+    shared: dict[str, Any] = {"timeout": {}}
     auth = make_auth(client.removesuffix("-async"), provider=provider)
     with library.Client(transport=library.MockTransport(answer), auth=auth) as connected:
         for url in ("http://a.example/", "http://b.example/"):
@@ -248,7 +248,7 @@ def test_a_shared_extensions_dict_is_left_alone(client: str, provider: TestProvi
             request.extensions = shared  # as older versions do with a caller's own
             connected.send(request)
     assert tokens == [bearer(provider.token())] * 2
-    assert shared == {"trace": None}
+    assert shared == {"timeout": {}}
 
 
 class Scripted(HTTPAdapter):
