@@ -298,8 +298,8 @@ class LeasedProvider:
             return _no(renewal.outcome, renewal.problem or "", valid_until)
         self._setup.remark([*view.remarks(), *key.remarks])
         value = format_bearer(renewal.token.value)
-        reason = f"flag {view.question.key} is on ({answer.source})"
         hosts = view.settings.allowed_hosts
+        reason = f"flag {view.question.key} is on ({answer.source})"
         return Decision(
             renewal.token.value,
             value,
