@@ -21,7 +21,7 @@ LONGER = {"_flag_poll": 320, "_leased_provider": 320, "keys": 300}
 
 LAYERS = [
     # Each line may import from the lines above it, and from its own line.
-    {"outcomes", "errors", "_bearer", "_hs256", "clocks", "_otel"},
+    {"outcomes", "errors", "_bearer", "_hs256", "clocks", "_hosts", "_otel"},
     {"_counters", "stats"},
     {"settings"},
     {"keys", "flags", "openfeature_gate"},

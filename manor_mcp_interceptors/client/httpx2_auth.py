@@ -22,4 +22,4 @@ class Httpx2Auth(HttpxFlow, httpx2.Auth):
     can be sent again. A redirect to another origin gets no token.
     """
 
-    byte_stream = httpx2.ByteStream
+    byte_stream: ClassVar[type] = httpx2.ByteStream

@@ -22,4 +22,4 @@ class HttpxAuth(HttpxFlow, httpx.Auth):
     can be sent again. A redirect to another origin gets no token.
     """
 
-    byte_stream = httpx.ByteStream
+    byte_stream: ClassVar[type] = httpx.ByteStream
