@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from ._httpx_flow import HttpxFlow
 
 try:
