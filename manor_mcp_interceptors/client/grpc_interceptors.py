@@ -85,15 +85,15 @@ class GrpcAuthInterceptor(
         if attempt is None:
             return continuation(details, request)
         call = continuation(attempt.details, request)
-        again = partial(self._again, continuation, attempt, request)
         try:
             if call.done():
                 if not was_refused(call):
                     return call
                 # An error that was raised comes from a call that blocks: it may go on to do so.
                 if getattr(call, "__traceback__", None) is not None:
-                    second = again()
+                    second = self._again(continuation, attempt, request)
                     return call if second is None else second
+            again = partial(self._again, continuation, attempt, request)
             return RetryingCall(Tries(call, again))
         except Exception:  # another interceptor's object, which is no full call and future
             return call
