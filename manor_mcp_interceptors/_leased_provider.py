@@ -142,7 +142,7 @@ class LeasedProvider:
             audience=known.audience if known else None,
             subject=known.subject if known else None,
             secret_source=source,
-            seconds_to_expiry=self._cache.expires_in() if decision.token is not None else None,
+            seconds_to_expiry=self._cache.expires_in(decision.token),
         )
 
     def stats(self) -> ProviderStats:
@@ -157,10 +157,14 @@ class LeasedProvider:
         than the margin or the secret has changed: no server can make a client mint at each call.
         """
         with self._lock:
-            if self._latest.token == token:
-                self._cache.reject(token)
-                self._end_lease()
-                self.counters.count("refreshes")
+            if self._latest.token != token:
+                return
+            is_news = not self._cache.is_rejected(token)
+            self._cache.reject(token)
+            self._end_lease()
+        self.counters.count("refreshes")
+        if is_news:  # no lock is held: a log handler may do anything
+            _logger.warning("MCP auth: a server refused the current token")
 
     def end_lease(self) -> None:
         """Have the next call look at flag, secret and settings again."""
@@ -200,7 +204,7 @@ class LeasedProvider:
 
     def _is_good(self, token: str) -> bool:
         """Return whether no server has refused `token`, and it has not expired."""
-        return not self._cache.is_rejected(token) and self._cache.expires_in() is not None
+        return not self._cache.is_rejected(token) and self._cache.expires_in(token) is not None
 
     def _look(self) -> View:
         """Read the settings; leased too where the gate is asked at every call."""
@@ -246,7 +250,7 @@ class LeasedProvider:
         if latest.token is None or not self._is_good(latest.token):
             leader.wait(FOLLOW_SECONDS)
             latest = self._latest
-        expired = latest.token is not None and self._cache.expires_in() is None
+        expired = latest.token is not None and self._cache.expires_in(latest.token) is None
         return _UNDECIDED if expired else latest
 
     def _counted(self, decision: Decision) -> Decision:

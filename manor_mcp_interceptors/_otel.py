@@ -123,7 +123,12 @@ def _trace() -> None:
             if span.is_recording():
                 span.set_attribute(OUTCOME, outcome)
         except Exception:
-            _logger.debug("the span takes no attribute", exc_info=True)
+            _switch(None)  # it would fail at each call
+            _logger.debug("OpenTelemetry's spans take no attribute", exc_info=True)
 
+    _switch(put_on_span)
+
+
+def _switch(to: Callable[[str], None] | None) -> None:
     global annotate  # noqa: PLW0603 - one switch for the process, read on the hot path
-    annotate = put_on_span
+    annotate = to

@@ -9,6 +9,9 @@ import os
 import subprocess
 import sys
 
+import pytest
+
+from manor_mcp_interceptors import _otel
 from tests.support import FLAG, SECRET
 
 READER = """
@@ -46,8 +49,10 @@ def run(code: str, **variables: str) -> str:
 
 
 EVENTS = """
+import logging
 from manor_mcp_interceptors import MCPTokenProvider
 from manor_mcp_interceptors._counters import TOTALS
+logging.getLogger("manor_mcp_interceptors").setLevel("ERROR")
 provider = MCPTokenProvider.get_instance()
 token = provider.token()
 provider.invalidate(token)
@@ -93,6 +98,7 @@ def test_many_threads_register_the_metrics_once() -> None:
 import threading
 from manor_mcp_interceptors import MCPTokenProvider
 metrics.set_meter_provider(MeterProvider([reader]))
+sys.setswitchinterval(1e-6)
 barrier = threading.Barrier(8)
 def work(n):
     barrier.wait()
@@ -156,3 +162,19 @@ source = TokenSource(None, None, required=False)
 print(all(source.decision().token for _ in range(2)))
 """
     assert run(code) == "True\n"
+
+
+def test_who_comes_second_registers_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two threads may see the same module at once; one of them takes it up."""
+
+    class TakenMeanwhile(set[str]):
+        def remove(self, name: str) -> None:
+            super().remove(name)
+            super().remove(name)
+
+    taken_up: list[str] = []
+    monkeypatch.setitem(sys.modules, "opentelemetry.metrics", None)
+    monkeypatch.setattr(_otel, "awaited", TakenMeanwhile({"opentelemetry.metrics"}))
+    monkeypatch.setattr(_otel, "_take_up", lambda name, _: taken_up.append(name))
+    _otel.look(dict)
+    assert taken_up == []

@@ -9,7 +9,14 @@ from typing import Any
 import jwt
 import pytest
 
-from manor_mcp_interceptors import MCPTokenProvider, Outcome, Settings, _token_cache
+from manor_mcp_interceptors import (
+    MCPTokenProvider,
+    Outcome,
+    Settings,
+    _leased_provider,
+    _token_cache,
+)
+from manor_mcp_interceptors._leased_provider import LeasedProvider
 from manor_mcp_interceptors.tokens import AccessToken, mint
 from tests.support import OTHER_SECRET, SECRET, FakeClock, StaticGate, legacy_check, signed_with
 
@@ -266,6 +273,34 @@ def test_two_hundred_threads_mint_one_token(clock: FakeClock, mints: CountingMin
     assert mints.count == 2
 
 
+def test_an_expired_token_is_not_handed_out_beside_its_successor(
+    clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the moment between the mint and its publication, either: no token, or the new one."""
+    provider = make(clock)
+    expired = provider.token()
+    clock.advance(4000)
+    minted, release = threading.Event(), threading.Event()
+    publish = LeasedProvider._publish
+
+    def slow(*args: Any, **options: Any) -> None:
+        minted.set()
+        assert release.wait(30)
+        publish(*args, **options)
+
+    monkeypatch.setattr(LeasedProvider, "_publish", slow)
+    monkeypatch.setattr(_leased_provider, "FOLLOW_SECONDS", 0.01)
+    leader = threading.Thread(target=provider.token)
+    leader.start()
+    try:
+        assert minted.wait(30)
+        assert provider.token() is None
+    finally:
+        release.set()
+        leader.join()
+    assert provider.token() not in (None, expired)
+
+
 def test_while_one_thread_mints_the_others_go_on(
     clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -296,7 +331,7 @@ def test_outcomes_are_logged_when_they_change(
     clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Once each, with no token and no secret in a line."""
-    caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.INFO)
     gate = StaticGate()
     provider = MCPTokenProvider(Settings(secret=SECRET), gate=gate, clock=clock)
     for on in (True, True, False, False, True):

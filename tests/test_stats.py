@@ -157,3 +157,20 @@ def test_stats_hold_no_secret_and_no_token(clock: FakeClock) -> None:
     token = provider.token()
     assert str(token) not in repr(provider.stats())
     assert SECRET not in repr(process_stats())
+
+
+def test_what_happens_to_a_token_is_logged_once(
+    clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A mint at DEBUG; a refusal once for each token; the token itself never."""
+    caplog.set_level("DEBUG", "manor_mcp_interceptors")
+    provider = make(clock)
+    token = provider.token()
+    assert token is not None
+    for _ in range(3):
+        provider.invalidate(token)
+        provider.token()
+    lines = [(record.levelname, record.getMessage()) for record in caplog.records]
+    assert lines.count(("DEBUG", "MCP auth minted a token for service-search-mcp")) == 1
+    assert lines.count(("WARNING", "MCP auth: a server refused the current token")) == 1
+    assert token not in caplog.text

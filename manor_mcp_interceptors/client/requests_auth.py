@@ -70,6 +70,7 @@ class RequestsAuth(BearerFlow, AuthBase):
         )
         request.prepare_cookies(request._cookies)
         again = self._attach(request, decision, sent)
+        self._count("retries")
         second: Response = connection.send(request, **options)
         second.history.append(response)
         if again is not None:

@@ -91,6 +91,7 @@ class TokenVerifier(Judge):
             if law.looked_at <= now < law.valid_until and len(token) <= MAX_TOKEN_LENGTH:
                 known = law.memory.young.get(blake2b(token.encode()).digest())
                 if known is not None and known.valid_from <= now < known.valid_until:
+                    self.counters.count("verifications", "remembered")
                     return known.token
         except (AttributeError, TypeError, UnicodeEncodeError):
             pass  # no text, or none that could be a token: `judge` has a word for it
