@@ -8,6 +8,7 @@ What the fixtures hand out is in `manor_mcp_interceptors.testing`.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -65,7 +66,7 @@ def mcp_auth_clock() -> FakeClock:
     """
     from .testing import FakeClock
 
-    return FakeClock()
+    return FakeClock(time.time())
 
 
 @pytest.fixture

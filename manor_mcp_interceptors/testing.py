@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -40,9 +39,9 @@ __all__ = [
 class FakeClock:
     """A wall clock and a monotonic clock that move only when told to."""
 
-    def __init__(self, wall: float | None = None, monotonic: float = 1_000.0) -> None:
-        """Stop at `wall`, Unix seconds, by default the present."""
-        self.wall: float = time.time() if wall is None else wall
+    def __init__(self, wall: float = 1_800_000_000.25, monotonic: float = 1_000.0) -> None:
+        """Stop at `wall`, Unix time in seconds: by default a moment of January 2027."""
+        self.wall: float = wall
         self.mono: float = monotonic
 
     def time(self) -> float:

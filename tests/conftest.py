@@ -26,7 +26,7 @@ def env_on(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def clock() -> FakeClock:
     """Return a clock that stands still until it is told to move."""
-    return FakeClock(1_800_000_000.25)
+    return FakeClock()
 
 
 @pytest.fixture

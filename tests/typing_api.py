@@ -10,6 +10,7 @@ import grpc
 import httpx
 import httpx2
 import requests
+from fastmcp.server.auth import AuthProvider
 from mcp.server.auth.provider import TokenVerifier as MCPProtocol
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -42,6 +43,7 @@ from manor_mcp_interceptors import (
 from manor_mcp_interceptors.flags import Gate
 from manor_mcp_interceptors.openfeature_gate import OpenFeatureGate
 from manor_mcp_interceptors.server.fastapi_dependency import MCPTokenDependency, verify_mcp_token
+from manor_mcp_interceptors.server.fastmcp_verifier import FastMCPTokenVerifier
 from manor_mcp_interceptors.server.grpc_aio_interceptors import AioMCPAuthServerInterceptor
 from manor_mcp_interceptors.server.grpc_interceptors import (
     MCPAuthServerInterceptor,
@@ -161,6 +163,7 @@ grpc.server(None, interceptors=[MCPAuthServerInterceptor(verifier, exempt=["/a.B
 grpc.aio.server(interceptors=[AioMCPAuthServerInterceptor(verifier, exempt=["/a.B/C"])])
 assert_type(current_caller(), VerifiedToken | None)
 protocol: MCPProtocol = MCPTokenVerifier(verifier, resource="https://mcp.example")
+auth: AuthProvider = FastMCPTokenVerifier(verifier, resource="https://mcp.example")
 
 # Stand-ins for tests
 with auth_on("secret", clock=FakeClock()) as secret, auth_off() as other:

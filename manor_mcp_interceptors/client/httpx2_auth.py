@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from ._httpx_flow import HttpxFlow
 
 try:
@@ -22,4 +24,4 @@ class Httpx2Auth(HttpxFlow, httpx2.Auth):
     can be sent again. A redirect to another origin gets no token.
     """
 
-    byte_stream = httpx2.ByteStream
+    byte_stream: ClassVar[type] = httpx2.ByteStream

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import aclosing
 from functools import wraps
 from inspect import isasyncgenfunction, iscoroutinefunction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 try:
     import grpc
@@ -29,8 +29,13 @@ from .verifier import TokenVerifier, VerifiedToken
 
 __all__ = ["AioMCPAuthServerInterceptor", "current_caller"]
 
+if TYPE_CHECKING:  # generic to type checkers alone
+    _ServerInterceptor = grpc.aio.ServerInterceptor[Any, Any]
+else:
+    _ServerInterceptor = grpc.aio.ServerInterceptor
 
-class AioMCPAuthServerInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
+
+class AioMCPAuthServerInterceptor(_ServerInterceptor):
     """As `MCPAuthServerInterceptor`, for ``grpc.aio.server(interceptors=[...])``."""
 
     def __init__(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import Context, copy_context
 from functools import wraps
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 try:
     import grpc
@@ -26,10 +26,15 @@ from .verifier import TokenVerifier, VerifiedToken
 
 __all__ = ["MCPAuthServerInterceptor", "current_caller"]
 
+if TYPE_CHECKING:  # generic to type checkers alone
+    _ServerInterceptor = grpc.ServerInterceptor[Any, Any]
+else:
+    _ServerInterceptor = grpc.ServerInterceptor
+
 _END = object()
 
 
-class MCPAuthServerInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
+class MCPAuthServerInterceptor(_ServerInterceptor):
     """Lets calls in that carry a valid token; refuses the rest with UNAUTHENTICATED.
 
     Put it first: ``grpc.server(pool, interceptors=[MCPAuthServerInterceptor()])``. The service's
