@@ -9,12 +9,14 @@ from dataclasses import replace
 from typing import Final
 
 from ._bearer import HEADER_NAME, METADATA_KEY, format_bearer
+from ._counters import TOTALS, Counters, look_for_telemetry
 from ._hosts import compile_hosts
 from ._setup import Setup, View
 from ._token_cache import TokenCache
 from .errors import SettingsError
 from .flags import FlagAnswer
 from .outcomes import Decision, Outcome, TokenStatus
+from .stats import ProviderStats, provider_stats
 
 _logger = logging.getLogger("manor_mcp_interceptors")
 
@@ -51,13 +53,15 @@ class LeasedProvider:
         "_setup",
         "_view",
         "_view_until",
+        "counters",
     )
 
     def __init__(self, setup: Setup, audience: str | None) -> None:
         self._setup = setup
         self._audience = audience
         self._clock = setup.clock
-        self._cache = TokenCache(setup.clock)
+        self.counters: Counters = Counters(TOTALS)
+        self._cache = TokenCache(setup.clock, self.counters)
         self._answer = FlagAnswer(enabled=False, source="not asked yet")
         self._latest = _UNDECIDED
         self._decision = _UNDECIDED  # the latest one; stays ended where the gate is per call
@@ -79,7 +83,7 @@ class LeasedProvider:
     def decision(self) -> Decision:
         """Return the decision for a call made now. Never raises."""
         decision = self._decision
-        if self._clock.monotonic() < decision.valid_until:
+        if decision.valid_from <= self._clock.monotonic() < decision.valid_until:
             return decision
         if (latest := self._in_renewal()) is not None:
             return latest
@@ -93,7 +97,7 @@ class LeasedProvider:
     async def decision_async(self) -> Decision:
         """As `decision`; where the flag's backend is slow, the wait yields to the event loop."""
         decision = self._decision
-        if self._clock.monotonic() < decision.valid_until:
+        if decision.valid_from <= self._clock.monotonic() < decision.valid_until:
             return decision
         if (latest := self._in_renewal()) is not None:
             return latest
@@ -109,7 +113,7 @@ class LeasedProvider:
         """Return the token for a call made now, or None: send the call without one."""
         # The body of `decision`, for one call less on the hottest path.
         decision = self._decision
-        if self._clock.monotonic() < decision.valid_until:
+        if decision.valid_from <= self._clock.monotonic() < decision.valid_until:
             return decision.token
         return self.decision().token
 
@@ -141,8 +145,12 @@ class LeasedProvider:
             audience=known.audience if known else None,
             subject=known.subject if known else None,
             secret_source=source,
-            seconds_to_expiry=self._cache.expires_in() if decision.token is not None else None,
+            seconds_to_expiry=self._cache.expires_in(decision.token),
         )
+
+    def stats(self) -> ProviderStats:
+        """Return what this provider did so far, in numbers."""
+        return provider_stats(self.counters)
 
     def invalidate(self, token: str) -> None:
         """Say that a server refused `token`.
@@ -152,9 +160,14 @@ class LeasedProvider:
         than the margin or the secret has changed: no server can make a client mint at each call.
         """
         with self._lock:
-            if self._latest.token == token:
-                self._cache.reject(token)
-                self._end_lease()
+            if self._latest.token != token:
+                return
+            is_news = not self._cache.is_rejected(token)
+            self._cache.reject(token)
+            self._end_lease()
+        self.counters.count("refreshes")
+        if is_news:  # no lock is held: a log handler may do anything
+            _logger.warning("MCP auth: a server refused the current token")
 
     def end_lease(self) -> None:
         """Have the next call look at flag, secret and settings again."""
@@ -193,7 +206,7 @@ class LeasedProvider:
 
     def _is_good(self, token: str) -> bool:
         """Return whether no server has refused `token`, and it has not expired."""
-        return not self._cache.is_rejected(token) and self._cache.expires_in() is not None
+        return not self._cache.is_rejected(token) and self._cache.expires_in(token) is not None
 
     def _look(self) -> View:
         """Read the settings; leased too where the gate is asked at every call."""
@@ -212,11 +225,12 @@ class LeasedProvider:
         if per_call:
             self._answer = answer
             if not answer.enabled:
-                return _refusal(view, answer)  # for this caller alone: nothing is leased
+                return self._counted(_refusal(view, answer))  # for this caller alone: no lease
         with self._lock:
             # Another thread may have decided while this one asked.
-            if self._clock.monotonic() < self._latest.valid_until:
-                return self._latest
+            latest = self._latest
+            if latest.valid_from <= self._clock.monotonic() < latest.valid_until:
+                return latest
             leader = self._flight
             if leader is None:
                 self._flight = mine = threading.Event()
@@ -235,18 +249,25 @@ class LeasedProvider:
     def _follow(self, leader: threading.Event, view: View, answer: FlagAnswer) -> Decision:
         """Go on with the last decision while its token lives; wait only where there is none."""
         if not answer.enabled:
-            return _refusal(view, answer)
+            return self._counted(_refusal(view, answer))
         latest = self._latest
         if latest.token is None or not self._is_good(latest.token):
             leader.wait(FOLLOW_SECONDS)
             latest = self._latest
-        expired = latest.token is not None and self._cache.expires_in() is None
+        expired = latest.token is not None and self._cache.expires_in(latest.token) is None
         return _UNDECIDED if expired else latest
+
+    def _counted(self, decision: Decision) -> Decision:
+        self.counters.count("decisions", decision.outcome.value)
+        look_for_telemetry()
+        return decision
 
     def _publish(
         self, decision: Decision, answer: FlagAnswer, generation: int, *, leased: bool
     ) -> None:
+        self._counted(decision)
         with self._lock:
+            decision = replace(decision, valid_from=self._clock.monotonic())
             if self._generation != generation:
                 decision = self._ended(decision)
             self._answer = answer

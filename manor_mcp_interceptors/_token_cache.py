@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 
+from ._counters import Counters
 from .clocks import Clock
 from .keys import SigningKey
 from .outcomes import Outcome
 from .settings import Settings
 from .tokens import AccessToken, clock_skew, effective_margin, mint
+
+_logger = logging.getLogger("manor_mcp_interceptors")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +49,11 @@ class Renewal:
 class TokenCache:
     """One thread at a time may `renew`; the rest may be called from any."""
 
-    __slots__ = ("_clock", "_minted", "_rejected")
+    __slots__ = ("_clock", "_counters", "_minted", "_rejected")
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, counters: Counters) -> None:
         self._clock = clock
+        self._counters = counters
         self._minted: Minted | None = None
         self._rejected: str | None = None
 
@@ -68,6 +73,8 @@ class TokenCache:
             self._minted = fresh = self._mint(settings, key, inputs)
         except Exception as error:
             return self._failed(error, minted)
+        self._counters.count("mints")
+        _logger.debug("MCP auth minted a token for %s", settings.audience)
         return Renewal(fresh.token, fresh.remaining(self._clock, effective_margin(settings)))
 
     def _mint(self, settings: Settings, key: SigningKey, inputs: tuple[object, ...]) -> Minted:
@@ -102,9 +109,16 @@ class TokenCache:
         """Return whether a server refused `value`."""
         return value is not None and value == self._rejected
 
-    def expires_in(self) -> float | None:
-        """Return the seconds until the held token's `exp`; None without an unexpired token."""
-        left = self._minted.remaining(self._clock, 0) if self._minted is not None else 0.0
+    def expires_in(self, value: str | None) -> float | None:
+        """Return the seconds until the `exp` of the token `value`.
+
+        None where it has expired, and where it is not the one held: another may have taken its
+        place a moment ago, and says nothing of it.
+        """
+        minted = self._minted
+        if minted is None or minted.token.value != value:
+            return None
+        left = minted.remaining(self._clock, 0)
         return left if left > 0 else None
 
 

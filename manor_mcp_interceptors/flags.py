@@ -171,8 +171,8 @@ class CustomBackend(Backend):
 
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
-        self.blocking = bool(getattr(gate, "blocking", True))
-        self.per_call = bool(getattr(gate, "per_call", False))
+        self.blocking: bool = bool(getattr(gate, "blocking", True))
+        self.per_call: bool = bool(getattr(gate, "per_call", False))
 
     def evaluate(self, question: FlagQuestion) -> FlagAnswer:
         answer = self._gate.is_enabled(question.key, subject=question.subject)

@@ -104,7 +104,7 @@ class SecretFile:
     """
 
     def __init__(self, path: str | os.PathLike[str], variable: str) -> None:
-        self.path = os.fspath(path)
+        self.path: str = os.fspath(path)
         self._variable = variable
         self._good: _Contents | None = None
 
@@ -242,6 +242,7 @@ class KeySource:
     ) -> SigningKey | None:
         """Return the secret that is set, as text or as a file; None where neither is."""
         if secret is not None and path is not None:
+            del secret  # a traceback that prints locals prints no secret
             variable = f"MCP_AUTH_{name.upper()}"
             raise SettingsError(
                 f"{variable} and {variable}_FILE are both set: unset one of them",

@@ -21,14 +21,14 @@ try:
     from openfeature.flag_evaluation import FlagEvaluationDetails, Reason
     from openfeature.provider import ProviderStatus
     from openfeature.provider.no_op_provider import NoOpProvider
-except ImportError as exc:  # `openfeature` alone may exist: it is a namespace package
-    if exc.name is None or exc.name.partition(".")[0] != "openfeature":
+except ImportError as _missing:  # `openfeature` alone may exist: it is a namespace package
+    if _missing.name is None or _missing.name.partition(".")[0] != "openfeature":
         raise
     msg = (
         "manor_mcp_interceptors.openfeature_gate needs openfeature-sdk:"
         " pip install 'manor-mcp-interceptors[openfeature]'"
     )
-    raise ModuleNotFoundError(msg, name="openfeature") from exc
+    raise ModuleNotFoundError(msg, name="openfeature") from _missing
 
 __all__ = ["OpenFeatureGate"]
 

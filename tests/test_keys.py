@@ -103,6 +103,7 @@ def test_a_short_secret_works_and_is_remarked() -> None:
         (b"\xff\xfe" + SECRET.encode(), "is not UTF-8", Outcome.INVALID_CONFIG),
         (b"x" * (MAX_FILE_BYTES + 1), "is larger than", Outcome.INVALID_CONFIG),
     ],
+    ids=["empty", "blank", "garbled", "large"],
 )
 def test_a_file_of_no_use_says_why(
     tmp_path: Path, content: bytes, problem: str, outcome: Outcome

@@ -5,15 +5,15 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 try:
     import grpc
-except ModuleNotFoundError as exc:
-    if exc.name != "grpc":
+except ModuleNotFoundError as _missing:
+    if _missing.name != "grpc":
         raise
     msg = "GrpcAuthInterceptor needs grpcio: pip install 'manor-mcp-interceptors[grpc]'"
-    raise ModuleNotFoundError(msg, name="grpc") from exc
+    raise ModuleNotFoundError(msg, name="grpc") from _missing
 
 from manor_mcp_interceptors.provider import MCPTokenProvider
 
@@ -25,12 +25,23 @@ __all__ = ["GrpcAuthInterceptor"]
 
 Continuation = Callable[[Any, Any], Any]
 
+if TYPE_CHECKING:  # generic to type checkers alone
+    _UnaryUnaryClientInterceptor = grpc.UnaryUnaryClientInterceptor[Any, Any]
+    _UnaryStreamClientInterceptor = grpc.UnaryStreamClientInterceptor[Any, Any]
+    _StreamUnaryClientInterceptor = grpc.StreamUnaryClientInterceptor[Any, Any]
+    _StreamStreamClientInterceptor = grpc.StreamStreamClientInterceptor[Any, Any]
+else:
+    _UnaryUnaryClientInterceptor = grpc.UnaryUnaryClientInterceptor
+    _UnaryStreamClientInterceptor = grpc.UnaryStreamClientInterceptor
+    _StreamUnaryClientInterceptor = grpc.StreamUnaryClientInterceptor
+    _StreamStreamClientInterceptor = grpc.StreamStreamClientInterceptor
+
 
 class GrpcAuthInterceptor(
-    grpc.UnaryUnaryClientInterceptor,  # type: ignore[type-arg]
-    grpc.UnaryStreamClientInterceptor,  # type: ignore[type-arg]
-    grpc.StreamUnaryClientInterceptor,  # type: ignore[type-arg]
-    grpc.StreamStreamClientInterceptor,  # type: ignore[type-arg]
+    _UnaryUnaryClientInterceptor,
+    _UnaryStreamClientInterceptor,
+    _StreamUnaryClientInterceptor,
+    _StreamStreamClientInterceptor,
 ):
     """Puts a token on every call of a sync channel; one object for all four call kinds.
 
@@ -74,15 +85,15 @@ class GrpcAuthInterceptor(
         if attempt is None:
             return continuation(details, request)
         call = continuation(attempt.details, request)
-        again = partial(self._again, continuation, attempt, request)
         try:
             if call.done():
                 if not was_refused(call):
                     return call
                 # An error that was raised comes from a call that blocks: it may go on to do so.
                 if getattr(call, "__traceback__", None) is not None:
-                    second = again()
+                    second = self._again(continuation, attempt, request)
                     return call if second is None else second
+            again = partial(self._again, continuation, attempt, request)
             return RetryingCall(Tries(call, again))
         except Exception:  # another interceptor's object, which is no full call and future
             return call
