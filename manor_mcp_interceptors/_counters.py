@@ -21,22 +21,26 @@ class Counters:
     counts, the process's `TOTALS` counts too. Safe from any thread.
     """
 
-    __slots__ = ("__weakref__", "_books", "_ticks")
+    __slots__ = ("__weakref__", "_ticks", "_total")
 
-    def __init__(self, total: Counters | None = None) -> None:
+    def __init__(self, total: Counters | None = None, *, cleared_by_owner: bool = False) -> None:
+        """Count for `total` too; in a forked child, start anew, unless the owner sees to that."""
         self._ticks: _Ticks = {}
-        self._books = (self._ticks,) if total is None else (self._ticks, total._ticks)
-        _all.add(self)
+        self._total = None if total is None else total._ticks
+        if not cleared_by_owner:
+            _all.add(self)
 
     def count(self, name: str, word: str = "") -> None:
         """Count one event."""
         key = name, word
-        for ticks in self._books:
+        for ticks in (self._ticks, self._total):
+            if ticks is None:
+                continue
             try:
                 # One step in C: no thread can come between the reading and the writing.
                 next(ticks[key])
-            except KeyError:  # noqa: PERF203 - two books
-                next(ticks.setdefault(key, itertools.count()))
+            except KeyError:
+                next(ticks.setdefault(_keys.setdefault(key, key), itertools.count()))
 
     def read(self) -> dict[tuple[str, str], int]:
         """Return what was counted so far."""
@@ -52,6 +56,8 @@ class Counters:
         self._ticks.clear()
 
 
+_keys: Final[dict[tuple[str, str], tuple[str, str]]] = {}
+"""One tuple for each key, however many providers count by it."""
 _all: Final[weakref.WeakSet[Counters]] = weakref.WeakSet()
 TOTALS: Final = Counters()
 """What all providers and verifiers of this process have counted."""

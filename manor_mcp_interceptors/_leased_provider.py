@@ -27,6 +27,7 @@ GOING_ON_SECONDS: Final = 1.0
 """How long after its lease a decision still serves while one thread renews it."""
 
 _NEVER: Final = float("-inf")
+_ALL_IS_WELL: Final = (Outcome.OK, None)
 _UNDECIDED: Final = Decision(
     None, None, None, Outcome.SIGNING_FAILED, "no decision was reached in time", _NEVER
 )
@@ -60,7 +61,7 @@ class LeasedProvider:
         self._setup = setup
         self._audience = audience
         self._clock = setup.clock
-        self.counters: Counters = Counters(TOTALS)
+        self.counters: Counters = Counters(TOTALS, cleared_by_owner=True)
         self._cache = TokenCache(setup.clock, self.counters)
         self._answer = FlagAnswer(enabled=False, source="not asked yet")
         self._latest = _UNDECIDED
@@ -79,6 +80,7 @@ class LeasedProvider:
         self._lock = threading.Lock()
         self._flight: threading.Event | None = None
         self._renewing = False
+        self.counters.clear()
 
     def decision(self) -> Decision:
         """Return the decision for a call made now. Never raises."""
@@ -275,6 +277,7 @@ class LeasedProvider:
             self._decision = decision if leased else _UNDECIDED
         on = decision.outcome is Outcome.OK
         said = (decision.outcome, self._problem if on else decision.reason)
+        said = _ALL_IS_WELL if said == _ALL_IS_WELL else said  # one for all audiences
         if said != self._said:
             self._said = said
             quiet = decision.outcome is Outcome.FLAG_OFF or (on and self._problem is None)
@@ -301,11 +304,11 @@ class LeasedProvider:
         if renewal.token is None:
             return _no(renewal.outcome, renewal.problem or "", valid_until)
         self._setup.remark([*view.remarks(), *key.remarks])
-        value = format_bearer(renewal.token.value)
+        value = format_bearer(renewal.token)
         hosts = view.settings.allowed_hosts
         reason = f"flag {view.question.key} is on ({answer.source})"
         return Decision(
-            renewal.token.value,
+            renewal.token,
             value,
             (METADATA_KEY, value),
             Outcome.OK,

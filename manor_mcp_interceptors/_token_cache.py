@@ -10,7 +10,7 @@ from .clocks import Clock
 from .keys import SigningKey
 from .outcomes import Outcome
 from .settings import Settings
-from .tokens import AccessToken, clock_skew, effective_margin, mint
+from .tokens import clock_skew, effective_margin, mint
 
 _logger = logging.getLogger("manor_mcp_interceptors")
 
@@ -19,7 +19,8 @@ _logger = logging.getLogger("manor_mcp_interceptors")
 class Minted:
     """A token, what it was made from, and when, by both clocks."""
 
-    token: AccessToken
+    token: str = field(repr=False)
+    expires_at: int
     inputs: tuple[object, ...] = field(repr=False)
     wall: float
     monotonic: float
@@ -29,7 +30,7 @@ class Minted:
         wall = clock.time()
         if wall < self.wall:  # set back since: what the token's own times mean is unknown
             return 0.0
-        lifetime = self.token.expires_at - margin - self.wall
+        lifetime = self.expires_at - margin - self.wall
         elapsed = max(wall - self.wall, clock.monotonic() - self.monotonic)
         return lifetime - elapsed
 
@@ -38,7 +39,7 @@ class Minted:
 class Renewal:
     """What a look at the cache came to."""
 
-    token: AccessToken | None
+    token: str | None = field(repr=False)
     good_for: float = 0.0
     """Seconds until the cache should be looked at again."""
     outcome: Outcome = Outcome.OK
@@ -79,7 +80,8 @@ class TokenCache:
 
     def _mint(self, settings: Settings, key: SigningKey, inputs: tuple[object, ...]) -> Minted:
         wall, monotonic = self._clock.time(), self._clock.monotonic()
-        return Minted(mint(settings, key, wall), inputs, wall, monotonic)
+        token = mint(settings, key, wall)
+        return Minted(token.value, token.expires_at, inputs, wall, monotonic)
 
     def _failed(self, error: Exception, minted: Minted | None) -> Renewal:
         # The type alone: an error out of a signer may hold what it was given to sign with.
@@ -99,7 +101,7 @@ class TokenCache:
         would be the old one.
         """
         age = self._clock.monotonic() - minted.monotonic
-        return minted.token.value == self._rejected and age >= max(settings.margin_seconds, 1)
+        return minted.token == self._rejected and age >= max(settings.margin_seconds, 1)
 
     def reject(self, value: str) -> None:
         """Remember that a server refused the token `value`."""
@@ -116,7 +118,7 @@ class TokenCache:
         place a moment ago, and says nothing of it.
         """
         minted = self._minted
-        if minted is None or minted.token.value != value:
+        if minted is None or minted.token != value:
             return None
         left = minted.remaining(self._clock, 0)
         return left if left > 0 else None

@@ -8,7 +8,6 @@ import os
 import pickle
 import subprocess
 import sys
-import tracemalloc
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
@@ -49,6 +48,21 @@ def test_fifty_forks_under_load() -> None:
         timeout=100,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+MEASURE = """
+import gc, tracemalloc
+from manor_mcp_interceptors import get_token
+
+names = [f"service-{number}-mcp" for number in range(1_000)]
+assert get_token("before") is not None
+tracemalloc.start()
+before, _ = tracemalloc.get_traced_memory()
+for name in names:
+    assert get_token(name) is not None
+gc.collect()
+print(tracemalloc.get_traced_memory()[0] - before)
+"""
 
 
 def use(made: MCPTokenProvider) -> str | None:
@@ -99,18 +113,13 @@ def test_settings_arrive_without_their_secret(settings: Settings) -> None:
     assert arrived.token() is None
 
 
-def test_a_thousand_audiences_stay_under_two_megabytes(env_on: None) -> None:
-    """With a token each."""
-    assert get_token("before") is not None
-    tracemalloc.start()
-    try:
-        before, _ = tracemalloc.get_traced_memory()
-        for number in range(1_000):
-            assert get_token(f"service-{number}-mcp") is not None
-        after, _ = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert after - before < 2_000_000
+def test_a_thousand_audiences_stay_under_two_megabytes() -> None:
+    """With a token each; measured in a process where nothing else happens."""
+    environ = {**os.environ, "MCP_AUTH_SECRET": SECRET, FLAG.upper(): "on"}
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE], env=environ, capture_output=True, text=True, check=True
+    )
+    assert 0 < int(done.stdout) < 2_000_000
 
 
 def test_the_audiences_are_bounded_and_the_configured_one_stays(
@@ -141,5 +150,5 @@ def test_jitter_around_a_second_is_what_the_skew_is_for(
         assert token is not None
         issued = jwt.decode(token, options={"verify_signature": False})["iat"]
         assert issued <= clock.wall - 4 + min(jitter, 0)
-        clock.set_wall(jitter)
+        clock.step_wall(jitter)
         clock.advance(1)
