@@ -86,9 +86,7 @@ def test_no_object_of_ours_shows_a_secret_or_a_token(
             MCPUser(verified),
         ]
         shown = shown_by_ours()
-    assert {"MCPTokenProvider", "TokenVerifier", "Decision", "SigningKey", "AccessToken"} <= set(
-        shown
-    )
+    assert {"MCPTokenProvider", "TokenVerifier", "Decision", "SigningKey"} <= set(shown)
     assert {"HttpxAuth", "RecordedRequest", "VerifiedToken"} <= set(shown)
     assert len(alive) == len(CLIENTS) + len(SERVERS) + 1
     leaks = [
