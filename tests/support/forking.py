@@ -7,6 +7,7 @@ nothing and ends with 0 if it got a token, and with 3 if that took more than a s
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 import time
@@ -36,6 +37,7 @@ def child(before: str | None) -> int:
 def fork(before: str | None) -> int:
     pid = os.fork()
     if pid == 0:
+        signal.alarm(20)  # a child that hangs must not outlive the test
         code = 2
         try:
             code = child(before)
@@ -59,7 +61,8 @@ def main() -> int:
     with provider._lock, setup._lock, setup.flags._wake, _registry.lock:
         codes.append(fork(before))  # as if another thread held every lock there is
     sys.stdout.write(f"{codes}\n")
-    return max(code for code in codes if code != SLOW or codes.count(SLOW) > CHILDREN // 10)
+    slow_machine = codes.count(SLOW) <= CHILDREN // 10
+    return int(any(code != 0 and not (code == SLOW and slow_machine) for code in codes))
 
 
 if __name__ == "__main__":
