@@ -22,7 +22,6 @@ _logger = logging.getLogger("manor_mcp_interceptors")
 
 FOLLOW_SECONDS: Final = 5.0
 """How long a thread without a token waits for the thread that is deciding."""
-
 GOING_ON_SECONDS: Final = 1.0
 """How long after its lease a decision still serves while one thread renews it."""
 
@@ -186,17 +185,13 @@ class LeasedProvider:
         return replace(decision, valid_until=min(decision.valid_until, self._clock.monotonic()))
 
     def _in_renewal(self) -> Decision | None:
-        """Return the last decision where it may serve while another thread renews it.
-
-        None makes this thread the one that renews. Two at a time do no harm: the mint has an
-        election of its own.
-        """
+        """Return the last decision where another thread renews it; None: this one is to do so."""
         if self._setup.flags.per_call:
             return None
         with self._lock:
             if self._renewing and self._serves_on(self._latest):
                 return self._latest
-            self._renewing = True
+            self._renewing = True  # two at a time do no harm: a mint has an election of its own
             return None
 
     def _serves_on(self, decision: Decision) -> bool:
