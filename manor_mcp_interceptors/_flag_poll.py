@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import contextvars
 import logging
 import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Hashable
-from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Final
 
+from ._flag_job import Job, evaluate, evaluate_on_worker, wait_for
 from .flags import (
     Backend,
     DefaultBackends,
@@ -22,7 +19,6 @@ from .flags import (
     FlagAnswer,
     FlagQuestion,
     Gate,
-    NoAnswerError,
     as_backend,
 )
 
@@ -44,30 +40,6 @@ LINE_SECONDS: Final = 60.0
 """After those, one in so long: a gate that fails every other time must not fill the log."""
 
 _LATE: Final = "no answer in time"
-
-
-@dataclass(eq=False, slots=True)
-class _Job:
-    """One question on its way to the gate."""
-
-    backend: Backend
-    question: FlagQuestion
-    known_as: Hashable
-    patience: float
-    submitted: float = field(default_factory=lambda: time.monotonic())
-    started: float | None = None
-    abandoned: bool = False
-    """Whether somebody has gone on without the answer."""
-    answered: FlagAnswer | None = None
-    context: contextvars.Context = field(default_factory=contextvars.copy_context)
-    answer: Future[FlagAnswer] = field(default_factory=Future)
-
-    def remaining(self) -> float:
-        """Seconds that a caller may still wait for the answer."""
-        return max(0.0, self.submitted + self.patience - time.monotonic())
-
-    def is_overdue(self) -> bool:
-        return self.started is not None and time.monotonic() > self.started + self.patience
 
 
 class FlagPoll:
@@ -95,9 +67,9 @@ class FlagPoll:
     def after_fork(self) -> None:
         """Start with a free lock and no worker: a forked child has neither of its parent's."""
         self._wake = threading.Condition(threading.Lock())
-        self._jobs: deque[_Job] = deque()
-        self._shared: dict[FlagQuestion, _Job] = {}
-        self._running: _Job | None = None
+        self._jobs: deque[Job] = deque()
+        self._shared: dict[FlagQuestion, Job] = {}
+        self._running: Job | None = None
         self._has_worker = False
 
     def changed(self) -> None:
@@ -114,7 +86,7 @@ class FlagPoll:
         backend = self._backend()
         known_as = _known_as(backend, question)
         if not backend.blocking:
-            result = _evaluate(backend, question)
+            result = evaluate(backend, question)
             if isinstance(backend, EnvironmentGate) and isinstance(result, FlagAnswer):
                 self._say(None)
                 return result  # nothing to remember: it is what stands where nothing is known
@@ -136,7 +108,7 @@ class FlagPoll:
         known_as = _known_as(backend, question)
         job = self._submit(backend, question, known_as)
         if job is not None:
-            await _wait(job.answer, job.remaining())
+            await wait_for(job.answer, job.remaining())
             if (answer := self._give_up(job)) is not None:
                 return answer
         return self._last_known(known_as, question)
@@ -144,7 +116,7 @@ class FlagPoll:
     def _backend(self) -> Backend:
         return self._custom or self._defaults.choose()
 
-    def _submit(self, backend: Backend, question: FlagQuestion, known_as: Hashable) -> _Job | None:
+    def _submit(self, backend: Backend, question: FlagQuestion, known_as: Hashable) -> Job | None:
         """Queue the question, or join it where it is queued; None while the gate is overdue."""
         with self._wake:
             if self._running is not None and self._running.is_overdue():
@@ -152,13 +124,13 @@ class FlagPoll:
             job = self._shared.get(question)
             if job is None and self._ensure_worker():
                 patience = WAIT if known_as in self._known else FIRST_WAIT
-                job = _Job(backend, question, known_as, patience)
+                job = Job(backend, question, known_as, patience)
                 if not backend.per_call:  # whose answer depends on the asking context
                     self._shared[question] = job
                 self._jobs.append(job)
             return job
 
-    def _give_up(self, job: _Job) -> FlagAnswer | None:
+    def _give_up(self, job: Job) -> FlagAnswer | None:
         """Go on without the answer, unless it came at the last moment."""
         with self._wake:
             if job.answered is not None:
@@ -187,7 +159,7 @@ class FlagPoll:
             if job.answer.set_running_or_notify_cancel():
                 job.answer.set_result(self._run(job))
 
-    def _next_job(self) -> _Job | None:
+    def _next_job(self) -> Job | None:
         with self._wake:
             self._running = None
             while not self._jobs:
@@ -198,9 +170,9 @@ class FlagPoll:
             job.started = time.monotonic()
             return job
 
-    def _run(self, job: _Job) -> FlagAnswer:
+    def _run(self, job: Job) -> FlagAnswer:
         before = self._known.get(job.known_as)
-        result = job.context.run(_evaluate_on_worker, job.backend, job.question)
+        result = job.context.run(evaluate_on_worker, job.backend, job.question)
         answer = self._learn(job.known_as, job.question, result)
         with self._wake:
             if self._shared.get(job.question) is job:
@@ -265,48 +237,6 @@ def _known_as(backend: Backend, question: FlagQuestion) -> Hashable:
     except Exception:  # the gate's own code; without a caller it answers for all
         caller = None
     return question, caller
-
-
-async def _wait(answer: Future[FlagAnswer], seconds: float) -> None:
-    """Wait for `answer` without cancelling it: others may be waiting for it too."""
-    import asyncio  # loaded already: its loop is running
-
-    loop = asyncio.get_running_loop()
-    done = loop.create_future()
-
-    def finish() -> None:
-        if not done.done():
-            done.set_result(None)
-
-    def wake(_: object) -> None:
-        with suppress(RuntimeError):  # that loop is closed by now
-            loop.call_soon_threadsafe(finish)
-
-    answer.add_done_callback(wake)
-    timer = loop.call_later(seconds, finish)
-    try:
-        await done
-    finally:
-        timer.cancel()
-
-
-def _evaluate(backend: Backend, question: FlagQuestion) -> FlagAnswer | str:
-    try:
-        return backend.evaluate(question)
-    except Exception as error:
-        return _describe(error)
-
-
-def _evaluate_on_worker(backend: Backend, question: FlagQuestion) -> FlagAnswer | str:
-    try:
-        return backend.evaluate(question)
-    except BaseException as error:  # a worker that died of SystemExit would leave callers waiting
-        return _describe(error)
-
-
-def _describe(error: BaseException) -> str:
-    name = "" if isinstance(error, NoAnswerError) else f"{type(error).__name__}: "
-    return f"{name}{error}"[:200]
 
 
 def _event_loop_runs_here() -> bool:

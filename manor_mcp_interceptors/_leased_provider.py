@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import logging
-import sys
 import threading
 from dataclasses import replace
 from typing import Final
 
-from ._bearer import HEADER_NAME, METADATA_KEY, format_bearer
+from ._bearer import HEADER_NAME
 from ._counters import TOTALS, Counters, look_for_telemetry
-from ._hosts import compile_hosts
+from ._decide import NEVER, UNDECIDED, announce, decide, describe, refusal
 from ._setup import Setup, View
 from ._token_cache import TokenCache
-from .errors import SettingsError
 from .flags import FlagAnswer
 from .outcomes import Decision, Outcome, TokenStatus
 from .stats import ProviderStats, provider_stats
@@ -24,12 +22,6 @@ FOLLOW_SECONDS: Final = 5.0
 """How long a thread without a token waits for the thread that is deciding."""
 GOING_ON_SECONDS: Final = 1.0
 """How long after its lease a decision still serves while one thread renews it."""
-
-_NEVER: Final = float("-inf")
-_ALL_IS_WELL: Final = (Outcome.OK, None)
-_UNDECIDED: Final = Decision(
-    None, None, None, Outcome.SIGNING_FAILED, "no decision was reached in time", _NEVER
-)
 
 
 class LeasedProvider:
@@ -46,7 +38,6 @@ class LeasedProvider:
         "_generation",
         "_latest",
         "_lock",
-        "_problem",
         "_recheck",
         "_renewing",
         "_said",
@@ -63,13 +54,12 @@ class LeasedProvider:
         self.counters: Counters = Counters(TOTALS, cleared_by_owner=True)
         self._cache = TokenCache(setup.clock, self.counters)
         self._answer = FlagAnswer(enabled=False, source="not asked yet")
-        self._latest = _UNDECIDED
-        self._decision = _UNDECIDED  # the latest one; stays ended where the gate is per call
+        self._latest = UNDECIDED
+        self._decision = UNDECIDED  # the latest one; stays ended where the gate is per call
         self._generation = 0
         self._recheck = 0.0
         self._view: View | None = None  # kept only where the gate is per call
-        self._view_until = _NEVER
-        self._problem: str | None = None  # with the token at hand: why it is not a new one
+        self._view_until = NEVER
         self._said: tuple[Outcome, str | None] | None = None
         self.after_fork()
         setup.register(self)
@@ -131,23 +121,8 @@ class LeasedProvider:
         """Return what a call made now would carry, and why; safe to print."""
         decision = self.decision()
         view = self._setup.look(self._audience)
-        known = view.settings if view.error is None else None
-        try:
-            source = None if known is None else self._setup.keys.signing_key(known).source
-        except (SettingsError, ImportError):
-            source = None
-        return TokenStatus(
-            outcome=decision.outcome,
-            reason=decision.reason,
-            flag=view.question.key,
-            flag_enabled=self._answer.enabled,
-            flag_source=self._answer.source,
-            issuer=known.issuer if known else None,
-            audience=known.audience if known else None,
-            subject=known.subject if known else None,
-            secret_source=source,
-            seconds_to_expiry=self._cache.expires_in(decision.token),
-        )
+        expires_in = self._cache.expires_in(decision.token)
+        return describe(self._setup, view, decision, self._answer, expires_in)
 
     def stats(self) -> ProviderStats:
         """Return what this provider did so far, in numbers."""
@@ -168,7 +143,9 @@ class LeasedProvider:
             self._end_lease()
         self.counters.count("refreshes")
         if is_news:  # no lock is held: a log handler may do anything
-            _logger.warning("MCP auth: a server refused the current token")
+            audience = self._setup.look(self._audience).settings.audience
+            hint = "`manor-mcp doctor --url URL` finds out why"
+            _logger.warning("MCP auth: a server refused the token for %s; %s", audience, hint)
 
     def end_lease(self) -> None:
         """Have the next call look at flag, secret and settings again."""
@@ -177,7 +154,7 @@ class LeasedProvider:
 
     def _end_lease(self) -> None:
         self._generation += 1  # a decision on its way was made from what was true before
-        self._view_until = _NEVER
+        self._view_until = NEVER
         self._latest = self._ended(self._latest)
         self._decision = self._latest
 
@@ -222,7 +199,7 @@ class LeasedProvider:
         if per_call:
             self._answer = answer
             if not answer.enabled:
-                return self._counted(_refusal(view, answer))  # for this caller alone: no lease
+                return self._counted(refusal(view, answer))  # for this caller alone: no lease
         with self._lock:
             # Another thread may have decided while this one asked.
             latest = self._latest
@@ -236,8 +213,8 @@ class LeasedProvider:
         try:
             if per_call:
                 view = self._setup.look(self._audience)  # a leased one may be a recheck old
-            decision = self._decide(view, answer)
-            self._publish(decision, answer, generation, leased=not per_call)
+            decision, problem = decide(self._setup, self._cache, view, answer)
+            self._publish(decision, problem, answer, generation)
         finally:
             self._flight = None
             mine.set()
@@ -246,13 +223,13 @@ class LeasedProvider:
     def _follow(self, leader: threading.Event, view: View, answer: FlagAnswer) -> Decision:
         """Go on with the last decision while its token lives; wait only where there is none."""
         if not answer.enabled:
-            return self._counted(_refusal(view, answer))
+            return self._counted(refusal(view, answer))
         latest = self._latest
         if latest.token is None or not self._is_good(latest.token):
             leader.wait(FOLLOW_SECONDS)
             latest = self._latest
         expired = latest.token is not None and self._cache.expires_in(latest.token) is None
-        return _UNDECIDED if expired else latest
+        return UNDECIDED if expired else latest
 
     def _counted(self, decision: Decision) -> Decision:
         self.counters.count("decisions", decision.outcome.value)
@@ -260,7 +237,7 @@ class LeasedProvider:
         return decision
 
     def _publish(
-        self, decision: Decision, answer: FlagAnswer, generation: int, *, leased: bool
+        self, decision: Decision, problem: str | None, answer: FlagAnswer, generation: int
     ) -> None:
         self._counted(decision)
         with self._lock:
@@ -269,57 +246,5 @@ class LeasedProvider:
                 decision = self._ended(decision)
             self._answer = answer
             self._latest = decision
-            self._decision = decision if leased else _UNDECIDED
-        on = decision.outcome is Outcome.OK
-        said = (decision.outcome, self._problem if on else decision.reason)
-        said = _ALL_IS_WELL if said == _ALL_IS_WELL else said  # one for all audiences
-        if said != self._said:
-            self._said = said
-            quiet = decision.outcome is Outcome.FLAG_OFF or (on and self._problem is None)
-            level = logging.INFO if quiet else logging.WARNING
-            _logger.log(level, "MCP auth %s: %s", decision.outcome, decision.reason)
-
-    def _decide(self, view: View, answer: FlagAnswer) -> Decision:
-        """Answer the questions in order: flag, settings, secret, token."""
-        recheck = view.settings.recheck_seconds
-        valid_until = self._clock.monotonic() + recheck
-        if not answer.enabled:
-            return _refusal(view, answer, valid_until)
-        try:
-            if view.error is not None:
-                raise view.error
-            key = self._setup.keys.signing_key(view.settings)
-        except SettingsError as error:
-            return _no(error.outcome, str(error), valid_until)
-        except ImportError as error:
-            reason = f"PyJWT cannot be imported ({type(error).__name__}): pip install PyJWT"
-            return _no(Outcome.PYJWT_MISSING, reason, valid_until)
-        renewal = self._cache.renew(view.settings, key)
-        self._problem = renewal.problem
-        if renewal.token is None:
-            return _no(renewal.outcome, renewal.problem or "", valid_until)
-        self._setup.remark([*view.remarks(), *key.remarks])
-        value = format_bearer(renewal.token)
-        hosts = view.settings.allowed_hosts
-        reason = f"flag {view.question.key} is on ({answer.source})"
-        return Decision(
-            renewal.token,
-            value,
-            (METADATA_KEY, value),
-            Outcome.OK,
-            # One text for all audiences.
-            sys.intern(reason if renewal.problem is None else f"{reason}; {renewal.problem}"),
-            self._clock.monotonic() + min(recheck, renewal.good_for, key.settles_in),
-            None if hosts is None else compile_hosts(hosts),
-        )
-
-
-def _refusal(view: View, answer: FlagAnswer, valid_until: float = _NEVER) -> Decision:
-    if answer.invalid:
-        return _no(Outcome.INVALID_CONFIG, answer.problem or "", valid_until)
-    reason = f"flag {view.question.key} is off ({answer.source})"
-    return _no(Outcome.FLAG_OFF, reason, valid_until)
-
-
-def _no(outcome: Outcome, reason: str, valid_until: float) -> Decision:
-    return Decision(None, None, None, outcome, reason, valid_until)
+            self._decision = UNDECIDED if self._setup.flags.per_call else decision
+        self._said = announce(decision, problem, self._said)

@@ -133,7 +133,7 @@ class EnvironmentGate(Backend):
                 return _variable_says(name, enabled=word in TRUE_WORDS)
             message = f"{name}={text[:80]!r} is not 1/true/yes/on or 0/false/no/off"
             raise SettingsError(message, variable=name)
-        return FlagAnswer(enabled=False, source="default: nothing is set")
+        return FlagAnswer(enabled=False, source=f"default: {key.upper()} is not set")
 
 
 @lru_cache(maxsize=8)  # one object for the providers of all audiences

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from manor_mcp_interceptors import MCPTokenProvider, Settings, SettingsError
-from manor_mcp_interceptors.keys import MAX_FILE_BYTES, KeySource, SigningKey
+from manor_mcp_interceptors._secret_file import MAX_FILE_BYTES
+from manor_mcp_interceptors.keys import KeySource, SigningKey
 from manor_mcp_interceptors.outcomes import Outcome
 from tests.support import OTHER_SECRET, SECRET, FakeClock, StaticGate, signed_with
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from manor_mcp_interceptors import MCPTokenProvider, Outcome, Settings, _setup, _token_cache
-from manor_mcp_interceptors.keys import SETTLE_SECONDS
+from manor_mcp_interceptors._secret_file import SETTLE_SECONDS
 from manor_mcp_interceptors.outcomes import Decision
 from manor_mcp_interceptors.tokens import AccessToken, effective_margin, mint
 from tests.support import FakeClock

@@ -136,6 +136,8 @@ class Judge:
         fresh = self._look()
         if (fresh.rules, fresh.keys) == (law.rules, law.keys):
             fresh = replace(fresh, memory=law.memory)
+        else:  # each step of a rotation can be seen to have arrived
+            _logger.info("MCP auth verification: settings or secrets have changed")
         self._law = fresh
         self._report(fresh)
         return fresh

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from openfeature import api
 
-from manor_mcp_interceptors import MCPTokenProvider, _token_cache, keys
+from manor_mcp_interceptors import MCPTokenProvider, _token_cache
 from manor_mcp_interceptors._doctor.fingerprint import fingerprint
 from tests.cli.running import doctor, run
 from tests.support import FLAG, OTHER_SECRET, SECRET
@@ -74,7 +74,7 @@ def test_flag_set_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MCP_AUTH_SECRET", SECRET)
     found = doctor()
     assert found.cause == "flag"
-    assert "nothing is set" in found.finding
+    assert "is not set" in found.finding
     assert "--setup" in found.fix
 
 
@@ -155,7 +155,7 @@ def test_secret_file_unreadable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     assert found.cause == "secret"
     assert f"{tmp_path / 'secret'} cannot be read: No such file" in found.finding
 
-    monkeypatch.setattr(keys, "_read", refuse)  # tests may run as root, who may read all
+    monkeypatch.setattr(_secret_file, "_read", refuse)  # tests may run as root, who may read all
     MCPTokenProvider.reset()
     found = doctor()
     assert "cannot be read: Permission denied" in found.finding

@@ -1,0 +1,78 @@
+"""One question on its way to a gate, and the putting of it."""
+
+from __future__ import annotations
+
+import contextvars
+import time
+from collections.abc import Hashable
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from .flags import Backend, FlagAnswer, FlagQuestion, NoAnswerError
+
+
+@dataclass(eq=False, slots=True)
+class Job:
+    """One question on its way to the gate."""
+
+    backend: Backend
+    question: FlagQuestion
+    known_as: Hashable
+    patience: float
+    submitted: float = field(default_factory=lambda: time.monotonic())
+    started: float | None = None
+    abandoned: bool = False
+    """Whether somebody has gone on without the answer."""
+    answered: FlagAnswer | None = None
+    context: contextvars.Context = field(default_factory=contextvars.copy_context)
+    answer: Future[FlagAnswer] = field(default_factory=Future)
+
+    def remaining(self) -> float:
+        """Seconds that a caller may still wait for the answer."""
+        return max(0.0, self.submitted + self.patience - time.monotonic())
+
+    def is_overdue(self) -> bool:
+        return self.started is not None and time.monotonic() > self.started + self.patience
+
+
+async def wait_for(answer: Future[FlagAnswer], seconds: float) -> None:
+    """Wait for `answer` without cancelling it: others may be waiting for it too."""
+    import asyncio  # loaded already: its loop is running
+
+    loop = asyncio.get_running_loop()
+    done = loop.create_future()
+
+    def finish() -> None:
+        if not done.done():
+            done.set_result(None)
+
+    def wake(_: object) -> None:
+        with suppress(RuntimeError):  # that loop is closed by now
+            loop.call_soon_threadsafe(finish)
+
+    answer.add_done_callback(wake)
+    timer = loop.call_later(seconds, finish)
+    try:
+        await done
+    finally:
+        timer.cancel()
+
+
+def evaluate(backend: Backend, question: FlagQuestion) -> FlagAnswer | str:
+    try:
+        return backend.evaluate(question)
+    except Exception as error:
+        return _describe(error)
+
+
+def evaluate_on_worker(backend: Backend, question: FlagQuestion) -> FlagAnswer | str:
+    try:
+        return backend.evaluate(question)
+    except BaseException as error:  # a worker that died of SystemExit would leave callers waiting
+        return _describe(error)
+
+
+def _describe(error: BaseException) -> str:
+    name = "" if isinstance(error, NoAnswerError) else f"{type(error).__name__}: "
+    return f"{name}{error}"[:200]
