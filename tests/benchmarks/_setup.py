@@ -58,4 +58,6 @@ class LockedSnapshot(Snapshot):
 
     def get(self) -> str | None:
         with self.lock:
-            return super().get()
+            if time.monotonic() < self.valid_until:
+                return self.token
+            return None
