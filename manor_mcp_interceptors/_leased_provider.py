@@ -167,7 +167,8 @@ class LeasedProvider:
         if not answer.enabled:
             return _refusal(view, answer)
         latest = self._latest
-        if latest.token is None or self._cache.expires_in() is None:
+        refused = self._cache.is_rejected(latest.token)
+        if latest.token is None or refused or self._cache.expires_in() is None:
             leader.wait(FOLLOW_SECONDS)
         return self._latest
 

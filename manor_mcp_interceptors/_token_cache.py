@@ -98,6 +98,10 @@ class TokenCache:
         """Remember that a server refused the token `value`."""
         self._rejected = value
 
+    def is_rejected(self, value: str | None) -> bool:
+        """Return whether a server refused `value`."""
+        return value is not None and value == self._rejected
+
     def expires_in(self) -> float | None:
         """Return the seconds until the held token's `exp`; None without an unexpired token."""
         left = self._minted.remaining(self._clock, 0) if self._minted is not None else 0.0

@@ -25,11 +25,19 @@ def has_authorization(metadata: Iterable[Any] | None) -> bool:
 
 def add_entry(metadata: Any, entry: Entry) -> Any:
     """Return new metadata of the same type with `entry` at its end."""
-    if not metadata:
-        return Metadata(entry) if isinstance(metadata, Metadata) else (entry,)
     if isinstance(metadata, Metadata):
         return Metadata(*metadata, entry)
-    return [*metadata, entry] if isinstance(metadata, list) else (*metadata, entry)
+    if isinstance(metadata, list):
+        return [*metadata, entry]
+    return (*metadata, entry) if metadata else (entry,)
+
+
+def reusable(details: Any) -> Any:
+    """Return details whose metadata can be read more than once; gRPC takes a generator, too."""
+    metadata = details.metadata
+    if hasattr(metadata, "__next__"):
+        return replace_details(details, metadata=tuple(metadata))
+    return details
 
 
 def replace_details(details: Any, **changes: Any) -> Any:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 try:
-    from grpc import aio
+    from grpc import StatusCode, aio
 except ModuleNotFoundError as exc:
     if exc.name != "grpc":
         raise
@@ -15,8 +17,8 @@ except ModuleNotFoundError as exc:
 
 from manor_mcp_interceptors.provider import MCPTokenProvider
 
-from ._grpc_metadata import add_entry, has_authorization, replace_details
-from ._token_source import TokenSource
+from ._grpc_auth import GrpcAuth
+from ._grpc_metadata import reusable
 
 __all__ = ["grpc_aio_interceptors"]
 
@@ -29,45 +31,115 @@ def grpc_aio_interceptors(
     audience: str | None = None,
     required: bool = False,
 ) -> list[Any]:
-    """Return four interceptors, one per call kind, for ``grpc.aio.*_channel(interceptors=...)``."""
-    source = TokenSource(provider, audience, required=required)
-    return [_UnaryUnary(source), _UnaryStream(source), _StreamUnary(source), _StreamStream(source)]
+    """Return interceptors that put a token on every call, of all four kinds.
+
+        channel = grpc.aio.insecure_channel(target, interceptors=grpc_aio_interceptors())
+
+    Four objects, because a `grpc.aio` channel files an interceptor under the first kind that it
+    matches: one object for all would leave streams without a token, silently. Other interceptors
+    may stand before and after them in the list.
+
+    They do what `GrpcAuthInterceptor` does. Two things differ. A unary-unary call's
+    `initial_metadata()` comes when the call has ended, since a refusal may yet lead to a second
+    try. And as with any interceptor, a call has no `time_remaining()`.
+
+    Args:
+        provider: None is the process-wide one, looked up at each call.
+        audience: The server's `aud`; None is the provider's.
+        required: Fail a call for which there is no token, before a byte is sent, with an error
+            that is a `TokenUnavailableError` and a `grpc.aio.AioRpcError`.
+    """
+    auth = GrpcAuth(provider, audience, required=required)
+    return [_UnaryUnary(auth), _UnaryStream(auth), _StreamUnary(auth), _StreamStream(auth)]
 
 
 class _Interceptor:
-    def __init__(self, source: TokenSource) -> None:
-        self._source = source
+    def __init__(self, auth: GrpcAuth) -> None:
+        self._auth = auth
 
-    async def _invoke(self, continuation: Continuation, details: Any, request: Any) -> Any:
-        entry = (await self._source.decision_async()).metadata_entry
-        if entry is not None and not has_authorization(details.metadata):
-            details = replace_details(details, metadata=add_entry(details.metadata, entry))
-        return await continuation(details, request)
+    async def _send(self, continuation: Continuation, details: Any, request: Any) -> Any:
+        details = reusable(details)
+        attempt = await self._auth.attach_async(details)
+        if attempt is None:
+            return await continuation(details, request)
+        call = await continuation(attempt.details, request)
+        try:
+            call.add_done_callback(partial(self._ended, attempt.token))
+        except Exception:  # another interceptor's object, which is no full call
+            return call
+        return call
+
+    def _ended(self, token: str, call: Any) -> None:
+        try:
+            if _code_of_ended(call) is StatusCode.UNAUTHENTICATED:
+                self._auth.refuse(token)
+        except Exception:
+            return
 
 
 class _UnaryUnary(_Interceptor, aio.UnaryUnaryClientInterceptor):  # type: ignore[type-arg]
     async def intercept_unary_unary(
         self, continuation: Continuation, client_call_details: Any, request: Any
     ) -> Any:
-        return await self._invoke(continuation, client_call_details, request)
+        details = reusable(client_call_details)
+        attempt = await self._auth.attach_async(details)
+        if attempt is None:
+            return await continuation(details, request)
+        call = error = None
+        try:
+            call = await continuation(attempt.details, request)
+            refused = await _was_refused(call)
+        except aio.AioRpcError as raised:  # by another interceptor, which awaited the call
+            error, refused = raised, raised.code() is StatusCode.UNAUTHENTICATED
+        again = await self._auth.renew_async(attempt) if refused else None
+        if again is not None:
+            return await continuation(again, request)
+        if error is not None:
+            raise error
+        return call
 
 
 class _UnaryStream(_Interceptor, aio.UnaryStreamClientInterceptor):  # type: ignore[type-arg]
     async def intercept_unary_stream(
         self, continuation: Continuation, client_call_details: Any, request: Any
     ) -> Any:
-        return await self._invoke(continuation, client_call_details, request)
+        return await self._send(continuation, client_call_details, request)
 
 
 class _StreamUnary(_Interceptor, aio.StreamUnaryClientInterceptor):  # type: ignore[type-arg]
     async def intercept_stream_unary(
         self, continuation: Continuation, client_call_details: Any, request_iterator: Any
     ) -> Any:
-        return await self._invoke(continuation, client_call_details, request_iterator)
+        return await self._send(continuation, client_call_details, request_iterator)
 
 
 class _StreamStream(_Interceptor, aio.StreamStreamClientInterceptor):  # type: ignore[type-arg]
     async def intercept_stream_stream(
         self, continuation: Continuation, client_call_details: Any, request_iterator: Any
     ) -> Any:
-        return await self._invoke(continuation, client_call_details, request_iterator)
+        return await self._send(continuation, client_call_details, request_iterator)
+
+
+async def _was_refused(call: Any) -> bool:
+    """Wait for a unary call to end; return whether it met UNAUTHENTICATED."""
+    try:
+        await call  # and not its code(), which never comes where nothing could be sent
+    except aio.AioRpcError as error:
+        return error.code() is StatusCode.UNAUTHENTICATED
+    except CancelledError:
+        call.cancel()  # nobody waits for it any more
+        raise
+    except Exception:  # the caller meets it at the call
+        return False
+    return False
+
+
+def _code_of_ended(call: Any) -> Any:
+    """Return the code of a call that has ended, outside of any task; None where that waits."""
+    waiting = call.code()
+    try:
+        waiting.send(None)
+    except StopIteration as code:
+        return code.value
+    waiting.close()
+    return None

@@ -53,7 +53,9 @@ class _Plugin(grpc.AuthMetadataPlugin):
         self._source = source
 
     def __call__(
-        self, context: grpc.AuthMetadataContext, callback: grpc.AuthMetadataPluginCallback
+        self,
+        context: grpc.AuthMetadataContext,  # noqa: ARG002 - the same token for every method
+        callback: grpc.AuthMetadataPluginCallback,
     ) -> None:
         metadata: tuple[tuple[str, str], ...] = ()
         error: Exception | None = None
@@ -63,5 +65,6 @@ class _Plugin(grpc.AuthMetadataPlugin):
         except TokenUnavailableError as unavailable:
             error = unavailable
         except Exception as unexpected:
-            _logger.error("MCP auth: no token on a call: %s", type(unexpected).__name__)
+            # The type alone: a text or a traceback may hold what was on its way to the wire.
+            _logger.warning("MCP auth failed on a gRPC call: %s", type(unexpected).__name__)
         callback(metadata, error)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 try:
@@ -15,8 +17,9 @@ except ModuleNotFoundError as exc:
 
 from manor_mcp_interceptors.provider import MCPTokenProvider
 
-from ._grpc_metadata import add_entry, has_authorization, replace_details
-from ._token_source import TokenSource
+from ._grpc_auth import Attempt, GrpcAuth, TokenUnavailableRpcError
+from ._grpc_metadata import reusable
+from ._grpc_retry import RetryingCall, Tries, was_refused
 
 __all__ = ["GrpcAuthInterceptor"]
 
@@ -29,7 +32,18 @@ class GrpcAuthInterceptor(
     grpc.StreamUnaryClientInterceptor,  # type: ignore[type-arg]
     grpc.StreamStreamClientInterceptor,  # type: ignore[type-arg]
 ):
-    """Puts a token on every call of a sync channel, of all four kinds."""
+    """Puts a token on every call of a sync channel; one object for all four call kinds.
+
+        channel = grpc.intercept_channel(channel, GrpcAuthInterceptor())
+
+    An `authorization` in the caller's metadata wins, and such a call is none of ours. A call
+    refused with UNAUTHENTICATED renews the token. A unary-unary call is then made once more, if
+    the new token differs, within what remains of its timeout; a request iterator is never
+    replayed, and a stream's status never waited for.
+
+    As with any interceptor, what `with_call` returns has no `debug_error_string`: grpc puts an
+    object of its own before it.
+    """
 
     def __init__(
         self,
@@ -38,30 +52,92 @@ class GrpcAuthInterceptor(
         audience: str | None = None,
         required: bool = False,
     ) -> None:
-        self._source = TokenSource(provider, audience, required=required)
+        """Make an interceptor; any number of channels and threads may share it.
+
+        Args:
+            provider: None is the process-wide one, looked up at each call.
+            audience: The server's `aud`; None is the provider's.
+            required: Fail a call for which there is no token, before a byte is sent, with an
+                error that is a `TokenUnavailableError` and a `grpc.RpcError`.
+        """
+        self._auth = GrpcAuth(provider, audience, required=required)
 
     def intercept_unary_unary(
         self, continuation: Continuation, client_call_details: Any, request: Any
     ) -> Any:
-        return continuation(self._attach(client_call_details), request)
+        """Send the call with a token, and once more where the token is refused."""
+        details = reusable(client_call_details)
+        try:
+            attempt = self._auth.attach(details)
+        except TokenUnavailableRpcError as failed_call:
+            return failed_call
+        if attempt is None:
+            return continuation(details, request)
+        call = continuation(attempt.details, request)
+        again = partial(self._again, continuation, attempt, request)
+        try:
+            if not call.done():
+                return RetryingCall(Tries(call, again))
+            refused = was_refused(call)
+        except Exception:  # another interceptor's object, which is no full call and future
+            return call
+        second = again() if refused else None
+        return call if second is None else second
 
     def intercept_unary_stream(
         self, continuation: Continuation, client_call_details: Any, request: Any
     ) -> Any:
-        return continuation(self._attach(client_call_details), request)
+        """Send the call with a token."""
+        return self._send(continuation, client_call_details, request)
 
     def intercept_stream_unary(
         self, continuation: Continuation, client_call_details: Any, request_iterator: Any
     ) -> Any:
-        return continuation(self._attach(client_call_details), request_iterator)
+        """Send the call with a token."""
+        return self._send(continuation, client_call_details, request_iterator)
 
     def intercept_stream_stream(
         self, continuation: Continuation, client_call_details: Any, request_iterator: Any
     ) -> Any:
-        return continuation(self._attach(client_call_details), request_iterator)
+        """Send the call with a token."""
+        return self._send(continuation, client_call_details, request_iterator)
 
-    def _attach(self, details: Any) -> Any:
-        entry = self._source.decision().metadata_entry
-        if entry is None or has_authorization(details.metadata):
-            return details
-        return replace_details(details, metadata=add_entry(details.metadata, entry))
+    def _send(self, continuation: Continuation, details: Any, request: Any) -> Any:
+        details = reusable(details)
+        try:
+            attempt = self._auth.attach(details)
+        except TokenUnavailableRpcError as failed_call:
+            return failed_call
+        if attempt is None:
+            return continuation(details, request)
+        call = continuation(attempt.details, request)
+        self._watch(call, attempt.token)
+        return call
+
+    def _watch(self, call: Any, token: str) -> None:
+        """Renew the token when `call` ends, if it was refused."""
+        try:
+            # A weak reference: grpc cancels a stream that nobody holds any more.
+            ended = partial(self._ended, weakref.ref(call), token)
+            if call.done() or not call.add_callback(ended):
+                ended()
+        except Exception:  # another interceptor's object, which is no full call and future
+            return
+
+    def _ended(self, reference: weakref.ref[Any], token: str) -> None:
+        # On the thread that serves the channel, which an exception would kill.
+        call = reference()
+        try:
+            if call is not None and was_refused(call):
+                self._auth.refuse(token)
+        except Exception:
+            return
+
+    def _again(self, continuation: Continuation, attempt: Attempt, request: Any) -> Any:
+        details = self._auth.renew(attempt)
+        if details is None:
+            return None
+        try:
+            return continuation(details, request)
+        except Exception:  # a channel closed meanwhile: the refusal stands
+            return None
