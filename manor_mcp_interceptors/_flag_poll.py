@@ -8,20 +8,22 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
 from .flags import (
     Backend,
-    CustomBackend,
     DefaultBackends,
     EnvironmentGate,
     FlagAnswer,
     FlagQuestion,
     Gate,
+    NoAnswerError,
+    as_backend,
 )
 
 _logger = logging.getLogger("manor_mcp_interceptors")
@@ -36,6 +38,10 @@ IDLE_SECONDS: Final = 5.0
 """A worker without a question for so long ends."""
 MAX_KNOWN: Final = 4096
 """How many last known answers are kept."""
+LINES: Final = 4
+"""How many changes for the worse or the better are logged in a row."""
+LINE_SECONDS: Final = 60.0
+"""After those, one in so long: a gate that fails every other time must not fill the log."""
 
 
 @dataclass(eq=False, slots=True)
@@ -44,9 +50,13 @@ class _Job:
 
     backend: Backend
     question: FlagQuestion
+    known_as: Hashable
     patience: float
     submitted: float = field(default_factory=lambda: time.monotonic())
     started: float | None = None
+    abandoned: bool = False
+    """Whether somebody has gone on without the answer."""
+    answered: FlagAnswer | None = None
     context: contextvars.Context = field(default_factory=contextvars.copy_context)
     answer: Future[FlagAnswer] = field(default_factory=Future)
 
@@ -66,14 +76,19 @@ class FlagPoll:
     """
 
     def __init__(self, gate: Gate | None, on_change: Callable[[], None]) -> None:
-        """Take the gate, None for the default ones, and whom to tell of a late answer."""
-        self._custom = None if gate is None else CustomBackend(gate)
-        self._defaults = DefaultBackends()
+        """Take the gate, None for the default ones, and whom to tell of a change."""
+        self._custom = None if gate is None else as_backend(gate)
+        self._defaults = DefaultBackends(self.changed)
         self._environment = EnvironmentGate()
         self._on_change = on_change
-        self._known: dict[FlagQuestion, FlagAnswer] = {}
+        self._known: dict[Hashable, FlagAnswer] = {}
         self._problem: str | None = None
+        self._lines = float(LINES)
+        self._line_at = time.monotonic()
+        self.per_call: Final = self._custom is not None and self._custom.per_call
         self.after_fork()
+        if self._custom is not None:
+            self._custom.watch(self.changed)
 
     def after_fork(self) -> None:
         """Start with a free lock and no worker: a forked child has neither of its parent's."""
@@ -83,59 +98,70 @@ class FlagPoll:
         self._running: _Job | None = None
         self._has_worker = False
 
-    @property
-    def backend(self) -> Backend:
-        """Whoever would answer now."""
-        return self._custom or self._defaults.choose()
+    def changed(self) -> None:
+        """End every lease, and let nobody join a question that was put before the change."""
+        with self._wake:
+            self._shared.clear()
+        self._on_change()
 
     def ask(self, question: FlagQuestion) -> FlagAnswer:
         """Return the gate's answer, or the last known one. Waits briefly, raises nothing."""
-        backend = self.backend
+        return self._ask(question, LOOP_WAIT if _event_loop_runs_here() else FIRST_WAIT)
+
+    def _ask(self, question: FlagQuestion, limit: float) -> FlagAnswer:
+        backend = self._backend()
+        known_as = _known_as(backend, question)
         if not backend.blocking:
-            return self._learn(question, _evaluate(backend, question))
-        job = self._submit(backend, question)
+            return self._learn(known_as, question, _evaluate(backend, question))
+        job = self._submit(backend, question, known_as)
         if job is not None:
-            limit = LOOP_WAIT if _event_loop_runs_here() else job.patience
             try:
                 return job.answer.result(min(limit, job.remaining()))
             except FutureTimeoutError:
-                self._give_up(job)
-        return self._last_known(question)
+                if (answer := self._give_up(job)) is not None:
+                    return answer
+        return self._last_known(known_as, question)
 
     async def ask_async(self, question: FlagQuestion) -> FlagAnswer:
         """As `ask`, and the wait yields to the event loop."""
-        backend = self.backend
+        backend = self._backend()
         if not backend.blocking or not _event_loop_runs_here():  # another library's loop: trio
-            return self.ask(question)
-        import asyncio  # loaded already: its loop is running
-
-        job = self._submit(backend, question)
+            return self._ask(question, LOOP_WAIT)
+        known_as = _known_as(backend, question)
+        job = self._submit(backend, question, known_as)
         if job is not None:
-            waiting = asyncio.wrap_future(job.answer)
-            # asyncio.wait, unlike wait_for, leaves alone a future that others share.
-            done, _ = await asyncio.wait({waiting}, timeout=job.remaining())
-            if done:
-                return waiting.result()
-            self._give_up(job)
-        return self._last_known(question)
+            await _wait(job.answer, job.remaining())
+            if (answer := self._give_up(job)) is not None:
+                return answer
+        return self._last_known(known_as, question)
 
-    def _submit(self, backend: Backend, question: FlagQuestion) -> _Job | None:
+    def _backend(self) -> Backend:
+        return self._custom or self._defaults.choose()
+
+    def _submit(self, backend: Backend, question: FlagQuestion, known_as: Hashable) -> _Job | None:
         """Queue the question, or join it where it is queued; None while the gate is overdue."""
         with self._wake:
             if self._running is not None and self._running.is_overdue():
                 return None
             job = self._shared.get(question)
             if job is None and self._ensure_worker():
-                job = _Job(backend, question, WAIT if question in self._known else FIRST_WAIT)
+                patience = WAIT if known_as in self._known else FIRST_WAIT
+                job = _Job(backend, question, known_as, patience)
                 if not backend.per_call:  # whose answer depends on the asking context
                     self._shared[question] = job
                 self._jobs.append(job)
             return job
 
-    def _give_up(self, job: _Job) -> None:
+    def _give_up(self, job: _Job) -> FlagAnswer | None:
+        """Go on without the answer, unless it came at the last moment."""
+        with self._wake:
+            if job.answered is not None:
+                return job.answered
+            job.abandoned = True
         # A shared question may still get its answer, for the next caller.
         if job.backend.per_call:
             job.answer.cancel()
+        return None
 
     def _ensure_worker(self) -> bool:
         if self._has_worker:
@@ -167,28 +193,34 @@ class FlagPoll:
             return job
 
     def _run(self, job: _Job) -> FlagAnswer:
-        before = self._known.get(job.question)
+        before = self._known.get(job.known_as)
         result = job.context.run(_evaluate_on_worker, job.backend, job.question)
+        answer = self._learn(job.known_as, job.question, result)
         with self._wake:
-            self._shared.pop(job.question, None)
-        answer = self._learn(job.question, result)
-        late = job.remaining() == 0.0
+            if self._shared.get(job.question) is job:
+                del self._shared[job.question]
+            job.answered = answer
+            late = job.abandoned and not job.backend.per_call
         if late and (before is None or before.enabled != answer.enabled):
-            self._on_change()
+            self.changed()
         return answer
 
-    def _learn(self, question: FlagQuestion, result: FlagAnswer | str) -> FlagAnswer:
+    def _learn(
+        self, known_as: Hashable, question: FlagQuestion, result: FlagAnswer | str
+    ) -> FlagAnswer:
         """Keep a good answer; for a failure (a text), answer what was last known."""
         if isinstance(result, str):
-            return self._last_known(question, result)
+            return self._last_known(known_as, question, result)
         self._say(None)
-        if question not in self._known and len(self._known) >= MAX_KNOWN:
-            self._known.clear()
-        self._known[question] = result
+        if known_as not in self._known and len(self._known) >= MAX_KNOWN:
+            self._known.pop(next(iter(self._known)), None)
+        self._known[known_as] = result
         return result
 
-    def _last_known(self, question: FlagQuestion, problem: str = "no answer in time") -> FlagAnswer:
-        known = self._known.get(question) or self._environment.evaluate(question)
+    def _last_known(
+        self, known_as: Hashable, question: FlagQuestion, problem: str = "no answer in time"
+    ) -> FlagAnswer:
+        known = self._known.get(known_as) or self._environment.evaluate(question)
         self._say(f"flag backend failed ({problem}): the last known answer stands")
         return FlagAnswer(known.enabled, f"{known.source}, last known", problem, known.invalid)
 
@@ -196,11 +228,58 @@ class FlagPoll:
         """Log a change for the worse or the better, once."""
         if problem == self._problem:
             return
-        self._problem = problem
+        with self._wake:
+            if problem == self._problem or not self._may_log():
+                return
+            self._problem = problem
         if problem is None:
             _logger.info("flag backend answers again")
         else:
             _logger.warning("%s", problem)
+
+    def _may_log(self) -> bool:
+        now = time.monotonic()
+        self._lines = min(LINES, self._lines + (now - self._line_at) / LINE_SECONDS)
+        self._line_at = now
+        if self._lines < 1:
+            return False  # what holds by then is said later
+        self._lines -= 1
+        return True
+
+
+def _known_as(backend: Backend, question: FlagQuestion) -> Hashable:
+    """Return what the answer is remembered under: the question, and who asks where that counts."""
+    if not backend.per_call:
+        return question
+    try:
+        caller = backend.caller()
+        hash(caller)
+    except Exception:  # the gate's own code; without a caller it answers for all
+        caller = None
+    return question, caller
+
+
+async def _wait(answer: Future[FlagAnswer], seconds: float) -> None:
+    """Wait for `answer` without cancelling it: others may be waiting for it too."""
+    import asyncio  # loaded already: its loop is running
+
+    loop = asyncio.get_running_loop()
+    done = loop.create_future()
+
+    def finish() -> None:
+        if not done.done():
+            done.set_result(None)
+
+    def wake(_: object) -> None:
+        with suppress(RuntimeError):  # that loop is closed by now
+            loop.call_soon_threadsafe(finish)
+
+    answer.add_done_callback(wake)
+    timer = loop.call_later(seconds, finish)
+    try:
+        await done
+    finally:
+        timer.cancel()
 
 
 def _evaluate(backend: Backend, question: FlagQuestion) -> FlagAnswer | str:
@@ -218,7 +297,8 @@ def _evaluate_on_worker(backend: Backend, question: FlagQuestion) -> FlagAnswer 
 
 
 def _describe(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"[:200]
+    name = "" if isinstance(error, NoAnswerError) else f"{type(error).__name__}: "
+    return f"{name}{error}"[:200]
 
 
 def _event_loop_runs_here() -> bool:

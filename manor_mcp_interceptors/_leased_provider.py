@@ -19,9 +19,12 @@ _logger = logging.getLogger("manor_mcp_interceptors")
 FOLLOW_SECONDS: Final = 5.0
 """How long a thread without a token waits for the thread that is deciding."""
 
-_ENDED: Final = float("-inf")
+GOING_ON_SECONDS: Final = 1.0
+"""How long after its lease a decision still serves while one thread renews it."""
+
+_NEVER: Final = float("-inf")
 _UNDECIDED: Final = Decision(
-    None, None, None, Outcome.SIGNING_FAILED, "no decision was reached in time", _ENDED
+    None, None, None, Outcome.SIGNING_FAILED, "no decision was reached in time", _NEVER
 )
 
 
@@ -39,8 +42,12 @@ class LeasedProvider:
         "_generation",
         "_latest",
         "_lock",
+        "_problem",
+        "_renewing",
         "_said",
         "_setup",
+        "_view",
+        "_view_until",
     )
 
     def __init__(self, setup: Setup, audience: str | None) -> None:
@@ -52,6 +59,9 @@ class LeasedProvider:
         self._latest = _UNDECIDED
         self._decision = _UNDECIDED  # the latest one; stays ended where the gate is per call
         self._generation = 0
+        self._view: View | None = None
+        self._view_until = _NEVER
+        self._problem: str | None = None  # with the token at hand: why it is not a new one
         self._said: tuple[Outcome, str | None] | None = None
         self.after_fork()
         setup.register(self)
@@ -60,24 +70,36 @@ class LeasedProvider:
         """Start with a free lock: in a forked child, the thread that held it is gone."""
         self._lock = threading.Lock()
         self._flight: threading.Event | None = None
+        self._renewing = False
 
     def decision(self) -> Decision:
         """Return the decision for a call made now. Never raises."""
         decision = self._decision
         if self._clock.monotonic() < decision.valid_until:
             return decision
-        generation = self._generation
-        view = self._setup.look(self._audience)
-        return self._renew(view, self._setup.flags.ask(view.question), generation)
+        if (latest := self._in_renewal()) is not None:
+            return latest
+        try:
+            generation = self._generation
+            view = self._look()
+            return self._renew(view, self._setup.flags.ask(view.question), generation)
+        finally:
+            self._renewing = False
 
     async def decision_async(self) -> Decision:
         """As `decision`; where the flag's backend is slow, the wait yields to the event loop."""
         decision = self._decision
         if self._clock.monotonic() < decision.valid_until:
             return decision
-        generation = self._generation
-        view = self._setup.look(self._audience)
-        return self._renew(view, await self._setup.flags.ask_async(view.question), generation)
+        if (latest := self._in_renewal()) is not None:
+            return latest
+        try:
+            generation = self._generation
+            view = self._look()
+            answer = await self._setup.flags.ask_async(view.question)
+            return self._renew(view, answer, generation)
+        finally:
+            self._renewing = False
 
     def token(self) -> str | None:
         """Return the token for a call made now, or None: send the call without one."""
@@ -137,14 +159,55 @@ class LeasedProvider:
 
     def _end_lease(self) -> None:
         self._generation += 1  # a decision on its way was made from what was true before
-        self._latest = replace(self._latest, valid_until=_ENDED)
+        self._view_until = _NEVER
+        self._latest = self._ended(self._latest)
         self._decision = self._latest
+
+    def _ended(self, decision: Decision) -> Decision:
+        return replace(decision, valid_until=min(decision.valid_until, self._clock.monotonic()))
+
+    def _in_renewal(self) -> Decision | None:
+        """Return the last decision where it may serve while another thread renews it.
+
+        None makes this thread the one that renews. Two at a time do no harm: the mint has an
+        election of its own.
+        """
+        if self._setup.flags.per_call:
+            return None
+        with self._lock:
+            if self._renewing and self._serves_on(self._latest):
+                return self._latest
+            self._renewing = True
+            return None
+
+    def _serves_on(self, decision: Decision) -> bool:
+        # Long after its lease, flag and secret may be others. A recheck of 0 allows no wait at all.
+        recheck = self._view.settings.recheck_seconds if self._view is not None else 0.0
+        since = self._clock.monotonic() - decision.valid_until
+        if since >= min(recheck, GOING_ON_SECONDS):
+            return False
+        return decision.token is None or self._is_good(decision.token)
+
+    def _is_good(self, token: str) -> bool:
+        """Return whether no server has refused `token`, and it has not expired."""
+        return not self._cache.is_rejected(token) and self._cache.expires_in() is not None
+
+    def _look(self) -> View:
+        """Read the settings; leased too where the gate is asked at every call."""
+        now = self._clock.monotonic()
+        view = self._view
+        if view is None or not self._setup.flags.per_call or now >= self._view_until:
+            self._view = view = self._setup.look(self._audience)
+            self._view_until = now + view.settings.recheck_seconds
+        return view
 
     def _renew(self, view: View, answer: FlagAnswer, generation: int) -> Decision:
         """Decide anew, in one thread; the others follow it."""
-        per_call = self._setup.flags.backend.per_call
-        if per_call and not answer.enabled:
-            return _refusal(view, answer)  # for this caller alone: nothing is leased
+        per_call = self._setup.flags.per_call
+        if per_call:
+            self._answer = answer
+            if not answer.enabled:
+                return _refusal(view, answer)  # for this caller alone: nothing is leased
         with self._lock:
             # Another thread may have decided while this one asked.
             if self._clock.monotonic() < self._latest.valid_until:
@@ -155,6 +218,8 @@ class LeasedProvider:
         if leader is not None:
             return self._follow(leader, view, answer)
         try:
+            if per_call:
+                view = self._setup.look(self._audience)  # a leased one may be a recheck old
             decision = self._decide(view, answer)
             self._publish(decision, answer, generation, leased=not per_call)
         finally:
@@ -167,25 +232,26 @@ class LeasedProvider:
         if not answer.enabled:
             return _refusal(view, answer)
         latest = self._latest
-        refused = self._cache.is_rejected(latest.token)
-        if latest.token is None or refused or self._cache.expires_in() is None:
+        if latest.token is None or not self._is_good(latest.token):
             leader.wait(FOLLOW_SECONDS)
-        return self._latest
+            latest = self._latest
+        expired = latest.token is not None and self._cache.expires_in() is None
+        return _UNDECIDED if expired else latest
 
     def _publish(
         self, decision: Decision, answer: FlagAnswer, generation: int, *, leased: bool
     ) -> None:
         with self._lock:
             if self._generation != generation:
-                decision = replace(decision, valid_until=_ENDED)
+                decision = self._ended(decision)
             self._answer = answer
             self._latest = decision
             self._decision = decision if leased else _UNDECIDED
         on = decision.outcome is Outcome.OK
-        said = (decision.outcome, None if on else decision.reason)
+        said = (decision.outcome, self._problem if on else decision.reason)
         if said != self._said:
             self._said = said
-            quiet = on or decision.outcome is Outcome.FLAG_OFF
+            quiet = decision.outcome is Outcome.FLAG_OFF or (on and self._problem is None)
             level = logging.INFO if quiet else logging.WARNING
             _logger.log(level, "MCP auth %s: %s", decision.outcome, decision.reason)
 
@@ -205,21 +271,23 @@ class LeasedProvider:
             reason = f"PyJWT cannot be imported ({type(error).__name__}): pip install PyJWT"
             return _no(Outcome.PYJWT_MISSING, reason, valid_until)
         renewal = self._cache.renew(view.settings, key)
+        self._problem = renewal.problem
         if renewal.token is None:
             return _no(renewal.outcome, renewal.problem or "", valid_until)
-        self._setup.remark([*view.remarks(), *key.remarks, *filter(None, [renewal.problem])])
+        self._setup.remark([*view.remarks(), *key.remarks])
         value = format_bearer(renewal.token.value)
+        reason = f"flag {view.question.key} is on ({answer.source})"
         return Decision(
             renewal.token.value,
             value,
             (METADATA_KEY, value),
             Outcome.OK,
-            f"flag {view.question.key} is on ({answer.source})",
-            self._clock.monotonic() + min(recheck, renewal.good_for),
+            reason if renewal.problem is None else f"{reason}; {renewal.problem}",
+            self._clock.monotonic() + min(recheck, renewal.good_for, key.settles_in),
         )
 
 
-def _refusal(view: View, answer: FlagAnswer, valid_until: float = _ENDED) -> Decision:
+def _refusal(view: View, answer: FlagAnswer, valid_until: float = _NEVER) -> Decision:
     if answer.invalid:
         return _no(Outcome.INVALID_CONFIG, answer.problem or "", valid_until)
     reason = f"flag {view.question.key} is off ({answer.source})"

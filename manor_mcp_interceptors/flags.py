@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from .errors import SettingsError
 
-__all__ = ["EnvironmentGate", "FlagAnswer", "FlagQuestion", "Gate", "ManorGate"]
+if TYPE_CHECKING:
+    from .openfeature_gate import OpenFeatureGate
+
+__all__ = [
+    "EnvironmentGate",
+    "FlagAnswer",
+    "FlagQuestion",
+    "Gate",
+    "ManorGate",
+    "NoAnswerError",
+]
 
 TRUE_WORDS: Final = frozenset({"1", "true", "yes", "on"})
 FALSE_WORDS: Final = frozenset({"0", "false", "no", "off"})
@@ -20,7 +30,7 @@ FALSE_WORDS: Final = frozenset({"0", "false", "no", "off"})
 class Gate(Protocol):
     """What ``configure(gate=...)`` takes: any object that answers for one flag.
 
-    Two optional attributes change how it is asked:
+    Optional attributes change how it is asked:
 
     ``per_call = True``: the answer depends on the call (a user, a request), so it is asked at
     every call, in the caller's own context variables, and no answer is leased.
@@ -28,6 +38,12 @@ class Gate(Protocol):
     ``blocking = False``: a promise that answering does no I/O, so it is asked on the caller's
     thread. Otherwise a thread of ours asks, one question at a time, and callers wait for it
     briefly or go on with the last known answer.
+
+    ``caller()``, with `per_call`: whom the call is for, as text or None. The last known answer is
+    kept for each caller by itself.
+
+    ``watch(notify)``: takes a function to call, from any thread, when an answer may have changed;
+    every lease ends at once. A gate that outlives a set-up should hold it weakly.
     """
 
     def is_enabled(self, key: str, *, subject: str) -> bool:
@@ -57,21 +73,32 @@ class FlagAnswer:
     """Whether the flag's own value has no known form: no token, and never by guessing."""
 
 
-class Backend(Protocol):
+class NoAnswerError(Exception):
+    """What a gate may raise to say that it has no answer now: the last known one stands."""
+
+
+class Backend:
     """A gate in the form that the provider asks. `evaluate` may raise and may hang."""
 
-    @property
-    def blocking(self) -> bool: ...
-    @property
-    def per_call(self) -> bool: ...
-    def evaluate(self, question: FlagQuestion) -> FlagAnswer: ...
+    blocking: bool = True
+    per_call: bool = False
+
+    def evaluate(self, question: FlagQuestion) -> FlagAnswer:
+        """Answer, or raise."""
+        raise NotImplementedError
+
+    def caller(self) -> str | None:
+        """Return whom the call is for, where the gate answers per call."""
+        return None
+
+    def watch(self, notify: Callable[[], None]) -> None:
+        """Call `notify` when an answer may have changed; it is held by others, so weakly here."""
 
 
-class EnvironmentGate:
+class EnvironmentGate(Backend):
     """Reads the variable named after the flag's key, as it is or in upper case. Unset is off."""
 
-    blocking: Final = False
-    per_call: Final = False
+    blocking = False
 
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:
         """Read from `environ`, by default the process's environment at each question."""
@@ -108,11 +135,8 @@ class EnvironmentGate:
         return FlagAnswer(enabled=False, source="default: nothing is set")
 
 
-class ManorGate:
+class ManorGate(Backend):
     """Asks ``manor.feature_flags.is_enabled(key)``, where that package is installed."""
-
-    blocking: Final = True
-    per_call: Final = False
 
     @staticmethod
     def is_available() -> bool:
@@ -136,7 +160,7 @@ class ManorGate:
         return FlagAnswer(enabled, "manor.feature_flags")
 
 
-class CustomBackend:
+class CustomBackend(Backend):
     """A `Gate` of the user's, in the form that the provider asks."""
 
     def __init__(self, gate: Gate) -> None:
@@ -148,18 +172,48 @@ class CustomBackend:
         answer = self._gate.is_enabled(question.key, subject=question.subject)
         return FlagAnswer(bool_or_error(answer), type(self._gate).__name__)
 
+    def caller(self) -> str | None:
+        caller: Callable[[], str | None] | None = getattr(self._gate, "caller", None)
+        return None if caller is None else caller()
+
+    def watch(self, notify: Callable[[], None]) -> None:
+        watch: Callable[[Callable[[], None]], None] | None = getattr(self._gate, "watch", None)
+        if watch is not None:
+            watch(notify)
+
+
+def as_backend(gate: Gate) -> Backend:
+    """Return `gate` itself where it is one of ours, else in a `CustomBackend`."""
+    return gate if isinstance(gate, Backend) else CustomBackend(gate)
+
 
 class DefaultBackends:
     """Chooses who answers when no gate was configured: the first backend that is there."""
 
-    def __init__(self) -> None:
+    def __init__(self, notify: Callable[[], None]) -> None:
+        self._notify = notify
         self._manor = ManorGate() if ManorGate.is_available() else None
+        self._openfeature: OpenFeatureGate | None = None
         self._environment = EnvironmentGate()
 
     def choose(self) -> Backend:
         if self._manor is None and "manor.feature_flags" in sys.modules:
             self._manor = ManorGate()
-        return self._manor or self._environment
+        return self._manor or self._openfeature_gate() or self._environment
+
+    def _openfeature_gate(self) -> Backend | None:
+        # An application that never imported OpenFeature cannot have set a provider.
+        if "openfeature.api" not in sys.modules:
+            return None
+        if self._openfeature is None:
+            try:
+                from .openfeature_gate import OpenFeatureGate
+            except ImportError:  # another thread is still importing it, or it is too old
+                return None
+            gate = OpenFeatureGate()
+            gate.watch(self._notify)
+            self._openfeature = gate
+        return self._openfeature if self._openfeature.has_provider() else None
 
 
 def bool_or_error(answer: object) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import stat
 from collections.abc import Callable
@@ -18,7 +19,7 @@ MIN_SECRET_BYTES: Final = 32
 """RFC 7518, section 3.2: an HS256 key has at least the size of its hash."""
 MAX_FILE_BYTES: Final = 65_536
 SETTLE_SECONDS: Final = 0.05
-"""How long a file that shrank in place may still be on its way to being written."""
+"""How long after its last change a file may still be on its way to being written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +32,14 @@ class SigningKey:
     """The variable or field it came from, and the file's path where there is one."""
     remarks: tuple[str, ...] = ()
     """What an operator should know about it; no remark holds the secret."""
+    settles_in: float = math.inf
+    """Seconds until its file, which changed a moment ago, can be trusted and read again."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Contents:
     """What a file held at one look. A box: a traceback that prints locals prints no secret."""
 
-    inode: tuple[int, int]
     modified_at: float
     data: bytes = field(repr=False)
 
@@ -52,12 +54,21 @@ class _Contents:
             return "is not UTF-8 text"
         return None if self.text().strip() else "is empty"
 
+    def settles_in(self, now: float) -> float:
+        """Return the seconds for which its writer may still be at work; 0 or less when over.
+
+        A time of change in the future, from another machine's clock, says nothing.
+        """
+        age = now - self.modified_at
+        return SETTLE_SECONDS - age if age >= 0 else 0.0
+
 
 class SecretFile:
     """A mounted secret, read anew at each look.
 
-    A file that becomes empty, unreadable or garbled leaves the last good secret in use. The path
-    is resolved at each look, so Kubernetes' swap of the ``..data`` symlink is just a change.
+    A file that becomes empty, unreadable or garbled leaves the last good secret in use, and so
+    does one that changed a moment ago: it may be half written. The path is resolved at each look,
+    so Kubernetes' swap of the ``..data`` symlink is just a change.
     """
 
     def __init__(self, path: str | os.PathLike[str], variable: str) -> None:
@@ -76,32 +87,33 @@ class SecretFile:
             SettingsError: The file is no use and there is no earlier secret.
         """
         good = self._good
-        remarks: tuple[str, ...] = ()
+        source = f"{self._variable} ({self.path})"
         try:
-            self._good = fresh = self._look(now, good)
+            fresh = self._look()
+            wait = 0.0 if good is None or good.data == fresh.data else fresh.settles_in(now)
+            if good is not None and wait > 0:
+                return SigningKey(good.text(), key_id, source, settles_in=wait)
+            self._refuse(fresh)
         except SettingsError as error:
             if good is None:
                 raise
-            fresh, remarks = good, (f"{error}; the last good secret stays in use",)
-        return SigningKey(fresh.text(), key_id, f"{self._variable} ({self.path})", remarks)
+            remark = f"{error}; the last good secret stays in use"
+            return SigningKey(good.text(), key_id, source, (remark,))
+        self._good = fresh
+        return SigningKey(fresh.text(), key_id, source)
 
-    def _look(self, now: float, good: _Contents | None) -> _Contents:
+    def _look(self) -> _Contents:
         try:
             fresh = _read(self.path)
         except OSError as error:
             raise self._wrong(f"cannot be read: {error.strerror}") from None
         if fresh is None:
             raise self._wrong("is not a regular file")
-        if problem := fresh.problem():
-            raise self._wrong(problem)
-        if (
-            good is not None
-            and good.inode == fresh.inode
-            and len(fresh.data) < len(good.data)
-            and 0 <= now - fresh.modified_at < SETTLE_SECONDS
-        ):
-            raise self._wrong("is being written")
         return fresh
+
+    def _refuse(self, contents: _Contents) -> None:
+        if problem := contents.problem():
+            raise self._wrong(problem)
 
     def _wrong(self, problem: str) -> SettingsError:
         message = f"{self._variable}: {self.path} {problem}"
@@ -119,9 +131,9 @@ def _read(path: str) -> _Contents | None:
     if not stat.S_ISREG(os.stat(path).st_mode):
         return None
     with open(path, "rb") as file:
-        status = os.fstat(file.fileno())
-        inode = (status.st_dev, status.st_ino)
-        return _Contents(inode, status.st_mtime, file.read(MAX_FILE_BYTES + 1))
+        data = file.read(MAX_FILE_BYTES + 1)
+        # After reading: whoever wrote while this read did so before this moment.
+        return _Contents(os.fstat(file.fileno()).st_mtime, data)
 
 
 class KeySource:

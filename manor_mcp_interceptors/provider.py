@@ -20,7 +20,7 @@ __all__ = ["MCPTokenProvider", "diagnose", "get_auth_headers", "get_token", "is_
 _logger = logging.getLogger("manor_mcp_interceptors")
 
 MAX_AUDIENCES: Final = 1024
-"""How many audiences have an instance at a time; the oldest makes room."""
+"""How many audiences have an instance at a time; the oldest makes room, never the configured."""
 
 
 class MCPTokenProvider(LeasedProvider):
@@ -155,12 +155,15 @@ class _Registry:
             self.setup = Setup(None, None, None)
         instance = _make(self.setup, audience)
         if len(_instances) >= MAX_AUDIENCES:
-            del _instances[next(iter(_instances))]
+            del _instances[next(name for name in _instances if name is not None)]
         _instances[audience] = instance
         return instance
 
     def after_fork(self) -> None:
         self.lock = threading.Lock()
+        for audience, instance in list(_instances.items()):
+            if instance._setup is not self.setup:  # forked in the middle of `configure`
+                del _instances[audience]
 
 
 _registry: Final = _Registry()
