@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from ._flag_poll import FlagPoll
+from .clocks import Clock
 from .errors import SettingsError
 from .flags import FlagQuestion, Gate
 from .keys import KeySource
@@ -20,18 +21,6 @@ from .settings import Settings, flag_and_subject
 _logger = logging.getLogger("manor_mcp_interceptors")
 
 DEFAULTS: Final = Settings()
-
-
-class Clock(Protocol):
-    """The time, as the standard library's `time` module tells it; that module is the default."""
-
-    def time(self) -> float:
-        """Return Unix time, seconds."""
-        ...
-
-    def monotonic(self) -> float:
-        """Return seconds that never step back, from an arbitrary start."""
-        ...
 
 
 class Leaseholder(Protocol):

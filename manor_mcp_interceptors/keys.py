@@ -13,7 +13,7 @@ from .errors import SettingsError
 from .outcomes import Outcome
 from .settings import Settings
 
-__all__ = ["KeySource", "SecretFile", "SigningKey"]
+__all__ = ["KeySource", "SecretFile", "SigningKey", "VerificationKeys"]
 
 MIN_SECRET_BYTES: Final = 32
 """RFC 7518, section 3.2: an HS256 key has at least the size of its hash."""
@@ -34,6 +34,34 @@ class SigningKey:
     """What an operator should know about it; no remark holds the secret."""
     settles_in: float = math.inf
     """Seconds until its file, which changed a moment ago, can be trusted and read again."""
+
+
+@dataclass(frozen=True, slots=True)
+class VerificationKeys:
+    """The secrets whose tokens are accepted: the current one, and one being retired."""
+
+    current: SigningKey
+    previous: SigningKey | None
+    problem: SettingsError | None = None
+    """Why there is no previous secret although the settings name one."""
+
+    def secrets_for(self, key_id: str | None) -> tuple[str, ...]:
+        """Return the secrets that may have signed a token; none for an unknown `kid`.
+
+        The previous secret's `kid` has no setting of its own: it is any that is not the current
+        one. Where the settings name no `kid`, or the token has none, both secrets are tried.
+        """
+        current, previous = self.current, self.previous
+        retired = () if previous is None else (previous.secret,)
+        if key_id is None or current.key_id is None:
+            return (current.secret, *retired)
+        return (current.secret,) if key_id == current.key_id else retired
+
+    def remarks(self) -> list[str]:
+        """Say what an operator should know about them."""
+        previous = () if self.previous is None else self.previous.remarks
+        problem = [] if self.problem is None else [f"no previous secret: {self.problem}"]
+        return [*self.current.remarks, *previous, *problem]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +130,15 @@ class SecretFile:
         self._good = fresh
         return SigningKey(fresh.text(), key_id, source)
 
+    def is_removed(self) -> bool:
+        """Return whether there is no file, or nothing in it."""
+        try:
+            return os.stat(self.path).st_size == 0
+        except FileNotFoundError:
+            return True
+        except OSError:  # unreadable is not removed: `read` tells what is wrong
+            return False
+
     def _look(self) -> _Contents:
         try:
             fresh = _read(self.path)
@@ -144,7 +181,7 @@ class KeySource:
         self._wall_clock = wall_clock
         self._in_code = in_code
         self._files: dict[tuple[str, str], SecretFile] = {}
-        self._judged: SigningKey | None = None
+        self._judged: dict[str, str] = {}
 
     def signing_key(self, settings: Settings) -> SigningKey:
         """Return the current signing key.
@@ -153,29 +190,70 @@ class KeySource:
             SettingsError: There is no usable secret; its `outcome` tells missing from wrong.
             ImportError: PyJWT, which judges the secret's form, cannot be imported.
         """
-        key = self._current(settings)
-        judged = self._judged
-        if judged is None or (judged.secret, judged.source) != (key.secret, key.source):
-            refuse_asymmetric(key)
-            self._judged = key
-        return replace(key, remarks=(*_remarks(key), *key.remarks))
-
-    def _current(self, settings: Settings) -> SigningKey:
-        if settings.secret is not None and settings.secret_file is not None:
+        key = self._find(settings.secret, settings.secret_file, "secret", settings.key_id)
+        if key is None:
             raise SettingsError(
-                "MCP_AUTH_SECRET and MCP_AUTH_SECRET_FILE are both set: unset one of them",
+                "no secret is set: set MCP_AUTH_SECRET, or MCP_AUTH_SECRET_FILE to a file's path",
                 variable="MCP_AUTH_SECRET",
+                outcome=Outcome.NOT_CONFIGURED,
             )
-        if settings.secret is not None:
-            return SigningKey(settings.secret, settings.key_id, self._name("secret"))
-        if settings.secret_file is not None:
-            file = self._file(settings.secret_file, self._name("secret_file"))
-            return file.read(settings.key_id, self._wall_clock())
-        raise SettingsError(
-            "no secret is set: set MCP_AUTH_SECRET, or MCP_AUTH_SECRET_FILE to a file's path",
-            variable="MCP_AUTH_SECRET",
-            outcome=Outcome.NOT_CONFIGURED,
-        )
+        return self._judge(key)
+
+    def verification_keys(self, settings: Settings) -> VerificationKeys:
+        """Return the secrets whose tokens are accepted now.
+
+        A previous secret that is no use does not take the current one with it: the answer says
+        what is wrong with it. A previous secret's file that is gone or empty is no problem: that
+        is how a rotation ends.
+
+        Raises:
+            SettingsError: There is no usable current secret.
+        """
+        # The current one first. A rotation writes the old secret to the previous place before it
+        # writes the new one: read in this order, the two never miss the secret in between.
+        current = self.signing_key(settings)
+        try:
+            return VerificationKeys(current, self._previous(settings))
+        except SettingsError as error:
+            return VerificationKeys(current, None, error)
+
+    def _previous(self, settings: Settings) -> SigningKey | None:
+        secret, path = settings.previous_secret, settings.previous_secret_file
+        name = "previous_secret"
+        if secret is None and path is not None:
+            variable = self._name(f"{name}_file")
+            if self._file(path, variable).is_removed():
+                del self._files[variable, os.fspath(path)]  # its last good secret goes as well
+                return None
+        key = self._find(secret, path, name, None)
+        return None if key is None else self._judge(key)
+
+    def _find(
+        self,
+        secret: str | None,
+        path: str | os.PathLike[str] | None,
+        name: str,
+        key_id: str | None,
+    ) -> SigningKey | None:
+        """Return the secret that is set, as text or as a file; None where neither is."""
+        if secret is not None and path is not None:
+            variable = f"MCP_AUTH_{name.upper()}"
+            raise SettingsError(
+                f"{variable} and {variable}_FILE are both set: unset one of them",
+                variable=variable,
+            )
+        if secret is not None:
+            return SigningKey(secret, key_id, self._name(name))
+        if path is None:
+            return None
+        return self._file(path, self._name(f"{name}_file")).read(key_id, self._wall_clock())
+
+    def _judge(self, key: SigningKey) -> SigningKey:
+        """Return `key` with remarks on its form; judged once, since that takes a while."""
+        if self._judged.get(key.source) != key.secret:
+            refuse_asymmetric(key)
+            self._judged[key.source] = key.secret
+        return replace(key, remarks=(*_remarks(key), *key.remarks))
 
     def _name(self, field_name: str) -> str:
         return f"Settings.{field_name}" if self._in_code else f"MCP_AUTH_{field_name.upper()}"

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from typing import Final
 
 from ._leased_provider import LeasedProvider
-from ._setup import Clock, Setup
+from ._setup import Setup
+from .clocks import Clock
 from .errors import SettingsError
 from .flags import Gate
 from .outcomes import Outcome, TokenStatus

@@ -1,0 +1,189 @@
+"""Judge a token by the settings and secrets in force now. Nothing in here raises."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from jwt.exceptions import (
+    InvalidAlgorithmError,
+    InvalidSignatureError,
+    InvalidTokenError,
+    PyJWTError,
+)
+
+from manor_mcp_interceptors._bearer import parse_bearer
+from manor_mcp_interceptors._hs256 import ALGORITHMS, new_jws
+from manor_mcp_interceptors.clocks import Clock
+from manor_mcp_interceptors.errors import SettingsError
+from manor_mcp_interceptors.keys import KeySource, VerificationKeys
+from manor_mcp_interceptors.outcomes import Outcome
+from manor_mcp_interceptors.settings import Settings
+
+from ._claims import Rules, VerifiedToken, judge_claims
+from ._memory import Memory
+from ._rejections import Rejections
+from .reasons import Reason, Refused
+
+_logger = logging.getLogger("manor_mcp_interceptors")
+
+MAX_TOKEN_LENGTH: Final = 8192
+"""Characters. Web servers allow a header about as much."""
+
+# Three parts of base64url without padding, the last one as long as an HS256 signature is; an
+# unsigned token may leave it out, to be refused for its algorithm.
+_SHAPE: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*", re.ASCII)
+
+_jws: Final = new_jws()
+
+
+@dataclass(frozen=True, slots=True)
+class _Law:
+    """What was in force at one look, and what was accepted under it."""
+
+    rules: Rules | None
+    keys: VerificationKeys | None = field(repr=False)
+    problem: SettingsError | None
+    """Why nothing can be accepted, where `rules` and `keys` are None."""
+    looked_at: float
+    valid_until: float
+    memory: Memory = field(default_factory=Memory, repr=False)
+
+
+class Judge:
+    """Accepts or refuses tokens. Safe from any thread."""
+
+    __slots__ = ("_clock", "_given", "_keys", "_law", "_leeway", "_remarks", "_subjects", "_tally")
+
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        leeway_seconds: float = 0.0,
+        allowed_subjects: Iterable[str] | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self._given = settings
+        self._leeway = leeway_seconds
+        self._subjects = None if allowed_subjects is None else frozenset(allowed_subjects)
+        self._clock: Clock = time if clock is None else clock
+        # Late bound, so that a library that freezes time is seen.
+        self._keys = KeySource(lambda: self._clock.time(), in_code=settings is not None)
+        self._tally = Rejections()
+        self._remarks: frozenset[str] = frozenset()
+        self._law = self._look()
+        self._report(self._law)
+
+    @property
+    def problem(self) -> SettingsError | None:
+        """What was wrong with settings or secrets at the last look."""
+        keys = self._law.keys
+        return self._law.problem if keys is None else keys.problem
+
+    def judge(self, token: str) -> VerifiedToken | Reason:
+        """Return the claims of `token`, or why it is refused, which is counted and logged."""
+        now = self._clock.time()
+        law = self._law
+        # By the wall clock alone: a clock that was set back ends the lease as well.
+        if not law.looked_at <= now < law.valid_until:
+            law = self._renew(law)
+        try:
+            return _judge(token, law, now)
+        except Refused as refused:
+            reason = refused.reason
+        except Exception:  # whatever it was: never in, and never a crash
+            reason = Reason.INTERNAL
+        self._tally.add(reason, now)
+        return reason
+
+    def judge_authorization(self, values: Sequence[str]) -> VerifiedToken | Reason:
+        """As `judge`, of every ``Authorization`` value that came with one call."""
+        reason = Reason.MISSING
+        if len(values) > 1:
+            reason = Reason.MULTIPLE
+        elif values and values[0].strip():
+            token = parse_bearer(values[0])
+            if token is not None:
+                return self.judge(token)
+            reason = Reason.NOT_BEARER
+        self._tally.add(reason, self._clock.time())
+        return reason
+
+    def _renew(self, law: _Law) -> _Law:
+        """Look at settings and secrets again. Two threads at once do no harm: each looks."""
+        fresh = self._look()
+        if (fresh.rules, fresh.keys) == (law.rules, law.keys):
+            fresh = replace(fresh, memory=law.memory)
+        self._law = fresh
+        self._report(fresh)
+        return fresh
+
+    def _look(self) -> _Law:
+        now = self._clock.time()
+        try:
+            settings = Settings.from_env() if self._given is None else self._given
+            keys = self._keys.verification_keys(settings)
+        except SettingsError as error:
+            return _Law(None, None, error, now, now + Settings().recheck_seconds)
+        rules = Rules(settings.issuer, settings.audience, self._leeway, self._subjects)
+        return _Law(rules, keys, None, now, now + settings.recheck_seconds)
+
+    def _report(self, law: _Law) -> None:
+        """Log what holds now and did not at the last look."""
+        keys = [] if law.keys is None else law.keys.remarks()
+        problem = [] if law.problem is None else [f"no token is accepted: {law.problem}"]
+        remarks = frozenset([*keys, *problem])
+        said, self._remarks = self._remarks, remarks
+        for text in sorted(remarks - said):
+            _logger.warning("MCP auth verification: %s", text)
+
+
+def _judge(token: str, law: _Law, now: float) -> VerifiedToken:
+    if law.keys is None or law.rules is None:
+        missing = law.problem is not None and law.problem.outcome is Outcome.NOT_CONFIGURED
+        raise Refused(Reason.NOT_CONFIGURED if missing else Reason.INVALID_CONFIG)
+    if len(token) > MAX_TOKEN_LENGTH:
+        raise Refused(Reason.TOO_LARGE)
+    if not token.isascii():  # a lone surrogate could not even be digested
+        raise Refused(Reason.MALFORMED)
+    known = law.memory.find(token)
+    if known is not None:
+        return known.at(now)
+    acceptance = judge_claims(_signed_payload(token, law.keys), law.rules)
+    caller = acceptance.at(now)
+    law.memory.add(token, acceptance)
+    return caller
+
+
+def _signed_payload(token: str, keys: VerificationKeys) -> bytes:
+    """Return the payload of `token`, which a secret in use has signed."""
+    if not _SHAPE.fullmatch(token):
+        raise Refused(Reason.MALFORMED)
+    try:
+        key_id = None
+        if keys.current.key_id is not None:
+            key_id = _jws.get_unverified_header(token).get("kid")
+        secrets = keys.secrets_for(key_id)
+        for secret in secrets:
+            with suppress(InvalidSignatureError):
+                jws = _jws.decode_complete(token, secret, ALGORITHMS)
+                return _payload(jws)
+    except InvalidAlgorithmError:
+        raise Refused(Reason.ALGORITHM) from None
+    except (PyJWTError, ValueError, RecursionError) as error:
+        # PyJWT raises the base class itself for a header that it understands and refuses.
+        header = type(error) is InvalidTokenError
+        raise Refused(Reason.HEADER if header else Reason.MALFORMED) from None
+    raise Refused(Reason.SIGNATURE if secrets else Reason.UNKNOWN_KEY)
+
+
+def _payload(jws: dict[str, Any]) -> bytes:
+    if "crit" in jws["header"]:  # PyJWT takes RFC 7797's b64, which no token of ours has
+        raise Refused(Reason.HEADER)
+    payload: bytes = jws["payload"]
+    return payload
