@@ -49,7 +49,7 @@ class Attempt:
 class GrpcAuth:
     """Attaches tokens and renews refused ones. Nothing that goes wrong in here breaks a call."""
 
-    __slots__ = ("_has_logged", "_required", "_source")
+    __slots__ = ("_has_logged", "_required", "_source", "decision")
 
     def __init__(
         self, provider: MCPTokenProvider | None, audience: str | None, *, required: bool
@@ -57,6 +57,8 @@ class GrpcAuth:
         self._source = TokenSource(provider, audience, required=required)
         self._required = required
         self._has_logged = False
+        self.decision = self._source.decision
+        """Return the decision for a call made now; raises what a provider may raise."""
 
     def attach(self, details: Any) -> Attempt | None:
         """Return the call with a token; None: send it as the caller made it.
@@ -72,7 +74,7 @@ class GrpcAuth:
                 return None
             return Attempt(details, decision.token, decision.metadata_entry)
         except Exception as error:
-            self._go_without(error)
+            self.go_without(error)
             return None
 
     async def attach_async(self, details: Any) -> Attempt | None:
@@ -85,7 +87,7 @@ class GrpcAuth:
                 return None
             return Attempt(details, decision.token, decision.metadata_entry)
         except Exception as error:
-            self._go_without(error)
+            self.go_without(error)
             return None
 
     def refuse(self, token: str) -> None:
@@ -113,7 +115,12 @@ class GrpcAuth:
             self._log(error)
             return None
 
-    def _go_without(self, error: Exception) -> None:
+    def go_without(self, error: Exception) -> None:
+        """Log an error of ours, once: the call goes out as the caller made it.
+
+        Raises:
+            TokenUnavailableRpcError: A token is required.
+        """
         if isinstance(error, TokenUnavailableError):
             raise TokenUnavailableRpcError(str(error), error.outcome) from None
         self._log(error)

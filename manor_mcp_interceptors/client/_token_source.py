@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from manor_mcp_interceptors.errors import TokenUnavailableError
 from manor_mcp_interceptors.outcomes import Decision
-from manor_mcp_interceptors.provider import MCPTokenProvider, check_audience
+from manor_mcp_interceptors.provider import MCPTokenProvider, _instances, check_audience
 
 
 class TokenSource:
@@ -33,7 +33,10 @@ class TokenSource:
         Raises:
             TokenUnavailableError: There is no token, and a token is required.
         """
-        return self._checked(self.provider.decision())
+        # The body of `provider` and of `_checked`, for three calls less on the hot path.
+        provider = self._provider or _instances.get(self._audience) or self.provider
+        decision = provider.decision()
+        return decision if decision.token is not None else self._checked(decision)
 
     async def decision_async(self) -> Decision:
         """As `decision`, without holding up the event loop where a flag's backend is slow."""

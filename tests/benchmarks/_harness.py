@@ -48,8 +48,8 @@ class Result:
     """Median of the process's CPU time, all threads."""
     ratio: float | None = None
     """Median over the rounds of this row's time by its base's in the same round."""
-    spread: float | None = None
-    """Half of the ratio's interquartile range."""
+    error: float | None = None
+    """How far the true median may be from it, about 95 % (the notch of a box plot)."""
     against: str | None = None
     at_most: float | None = None
     limit: float | None = None
@@ -76,7 +76,6 @@ class _Samples:
 
     def take(self) -> float:
         """Run once, keep the times per call, return the wall time of the whole."""
-        gc.collect()
         gc.disable()
         try:
             cpu, wall = time.process_time(), time.perf_counter()
@@ -116,8 +115,8 @@ class Bench:
         *,
         unit: Unit,
         judged_by: Literal["wall", "cpu"] = "wall",
-        rounds: int = 25,
-        sample_seconds: float = 0.02,
+        rounds: int = 61,
+        sample_seconds: float = 0.01,
         notes: Sequence[str] = (),
     ) -> Table:
         """Time every row once per round, in a new order each round, and set them in relation."""
@@ -131,6 +130,7 @@ class Bench:
         for number in range(rounds):
             self._progress(title, f"round {number + 1} of {rounds}")
             chance.shuffle(order)
+            gc.collect()
             for sample in order:
                 sample.take()
         self._progress(title, None)
@@ -162,7 +162,7 @@ def _result(row: Row, taken: dict[str, _Samples], first: str, judged_by: str) ->
         median(own.wall),
         median(own.cpu),
         median(ratios),
-        (high - low) / 2,
+        1.57 * (high - low) / len(ratios) ** 0.5,
         against,
         row.at_most,
         row.limit,

@@ -25,8 +25,9 @@ def verdict(result: Result, table: Table) -> str:
     if result.value is None:
         return ""
     if result.at_most is not None and result.ratio is not None:
-        met = result.ratio <= result.at_most
-        return f"{'met' if met else 'MISSED'}, <= {result.at_most:g} x"
+        over = result.ratio - result.at_most
+        word = "met" if over <= 0 else "unclear" if over <= (result.error or 0) else "MISSED"
+        return f"{word}, <= {result.at_most:.3g} x"
     if result.limit is not None:
         met = scale(result.value, table) <= result.limit
         return f"{'met' if met else 'MISSED'}, <= {result.limit:g} {table.unit}"
@@ -35,9 +36,8 @@ def verdict(result: Result, table: Table) -> str:
 
 def as_text(table: Table) -> str:
     """Return the table for a terminal."""
-    unit = "us" if table.unit == "us" else table.unit
     timed = table.unit in SECONDS
-    what = f"{unit} per call, median of {table.rounds} rounds" if timed else unit
+    what = f"{table.unit} per call, median of {table.rounds} rounds" if timed else table.unit
     judged = f"; ratios of {table.judged_by} time" if timed else ""
     width = max(len(result.name) for result in table.results)
     lines = [f"{table.title}  ({what}{judged})", *_lines(table, width)]
@@ -54,7 +54,7 @@ def _lines(table: Table, width: int) -> Iterator[str]:
             continue
         cpu = "" if result.cpu is None else f"{scale(result.cpu, table):,.4g}"
         ratio = "" if result.ratio is None else f"{result.ratio:8.3f}"
-        spread = "" if not result.spread else f"±{result.spread:.3f}"
+        spread = "" if not result.error else f"±{result.error:.3f}"
         value = f"{scale(result.value, table):,.4g}"
         line = f"{start} {value:>10} {cpu:>10} {ratio:8} {spread:8} {verdict(result, table)}"
         yield line.rstrip()

@@ -47,7 +47,6 @@ def tables(bench: Bench) -> Iterator[Table]:
                 *(Row(name, calls(held.token), "ours") for name, held in per_call.items()),
             ],
             unit="ns",
-            rounds=31,
             notes=("the last three ask gate and settings at every call, as they were told to",),
         )
 

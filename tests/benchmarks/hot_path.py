@@ -33,5 +33,4 @@ def tables(bench: Bench) -> Iterator[Table]:
                 peer("nodii-grpc-auth, token manager", lambda: _peers.nodii_grpc_auth(token)),
             ],
             unit="ns",
-            rounds=41,
         )
