@@ -1,0 +1,435 @@
+from __future__ import annotations
+
+import gc
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent import futures
+from types import SimpleNamespace
+from typing import Any
+
+import grpc
+import grpc_testing
+import pytest
+
+from manor_mcp_interceptors import GrpcAuthInterceptor, TokenUnavailableError
+from tests.support.grpc_clients import WatchedProvider, bearer
+from tests.support.grpc_server import KINDS, REQUESTS, SYNC_CALLS, GrpcServer, multi_callable
+
+UNARY_UNARY = [name for name in SYNC_CALLS if name.startswith("unary_unary")]
+
+
+@pytest.fixture
+def channel(server: GrpcServer, provider: WatchedProvider) -> Iterator[grpc.Channel]:
+    with grpc.insecure_channel(server.target) as bare:
+        yield grpc.intercept_channel(bare, GrpcAuthInterceptor(provider=provider))
+
+
+def future(channel: grpc.Channel, **options: Any) -> Any:
+    return multi_callable(channel, "unary_unary").future(REQUESTS[0], timeout=10, **options)
+
+
+def test_future_does_not_block(channel: grpc.Channel, server: GrpcServer) -> None:
+    """A future comes at once, and is what grpc's is while the server takes its time."""
+    server.open.clear()
+    call = future(channel)
+    assert ("initial", "here") in list(call.initial_metadata())
+    assert call.running()
+    assert call.is_active()
+    assert not call.done()
+    assert not call.cancelled()
+    assert 0 < call.time_remaining() <= 10
+    with pytest.raises(grpc.FutureTimeoutError):
+        call.result(timeout=0)
+    server.open.set()
+    assert call.result(10) == REQUESTS[0]
+    assert call.exception() is None
+    assert call.traceback() is None
+    assert call.code() is grpc.StatusCode.OK
+    assert call.details() == ""
+    assert list(call.trailing_metadata()) == []
+    assert call.done()
+    assert not call.running()
+    assert not call.cancel()
+    assert not call.add_callback(lambda: None)
+
+
+def test_a_failed_future(channel: grpc.Channel, server: GrpcServer) -> None:
+    """A refusal that stands is delivered by every method."""
+    server.refuses = lambda value: True
+    call = future(channel)
+    error = call.exception(10)
+    assert isinstance(error, grpc.RpcError)
+    assert call.traceback(10) is not None
+    assert call.code() is grpc.StatusCode.UNAUTHENTICATED
+    assert call.details() == "no"
+    assert "no" in call.debug_error_string()
+    with pytest.raises(grpc.RpcError):
+        call.result(10)
+
+
+def test_done_callbacks(
+    channel: grpc.Channel, server: GrpcServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Callbacks get the future the caller holds, each once; one that raises stops no other."""
+    server.open.clear()
+    called: list[Any] = []
+    finished = threading.Event()
+    call = future(channel)
+    call.add_done_callback(lambda done: 1 / 0)
+    call.add_done_callback(called.append)
+    call.add_done_callback(lambda done: finished.set())
+    assert called == []
+    server.open.set()
+    assert finished.wait(10)
+    call.add_done_callback(called.append)
+    assert called == [call, call]
+    assert "ZeroDivisionError" in caplog.text
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_cancelling_reaches_the_server(
+    kind: str, channel: grpc.Channel, server: GrpcServer
+) -> None:
+    """Cancelling ends the call here and at the server."""
+    server.open.clear()
+    method = multi_callable(channel, kind)
+    request = REQUESTS[0] if kind.startswith("unary") else iter(REQUESTS)
+    call = (method if kind.endswith("stream") else method.future)(request, timeout=10)
+    assert ("initial", "here") in list(call.initial_metadata())
+    assert call.cancel()
+    assert call.cancelled()
+    assert call.done()
+    assert not call.cancel()
+    assert call.code() is grpc.StatusCode.CANCELLED
+    assert "cancelled" in call.details()
+    with pytest.raises(grpc.FutureCancelledError):
+        call.result(10)
+    assert server.cancelled.wait(5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_dropped_call_is_cancelled(
+    kind: str, channel: grpc.Channel, server: GrpcServer
+) -> None:
+    """A call that nobody holds any more does not live on, as it does not without us."""
+    server.open.clear()
+    method = multi_callable(channel, kind)
+    request = REQUESTS[0] if kind.startswith("unary") else iter(REQUESTS)
+    call = (method if kind.endswith("stream") else method.future)(request, timeout=10)
+    list(call.initial_metadata())
+    del call
+    gc.collect()
+    assert server.cancelled.wait(5)
+
+
+def test_a_dropped_future_with_a_callback_lives(
+    channel: grpc.Channel, server: GrpcServer
+) -> None:
+    """A future with a done callback goes on without a holder, as grpc's does."""
+    server.open.clear()
+    results: futures.Future[bytes] = futures.Future()
+    call = future(channel)
+    call.add_done_callback(lambda done: results.set_result(done.result()))
+    list(call.initial_metadata())
+    del call
+    gc.collect()
+    server.open.set()
+    assert results.result(10) == REQUESTS[0]
+
+
+def test_a_stream_is_not_awaited(channel: grpc.Channel, server: GrpcServer) -> None:
+    """A healthy stream's first message is here while the server has not ended it."""
+    server.open.clear()
+    stream = multi_callable(channel, "stream_stream")(iter(REQUESTS), timeout=10)
+    assert next(stream) == REQUESTS[0]
+    assert stream.is_active()
+    server.open.set()
+    assert list(stream) == list(REQUESTS[1:])
+
+
+def test_a_single_threaded_stream(server: GrpcServer, provider: WatchedProvider) -> None:
+    """grpc's other implementation of unary-stream is watched as well."""
+    option = (grpc.experimental.ChannelOptions.SingleThreadedUnaryStream, 1)
+    old = provider.grow_stale()
+    server.refuses = lambda value: value == bearer(old)
+    with grpc.insecure_channel(server.target, options=[option]) as bare:
+        channel = grpc.intercept_channel(bare, GrpcAuthInterceptor(provider=provider))
+        with pytest.raises(grpc.RpcError):
+            SYNC_CALLS["unary_stream"](channel)
+        assert provider.refused.get(timeout=5) == old
+        assert SYNC_CALLS["unary_stream"](channel) == REQUESTS[0]
+
+
+class Recorder(
+    grpc.UnaryUnaryClientInterceptor,  # type: ignore[type-arg]
+    grpc.UnaryStreamClientInterceptor,  # type: ignore[type-arg]
+    grpc.StreamUnaryClientInterceptor,  # type: ignore[type-arg]
+    grpc.StreamStreamClientInterceptor,  # type: ignore[type-arg]
+):
+    """Notes the details of each call that passes."""
+
+    def __init__(self) -> None:
+        self.details: list[Any] = []
+
+    def _note(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
+        self.details.append(client_call_details)
+        return continuation(client_call_details, request)
+
+    intercept_unary_unary = intercept_unary_stream = _note
+    intercept_stream_unary = intercept_stream_stream = _note
+
+
+@pytest.mark.parametrize("name", SYNC_CALLS)
+def test_all_six_fields_survive(
+    name: str, server: GrpcServer, provider: WatchedProvider
+) -> None:
+    """What the caller asked for passes through, also at a second try, with less time left."""
+    credentials = grpc.access_token_call_credentials("unused")
+    asked = {
+        "timeout": 9.0,
+        "credentials": credentials,
+        "wait_for_ready": True,
+        "compression": grpc.Compression.Gzip,
+    }
+    old = provider.grow_stale()
+    server.refuses = lambda value: value == bearer(old)
+    recorder = Recorder()
+    with grpc.insecure_channel(server.target) as bare:
+        ours = GrpcAuthInterceptor(provider=provider)
+        channel = grpc.intercept_channel(bare, ours, recorder, Bare())
+        if name in UNARY_UNARY:
+            SYNC_CALLS[name](channel, metadata=(("a", "1"),), **asked)
+        else:
+            with pytest.raises(grpc.RpcError):
+                SYNC_CALLS[name](channel, metadata=(("a", "1"),), **asked)
+    assert len(recorder.details) == (2 if name in UNARY_UNARY else 1)
+    for number, details in enumerate(recorder.details):
+        assert details.method.endswith(name.partition(".")[0])
+        assert details.credentials is credentials
+        assert details.wait_for_ready is True
+        assert details.compression is grpc.Compression.Gzip
+        assert details.metadata[0] == ("a", "1")
+        assert [key for key, _ in details.metadata] == ["a", "authorization"]
+        assert details.timeout == 9.0 if number == 0 else 0 < details.timeout < 9.0
+
+
+class Bare(Recorder):
+    """Takes the call credentials away, which would need a secure channel."""
+
+    def _note(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
+        return continuation(client_call_details._replace(credentials=None), request)
+
+    intercept_unary_unary = intercept_unary_stream = _note
+    intercept_stream_unary = intercept_stream_stream = _note
+
+
+class Waiting(Recorder):
+    """Waits for each unary call, as careless interceptors do; inside a future, too."""
+
+    def _wait(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
+        call = continuation(client_call_details, request)
+        call.code()
+        return call
+
+    intercept_unary_unary = intercept_stream_unary = _wait
+
+
+@pytest.mark.parametrize("name", SYNC_CALLS)
+@pytest.mark.parametrize("order", ["ours first", "ours last"])
+def test_beside_other_interceptors(
+    name: str, order: str, server: GrpcServer, provider: WatchedProvider
+) -> None:
+    """In either order with one that waits for its calls, refusals heal and nothing hangs."""
+    old = provider.grow_stale()
+    server.refuses = lambda value: value == bearer(old)
+    pair = [GrpcAuthInterceptor(provider=provider), Waiting()]
+    with grpc.insecure_channel(server.target) as bare:
+        interceptors = pair if order == "ours first" else reversed(pair)
+        channel = grpc.intercept_channel(bare, *interceptors)
+        if name not in UNARY_UNARY:
+            with pytest.raises(grpc.RpcError):
+                SYNC_CALLS[name](channel, timeout=10)
+            provider.refused.get(timeout=5)
+        SYNC_CALLS[name](channel, timeout=10)
+    assert server.authorization == [[bearer(old)], [bearer(provider.token())]]
+
+
+@pytest.mark.parametrize("name", UNARY_UNARY)
+def test_a_second_try_has_what_is_left_of_the_timeout(
+    name: str, channel: grpc.Channel, server: GrpcServer, provider: WatchedProvider
+) -> None:
+    """A slow refusal, tried again, ends when the caller's timeout does."""
+    provider.grow_stale()
+    server.refuses = lambda value: True
+    server.refuse_after = 0.4
+    started = time.monotonic()
+    with pytest.raises(grpc.RpcError) as caught:
+        SYNC_CALLS[name](channel, timeout=0.6)
+    assert time.monotonic() - started < 0.75
+    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert len(server.calls) == 2
+    assert server.calls[1].time_remaining is not None
+    assert server.calls[1].time_remaining < 0.3
+
+
+class SlowProvider(WatchedProvider):
+    """A provider that takes its time to renew a token."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.renewing = threading.Event()
+        self.go_on = threading.Event()
+
+    def invalidate(self, token: str) -> None:
+        self.renewing.set()
+        self.go_on.wait(10)
+        super().invalidate(token)
+
+
+def test_renewing_holds_up_no_other_call(server: GrpcServer) -> None:
+    """While one future's token is renewed, it can be cancelled, and its channel serves others."""
+    provider = SlowProvider()
+    old = provider.grow_stale()
+    server.refuses = lambda value: value == bearer(old)
+    with grpc.insecure_channel(server.target) as bare:
+        channel = grpc.intercept_channel(bare, GrpcAuthInterceptor(provider=provider))
+        call = future(channel)
+        assert provider.renewing.wait(5)
+        assert not call.done()
+        assert future(bare).result(5) == REQUESTS[0]
+        assert call.cancel()
+        assert call.code() is grpc.StatusCode.CANCELLED
+        assert "cancelled" in call.details()
+        with pytest.raises(grpc.FutureCancelledError):
+            call.result(5)
+        with pytest.raises(grpc.FutureCancelledError):
+            call.exception(5)
+        provider.go_on.set()
+
+
+def test_a_channel_closed_meanwhile(server: GrpcServer) -> None:
+    """Where the second try cannot be started, the refusal stands."""
+    provider = SlowProvider()
+    old = provider.grow_stale()
+    server.refuses = lambda value: value == bearer(old)
+    with grpc.insecure_channel(server.target) as bare:
+        channel = grpc.intercept_channel(bare, GrpcAuthInterceptor(provider=provider))
+        call = future(channel)
+        assert provider.renewing.wait(5)
+    provider.go_on.set()
+    assert call.exception(5).code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+@pytest.mark.parametrize("name", UNARY_UNARY)
+def test_many_threads_with_one_stale_token(
+    name: str, channel: grpc.Channel, server: GrpcServer, provider: WatchedProvider, mints: list[Any]
+) -> None:
+    """Fifty threads that meet the same refusal are all served, and one token is minted."""
+    old = provider.grow_stale()
+    server.refuses = lambda value: value == bearer(old)
+    server.refuse_after = 0.05
+    mints.clear()
+    barrier = threading.Barrier(50)
+
+    def run() -> bytes:
+        barrier.wait(10)
+        return SYNC_CALLS[name](channel, timeout=10)
+
+    with futures.ThreadPoolExecutor(50) as pool:
+        results = [task.result() for task in [pool.submit(run) for _ in range(50)]]
+    assert results == [REQUESTS[0]] * 50
+    assert len(mints) == 1
+    assert len(server.calls) <= 100
+
+
+@pytest.mark.parametrize("name", SYNC_CALLS)
+@pytest.mark.parametrize(
+    ("metadata", "error"),
+    [((("x", "ümläut"),), grpc.RpcError), ((("X-Upper", "v"),), grpc.RpcError), ((1,), TypeError)],
+)
+def test_what_cannot_be_sent(
+    name: str, metadata: Any, error: Any, channel: grpc.Channel, server: GrpcServer
+) -> None:
+    """Metadata that gRPC refuses ends the call as it does without us."""
+    with grpc.insecure_channel(server.target) as bare:
+        outcomes = [_outcome(lambda c=c: SYNC_CALLS[name](c, timeout=5, metadata=metadata))
+                    for c in (bare, channel)]
+    assert outcomes[0] == outcomes[1]
+
+
+def _outcome(call: Callable[[], bytes]) -> Any:
+    try:
+        return call()
+    except grpc.RpcError as error:
+        return error.code()
+    except Exception as error:
+        return type(error)
+
+
+def test_a_request_that_cannot_be_encoded(
+    channel: grpc.Channel, provider: WatchedProvider
+) -> None:
+    """A serializer that raises ends the call as it does without us: INTERNAL, and no hang."""
+    method = channel.unary_unary("/test.Echo/unary_unary", request_serializer=lambda r: 1 / 0)
+    for call in (method, method.with_call, lambda r: method.future(r).result(5)):
+        with pytest.raises(grpc.RpcError) as caught:
+            call(b"")
+        assert caught.value.code() is grpc.StatusCode.INTERNAL
+    assert provider.refused.empty()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_required_token_is_missing(kind: str, server: GrpcServer) -> None:
+    """The failed call answers every question a caller may ask, and asks the server nothing."""
+    with grpc.insecure_channel(server.target) as bare:
+        ours = GrpcAuthInterceptor(provider=WatchedProvider(on=False), required=True)
+        method = multi_callable(grpc.intercept_channel(bare, ours), kind)
+        call = (method if kind.endswith("stream") else method.future)(REQUESTS[0])
+        assert call.code() is grpc.StatusCode.UNAUTHENTICATED
+        assert "flag" in call.details()
+        assert isinstance(call.exception(), TokenUnavailableError)
+        for ask in (call.result, lambda: next(call)):
+            with pytest.raises(TokenUnavailableError):
+                ask()
+        assert call.traceback() is not None
+        called: list[Any] = []
+        call.add_done_callback(called.append)
+        assert called == [call]
+        assert call.done()
+        assert not any([call.running(), call.is_active(), call.cancel(), call.cancelled()])
+        assert not call.add_callback(lambda: None)
+        assert call.time_remaining() is None
+        assert list(call.initial_metadata()) == list(call.trailing_metadata()) == []
+        assert iter(call) is call
+    assert server.calls == []
+
+
+def test_with_grpcio_testing(provider: WatchedProvider) -> None:
+    """The interceptor works on a channel of grpcio-testing's, which is no real one."""
+    channel = grpc_testing.channel([], grpc_testing.strict_real_time())
+    ours = GrpcAuthInterceptor(provider=provider)
+
+    def continuation(details: Any, request: bytes) -> Any:
+        method = channel.unary_unary(details.method)
+        return method.future(request, timeout=details.timeout, metadata=details.metadata)
+
+    call = ours.intercept_unary_unary(continuation, Details(), b"request")
+    sent, request, rpc = channel.take_unary_unary(METHOD)
+    assert sent == (("a", "1"), ("authorization", bearer(provider.token())))
+    assert request == b"request"
+    rpc.send_initial_metadata(())
+    rpc.terminate(b"response", (), grpc.StatusCode.OK, "")
+    assert call.result(5) == b"response"
+
+
+class Details(grpc.ClientCallDetails):
+    method = "/test.Echo/unary_unary"
+    timeout = 5.0
+    metadata = (("a", "1"),)  # type: ignore[assignment]
+
+
+METHOD = SimpleNamespace(
+    name="unary_unary", containing_service=SimpleNamespace(full_name="test.Echo")
+)
+"""As much of a protobuf method descriptor as grpcio-testing looks at."""
