@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Final
 
 from ._bearer import HEADER_NAME, METADATA_KEY, format_bearer
+from ._hosts import compile_hosts
 from ._setup import Setup, View
 from ._token_cache import TokenCache
 from .errors import SettingsError
@@ -277,6 +278,7 @@ class LeasedProvider:
         self._setup.remark([*view.remarks(), *key.remarks])
         value = format_bearer(renewal.token.value)
         reason = f"flag {view.question.key} is on ({answer.source})"
+        hosts = view.settings.allowed_hosts
         return Decision(
             renewal.token.value,
             value,
@@ -284,6 +286,7 @@ class LeasedProvider:
             Outcome.OK,
             reason if renewal.problem is None else f"{reason}; {renewal.problem}",
             self._clock.monotonic() + min(recheck, renewal.good_for, key.settles_in),
+            None if hosts is None else compile_hosts(hosts),
         )
 
 

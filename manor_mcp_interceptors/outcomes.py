@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
+from ._hosts import AllowedHosts
+
 __all__ = ["Decision", "Outcome", "TokenStatus"]
 
 
@@ -45,6 +47,8 @@ class Decision:
     """The outcome in a sentence, for people; it never holds a secret or a token."""
     valid_until: float
     """Monotonic seconds until which the decision is trusted without another look."""
+    allowed_hosts: AllowedHosts | None = None
+    """The hosts that the settings allow an HTTP adapter to send the token to; None: any."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, field, fields
 from typing import Any, Final
 
+from ._hosts import compile_hosts
 from .errors import SettingsError
 
 __all__ = ["VARIABLES", "Settings", "Variable"]
@@ -167,7 +168,13 @@ def _hosts(text: str) -> tuple[str, ...]:
 
 
 def _host_tuple(value: Any) -> bool:
-    return isinstance(value, tuple) and bool(value) and all(_text(host) for host in value)
+    if not isinstance(value, tuple) or not value or not all(_text(host) for host in value):
+        return False
+    try:
+        compile_hosts(value)
+    except ValueError:
+        return False
+    return True
 
 
 _SECRET: Final = ("text in UTF-8 that is not blank", str, _text)
