@@ -15,12 +15,16 @@ from manor_mcp_interceptors import (
     Settings,
     grpc_aio_interceptors,
 )
+from manor_mcp_interceptors.client.grpc_channel import grpc_authenticated_channel
 from tests.support import SECRET, FakeClock, StaticGate
 from tests.support.grpc_server import AIO_CALLS, SYNC_CALLS
 
 TIMEOUT = 10
-WAYS = [*(("sync", name) for name in SYNC_CALLS), *(("aio", name) for name in AIO_CALLS)]
-"""Every way to call each kind, on both channels."""
+WAYS = [
+    *((channel, name) for channel in ("sync", "thin") for name in SYNC_CALLS),
+    *(("aio", name) for name in AIO_CALLS),
+]
+"""Every way to call each kind, on every channel; ``thin`` is `grpc_authenticated_channel`."""
 
 
 class WatchedProvider(MCPTokenProvider):
@@ -67,6 +71,11 @@ def call(
         **options: Options of the call.
     """
     options = {"timeout": TIMEOUT, **options}
+    if way[0] == "thin":
+        with grpc.insecure_channel(target) as bare:
+            inner = grpc.intercept_channel(bare, *after)
+            thin = grpc_authenticated_channel(inner, **adapter or {})
+            return SYNC_CALLS[way[1]](grpc.intercept_channel(thin, *before), **options)
     if way[0] == "sync":
         ours = GrpcAuthInterceptor(**adapter or {})
         with grpc.insecure_channel(target) as bare:
