@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
 from statistics import median, quantiles
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 
+T = TypeVar("T")
 Role = Literal["floor", "ours", "peer"]
 Unit = Literal["ns", "us", "ms", "KiB"]
 Run = Callable[[int], float | None]
@@ -104,8 +105,8 @@ class Bench:
         self.quick = quick
         self.section = section
 
-    def pick(self, thorough: int, quick: int) -> int:
-        """Return a size: the first one, or the second in a quick run."""
+    def pick(self, thorough: T, quick: T) -> T:
+        """Return the first one, or the second in a quick run."""
         return quick if self.quick else thorough
 
     def compare(
