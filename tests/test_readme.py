@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from manor_mcp_interceptors import Outcome, Settings
+from manor_mcp_interceptors._demo.servers import Servers, start_servers
 from manor_mcp_interceptors.settings import VARIABLES
+from tests.support import SECRET
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -43,3 +48,49 @@ def test_ci_runs_the_commands_of_the_readme() -> None:
     assert len(commands) == 2
     for command in commands:
         assert f"\n{command}\n" in script
+
+
+CLIENT_EXAMPLES = {
+    "The official MCP client": "mcp",
+    "FastMCP": "mcp",
+    "requests": "http",
+    "httpx, sync and async": "http",
+    "gRPC": "grpc",
+    "grpc.aio": "grpc",
+    "gRPC call credentials": "grpc",
+    "Anything else": "http",
+}
+
+
+def examples(heading: str) -> list[str]:
+    """Return the Python blocks under a heading of the third level."""
+    section = re.split(r"\n##+ ", README.split(f"\n### {heading}\n")[1])[0]
+    return re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[Servers]:
+    """Run the demo's servers, which note whom they saw."""
+    with start_servers(Settings(secret=SECRET)) as running:
+        yield running
+
+
+@pytest.mark.parametrize("heading", CLIENT_EXAMPLES)
+def test_each_client_example_runs_and_the_server_knows_the_caller(
+    heading: str, servers: Servers, env_on: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it is printed, but for the address."""
+    monkeypatch.setenv("SERVICE_NAME", "a-reader")
+    addresses = {
+        "http://localhost:8000": servers.http.url,
+        "http://localhost:8001/mcp": servers.mcp.url,
+        "localhost:50051": servers.grpc.target,
+        "localhost:50052": servers.grpc.local_target,
+    }
+    guestbook = getattr(servers, CLIENT_EXAMPLES[heading]).guestbook
+    (code,) = examples(heading)
+    for printed, real in addresses.items():
+        code = code.replace(printed, real)
+    guestbook.read()  # turn the page
+    exec(compile(code, heading, "exec"), {"__name__": "__main__"})
+    assert guestbook.read() == "a-reader"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from typing import Final
 
 from ._judge import Judge
@@ -12,14 +11,12 @@ from .verifier import TokenVerifier
 PHRASE: Final = "invalid or missing bearer token"
 """What a peer hears, whatever is wrong: the reason is for the server's log alone."""
 
+_NAME: Final = "from the environment"
+
 NO_TOKEN_SENT: Final = frozenset({Reason.MISSING, Reason.NOT_BEARER})
 
 
-class _Shared:
-    """The process-wide verifier: from the environment, made at the first call."""
-
-    judge: Judge | None = None
-    lock = threading.Lock()
+_shared: Final[dict[str, Judge]] = {}
 
 
 def judge_of(verifier: TokenVerifier | None) -> Judge:
@@ -28,19 +25,13 @@ def judge_of(verifier: TokenVerifier | None) -> Judge:
     Unlike a `TokenVerifier` it raises nothing for want of a secret: it is made in the middle of
     a request, where refusing is the answer.
     """
-    if verifier is not None:
-        return verifier
-    shared = _Shared.judge
-    if shared is None:
-        with _Shared.lock:
-            # Another thread may have made it while this one waited.
-            shared = _Shared.judge = _Shared.judge or Judge()
-    return shared
+    # setdefault: two threads may come here first, and must leave with the same one.
+    return verifier or _shared.get(_NAME) or _shared.setdefault(_NAME, Judge())
 
 
 def forget_shared() -> None:
     """Have the next call make the process-wide verifier anew."""
-    _Shared.judge = None
+    _shared.clear()
 
 
 def challenge(reason: Reason) -> str:

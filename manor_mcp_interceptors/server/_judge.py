@@ -147,10 +147,10 @@ def _judge(token: str, law: _Law, now: float) -> VerifiedToken:
     if law.keys is None or law.rules is None:
         missing = law.problem is not None and law.problem.outcome is Outcome.NOT_CONFIGURED
         raise Refused(Reason.NOT_CONFIGURED if missing else Reason.INVALID_CONFIG)
+    if not isinstance(token, str) or not token.isascii():  # a surrogate has not even a digest
+        raise Refused(Reason.MALFORMED)
     if len(token) > MAX_TOKEN_LENGTH:
         raise Refused(Reason.TOO_LARGE)
-    if not token.isascii():  # a lone surrogate could not even be digested
-        raise Refused(Reason.MALFORMED)
     known = law.memory.find(token)
     if known is not None:
         return known.at(now)

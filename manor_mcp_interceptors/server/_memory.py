@@ -11,6 +11,11 @@ CAPACITY: Final = 8192
 """Up to twice as many tokens are remembered, at about half a kilobyte plus the claims each."""
 
 
+def digest(token: str) -> bytes:
+    """Return the key that `token` goes by: nothing that a reader of a core dump could send."""
+    return blake2b(token.encode()).digest()
+
+
 class Memory:
     """Accepted tokens, by a digest of the whole token. Bounded; threads may share it.
 
@@ -19,28 +24,29 @@ class Memory:
     of others, and every step is one atomic operation: there is no lock to hold or to fork with.
     """
 
-    __slots__ = ("_old", "_young")
+    __slots__ = ("_old", "young")
 
     def __init__(self) -> None:
-        self._young: dict[bytes, Acceptance] = {}
+        self.young: dict[bytes, Acceptance] = {}
+        """By `digest`; for look-ups only."""
         self._old: dict[bytes, Acceptance] = {}
 
     def __len__(self) -> int:
-        return len(self._young) + len(self._old)
+        return len(self.young) + len(self._old)
 
     def find(self, token: str) -> Acceptance | None:
         """Return what is known of `token`; None where it was not accepted lately."""
-        key = blake2b(token.encode()).digest()
-        known = self._young.get(key)
+        key = digest(token)
+        known = self.young.get(key)
         if known is None and (known := self._old.get(key)) is not None:
             self._put(key, known)
         return known
 
     def add(self, token: str, acceptance: Acceptance) -> None:
         """Remember that `token` was accepted."""
-        self._put(blake2b(token.encode()).digest(), acceptance)
+        self._put(digest(token), acceptance)
 
     def _put(self, key: bytes, acceptance: Acceptance) -> None:
-        if len(self._young) >= CAPACITY:
-            self._old, self._young = self._young, {}
-        self._young[key] = acceptance
+        if len(self.young) >= CAPACITY:
+            self._old, self.young = self.young, {}
+        self.young[key] = acceptance

@@ -63,9 +63,7 @@ def test_metadata_is_added_to(
 
 
 @every_way
-def test_a_generator_of_metadata(
-    way: Way, server: GrpcServer, provider: WatchedProvider
-) -> None:
+def test_a_generator_of_metadata(way: Way, server: GrpcServer, provider: WatchedProvider) -> None:
     """Metadata that can be read once arrives, with the token, and with the flag off."""
     for source in (provider, WatchedProvider(on=False)):
         metadata = (entry for entry in [("x-caller", "kept")])
@@ -136,9 +134,7 @@ def test_an_error_of_ours_breaks_no_call(
 
 
 @every_way
-def test_an_error_of_ours_is_no_token_where_one_is_required(
-    way: Way, server: GrpcServer
-) -> None:
+def test_an_error_of_ours_is_no_token_where_one_is_required(way: Way, server: GrpcServer) -> None:
     """Required means required: not even a bug lets the call out without a token."""
     with pytest.raises(TokenUnavailableError) as caught:
         call(way, server.target, adapter={"provider": BrokenProvider(), "required": True})
@@ -190,9 +186,7 @@ def test_no_second_try_with_the_same_token(
 
 
 @every_way
-def test_at_most_one_second_try(
-    way: Way, server: GrpcServer, provider: WatchedProvider
-) -> None:
+def test_at_most_one_second_try(way: Way, server: GrpcServer, provider: WatchedProvider) -> None:
     """A server that refuses everything sees a unary-unary call twice at most, and once after."""
     provider.grow_stale()
     server.refuses = lambda value: True

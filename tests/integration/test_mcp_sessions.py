@@ -1,0 +1,185 @@
+"""Official MCP clients and servers, and FastMCP's, in every pairing, over streamable HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from typing import Any
+
+import fastmcp
+import httpx2
+import pytest
+from fastmcp.client.transports import StreamableHttpTransport
+from fastmcp.server.auth.providers.jwt import JWTVerifier
+from fastmcp.server.dependencies import get_access_token as fastmcp_access_token
+from mcp import Client
+from mcp.client.streamable_http import streamable_http_client
+
+from manor_mcp_interceptors import Httpx2Auth, MCPTokenProvider, Settings, TokenVerifier
+from manor_mcp_interceptors._demo.guestbook import Guestbook
+from manor_mcp_interceptors._demo.mcp_server import mcp_server
+from tests.support import AUDIENCE, SECRET, StaticGate, legacy_check
+from tests.support.asgi_recorder import Recorder
+from tests.support.uvicorn_server import serve
+
+SUBJECT = "service-a"
+SETTINGS = Settings(secret=SECRET, subject=SUBJECT)
+WITH_SESSION = "legacy"
+WITHOUT_SESSION = "2026-07-28"
+
+Call = Callable[[str], Awaitable[str]]
+Connect = Callable[[str, httpx2.Auth], AbstractAsyncContextManager[Call]]
+
+
+def official_server() -> Any:
+    """Return a server of the SDK, checked by `MCPTokenVerifier`."""
+    return mcp_server(TokenVerifier(SETTINGS), Guestbook())
+
+
+def fastmcp_server() -> Any:
+    """Return a FastMCP server, checked by FastMCP's own verifier: nothing of ours in it."""
+    verifier = JWTVerifier(
+        public_key=SECRET, algorithm="HS256", issuer="manor-internal", audience=AUDIENCE
+    )
+    server = fastmcp.FastMCP("search", auth=verifier)
+
+    @server.tool
+    def whoami() -> str:
+        """Say who the caller is."""
+        token = fastmcp_access_token()
+        return "nobody" if token is None else str(token.claims["sub"])
+
+    return server.http_app()
+
+
+@asynccontextmanager
+async def official_session(url: str, auth: httpx2.Auth) -> AsyncIterator[Call]:
+    """Open a session with the SDK's client, by the ``initialize`` handshake."""
+    async with official_client(url, auth, WITH_SESSION) as call:
+        yield call
+
+
+@asynccontextmanager
+async def official_sessionless(url: str, auth: httpx2.Auth) -> AsyncIterator[Call]:
+    """Use the SDK's client in the protocol that has no sessions."""
+    async with official_client(url, auth, WITHOUT_SESSION) as call:
+        yield call
+
+
+@asynccontextmanager
+async def official_client(url: str, auth: httpx2.Auth, mode: str) -> AsyncIterator[Call]:
+    async with (
+        httpx2.AsyncClient(auth=auth, trust_env=False) as http,
+        Client(streamable_http_client(url, http_client=http), mode=mode, cache=None) as client,
+    ):
+
+        async def call(tool: str) -> str:
+            tools = await client.list_tools()
+            assert tool in {t.name for t in tools.tools}
+            result = await client.call_tool(tool)
+            assert not result.is_error
+            return text_of(result)
+
+        yield call
+
+
+@asynccontextmanager
+async def fastmcp_session(url: str, auth: httpx2.Auth) -> AsyncIterator[Call]:
+    """Open a session with FastMCP's client."""
+    async with fastmcp.Client(StreamableHttpTransport(url, auth=auth)) as client:
+
+        async def call(tool: str) -> str:
+            assert tool in {t.name for t in await client.list_tools()}
+            result = await client.call_tool(tool)
+            return text_of(result)
+
+        yield call
+
+
+def text_of(result: Any) -> str:
+    """Return the text that a tool answered, whichever library's result it is."""
+    return str(result.content[0].text)
+
+
+every_server = pytest.mark.parametrize("application", [official_server, fastmcp_server])
+every_client = pytest.mark.parametrize(
+    "connect", [official_session, official_sessionless, fastmcp_session]
+)
+
+
+@contextmanager
+def running(application: Any) -> Iterator[tuple[str, Recorder]]:
+    """Serve `application`; give its URL and the record of what arrives."""
+    recorder = Recorder(application)
+    with serve(recorder) as url:
+        yield f"{url}/mcp", recorder
+
+
+@every_server
+@every_client
+def test_every_request_of_a_client_is_the_callers(
+    application: Callable[[], Any], connect: Connect
+) -> None:
+    """From the handshake to the last notification, each request carries the one token."""
+    auth = Httpx2Auth(provider=MCPTokenProvider(SETTINGS, gate=StaticGate()))
+
+    async def talk(url: str) -> str:
+        async with connect(url, auth) as call:
+            return await call("whoami")
+
+    with running(application()) as (url, recorder):
+        assert asyncio.run(talk(url)) == SUBJECT
+
+    assert len(recorder.tokens()) >= 2
+    (token,) = set(recorder.tokens())
+    assert legacy_check(token)["sub"] == SUBJECT
+
+
+@every_server
+@every_client
+def test_with_the_flag_off_the_server_refuses_a_bare_client(
+    application: Callable[[], Any], connect: Connect
+) -> None:
+    """Nothing is sent in the token's place, and the client's own error reaches the caller."""
+    auth = Httpx2Auth(provider=MCPTokenProvider(SETTINGS, gate=StaticGate(on=False)))
+
+    async def talk(url: str) -> str:
+        async with connect(url, auth) as call:
+            return await call("whoami")
+
+    with running(application()) as (url, recorder):
+        with pytest.raises(Exception) as refusal:  # noqa: PT011 - each client has its own
+            asyncio.run(talk(url))
+        assert "manor" not in type(refusal.value).__module__
+
+    assert recorder.authorizations
+    assert all(values == [] for values in recorder.authorizations)
+
+
+def test_sessions_outlive_their_token() -> None:
+    """With a lifetime of three seconds, sessions of ten seconds are never refused."""
+    settings = Settings(secret=SECRET, subject=SUBJECT, ttl_seconds=3, margin_seconds=1)
+    auth = Httpx2Auth(provider=MCPTokenProvider(settings, gate=StaticGate()))
+
+    async def keep_talking(url: str, connect: Connect) -> int:
+        calls = 0
+        async with connect(url, auth) as call:
+            end = time.monotonic() + 10
+            while time.monotonic() < end:
+                assert await call("whoami") == SUBJECT
+                calls += 1
+                await asyncio.sleep(0.2)
+        return calls
+
+    async def talk(urls: list[str]) -> list[int]:
+        clients: list[Connect] = [official_session, official_sessionless, fastmcp_session]
+        return await asyncio.gather(*(keep_talking(u, c) for u in urls for c in clients))
+
+    with running(official_server()) as (one, seen), running(fastmcp_server()) as (other, seen_too):
+        calls = asyncio.run(talk([one, other]))
+
+    assert min(calls) >= 10
+    for recorder in (seen, seen_too):
+        assert len(set(recorder.tokens())) >= 4  # ten seconds, and a token is used for two

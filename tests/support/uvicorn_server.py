@@ -1,0 +1,7 @@
+"""Serve an ASGI application with uvicorn, in a thread: ``with serve(app) as url``."""
+
+from __future__ import annotations
+
+from manor_mcp_interceptors._demo.uvicorn_thread import serve
+
+__all__ = ["serve"]
