@@ -90,6 +90,18 @@ class GrpcAuth:
             self.go_without(error)
             return None
 
+    def entry(self) -> tuple[str, str] | None:
+        """Return the metadata entry for a call made now; None: send it without one.
+
+        Raises:
+            TokenUnavailableRpcError: There is no token, and a token is required.
+        """
+        try:
+            return self._source.decision().metadata_entry
+        except Exception as error:
+            self._go_without(error)
+            return None
+
     def refuse(self, token: str) -> None:
         """Tell the provider that a server refused `token`."""
         try:

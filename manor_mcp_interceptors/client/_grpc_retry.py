@@ -98,9 +98,7 @@ class RetryingCall(grpc.Call, grpc.Future):  # type: ignore[type-arg]
         return self._tries.call.time_remaining()
 
     def initial_metadata(self) -> Any:
-        call = self._tries.call
-        metadata = call.initial_metadata()  # which may come long before the outcome
-        return self._tries.wait().initial_metadata() if call.done() else metadata
+        return self._tries.wait().initial_metadata()
 
     def trailing_metadata(self) -> Any:
         return self._tries.wait().trailing_metadata()

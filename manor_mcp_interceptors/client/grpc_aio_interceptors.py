@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from asyncio import CancelledError
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -39,9 +38,9 @@ def grpc_aio_interceptors(
     matches: one object for all would leave streams without a token, silently. Other interceptors
     may stand before and after them in the list.
 
-    They do what `GrpcAuthInterceptor` does. Two things differ. A unary-unary call's
-    `initial_metadata()` comes when the call has ended, since a refusal may yet lead to a second
-    try. And as with any interceptor, a call has no `time_remaining()`.
+    They do what `GrpcAuthInterceptor` does. As with any interceptor, a call has no
+    `time_remaining()`. A stream that the server refuses while requests are being written may be
+    INTERNAL to grpc.aio, which then does not tell anyone of the refusal: no token is renewed.
 
     Args:
         provider: None is the process-wide one, looked up at each call.
@@ -123,12 +122,11 @@ class _StreamStream(_Interceptor, aio.StreamStreamClientInterceptor):  # type: i
 async def _was_refused(call: Any) -> bool:
     """Wait for a unary call to end; return whether it met UNAUTHENTICATED."""
     try:
-        await call  # and not its code(), which never comes where nothing could be sent
+        # And not its code(), which never comes where nothing could be sent, and which leaves the
+        # call running when this task is cancelled.
+        await call
     except aio.AioRpcError as error:
         return error.code() is StatusCode.UNAUTHENTICATED
-    except CancelledError:
-        call.cancel()  # nobody waits for it any more
-        raise
     except Exception:  # the caller meets it at the call
         return False
     return False

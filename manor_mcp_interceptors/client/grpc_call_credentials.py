@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 try:
     import grpc
 except ModuleNotFoundError as exc:
@@ -15,11 +13,9 @@ except ModuleNotFoundError as exc:
 from manor_mcp_interceptors.errors import TokenUnavailableError
 from manor_mcp_interceptors.provider import MCPTokenProvider
 
-from ._token_source import TokenSource
+from ._grpc_auth import GrpcAuth, TokenUnavailableRpcError
 
 __all__ = ["grpc_call_credentials"]
-
-_logger = logging.getLogger("manor_mcp_interceptors")
 
 
 def grpc_call_credentials(
@@ -42,15 +38,15 @@ def grpc_call_credentials(
         audience: The server's `aud`; None is the provider's.
         required: Fail a call for which there is no token, instead of sending it without.
     """
-    source = TokenSource(provider, audience, required=required)
-    return grpc.metadata_call_credentials(_Plugin(source), name="manor-mcp-auth")
+    auth = GrpcAuth(provider, audience, required=required)
+    return grpc.metadata_call_credentials(_Plugin(auth), name="manor-mcp-auth")
 
 
 class _Plugin(grpc.AuthMetadataPlugin):
     """Calls back once, whatever happens: a call whose callback is forgotten hangs for ever."""
 
-    def __init__(self, source: TokenSource) -> None:
-        self._source = source
+    def __init__(self, auth: GrpcAuth) -> None:
+        self._auth = auth
 
     def __call__(
         self,
@@ -60,11 +56,9 @@ class _Plugin(grpc.AuthMetadataPlugin):
         metadata: tuple[tuple[str, str], ...] = ()
         error: Exception | None = None
         try:
-            entry = self._source.decision().metadata_entry
+            entry = self._auth.entry()
             metadata = () if entry is None else (entry,)
-        except TokenUnavailableError as unavailable:
-            error = unavailable
-        except Exception as unexpected:
-            # The type alone: a text or a traceback may hold what was on its way to the wire.
-            _logger.warning("MCP auth failed on a gRPC call: %s", type(unexpected).__name__)
+        except TokenUnavailableRpcError as unavailable:
+            # Its text alone reaches the caller: grpc makes an error of its own around it.
+            error = TokenUnavailableError(f"{unavailable.outcome}: {unavailable.details()}")
         callback(metadata, error)

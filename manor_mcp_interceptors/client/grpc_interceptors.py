@@ -75,13 +75,16 @@ class GrpcAuthInterceptor(
         call = continuation(attempt.details, request)
         again = partial(self._again, continuation, attempt, request)
         try:
-            if not call.done():
-                return RetryingCall(Tries(call, again))
-            refused = was_refused(call)
+            if call.done():
+                if not was_refused(call):
+                    return call
+                # An error that was raised comes from a call that blocks: it may go on to do so.
+                if getattr(call, "__traceback__", None) is not None:
+                    second = again()
+                    return call if second is None else second
+            return RetryingCall(Tries(call, again))
         except Exception:  # another interceptor's object, which is no full call and future
             return call
-        second = again() if refused else None
-        return call if second is None else second
 
     def intercept_unary_stream(
         self, continuation: Continuation, client_call_details: Any, request: Any

@@ -32,7 +32,7 @@ class Seen:
         return [value for key, value in self.metadata if key == "authorization"]
 
 
-class GrpcServer(grpc.GenericRpcHandler):
+class GrpcServer(grpc.GenericRpcHandler):  # type: ignore[type-arg]
     """Echoes on methods named after the call kinds, and records what it sees.
 
     A method's name may carry a suffix: ``/test.Echo/unary_unary.slow`` is another method of the
@@ -46,6 +46,8 @@ class GrpcServer(grpc.GenericRpcHandler):
         self.open = threading.Event()
         """Cleared: a call sends its first answer and its initial metadata, and then hangs."""
         self.open.set()
+        self.hanging = threading.Event()
+        """Set when a call hangs."""
         self.cancelled = threading.Event()
         """Set when a call ended while it was hanging."""
         self._server = grpc.server(futures.ThreadPoolExecutor(60))
@@ -56,7 +58,7 @@ class GrpcServer(grpc.GenericRpcHandler):
             port = self._server.add_secure_port("127.0.0.1:0", credentials)
         self.target = f"127.0.0.1:{port}"
 
-    def __enter__(self) -> GrpcServer:
+    def __enter__(self) -> GrpcServer:  # noqa: PYI034 - Self is not in 3.10
         self._server.start()
         return self
 
@@ -97,10 +99,14 @@ class GrpcServer(grpc.GenericRpcHandler):
 
     def _hang(self, context: Any) -> None:
         ended = threading.Event()
-        if not self.open.is_set() and context.add_callback(ended.set):
-            while not self.open.is_set() and not self.cancelled.is_set():
-                if ended.wait(0.01):
-                    self.cancelled.set()
+        if self.open.is_set():
+            return
+        self.hanging.set()
+        if not context.add_callback(ended.set):
+            ended.set()
+        while not self.open.is_set() and not self.cancelled.is_set():
+            if ended.wait(0.01):
+                self.cancelled.set()
 
     @property
     def authorization(self) -> list[list[str | bytes]]:
@@ -177,7 +183,7 @@ async def _aio_written(kind: str, channel: Any, **options: Any) -> bytes:
         response: bytes = await call
         return response
     received = []
-    while (part := await call.read()) is not grpc.aio.EOF:
+    while (part := await call.read()) is not grpc.aio.EOF:  # type: ignore[attr-defined]
         received.append(part)
     return b"".join(received)
 

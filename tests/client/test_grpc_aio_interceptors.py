@@ -1,0 +1,306 @@
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+import pytest
+
+from manor_mcp_interceptors import TokenUnavailableError, grpc_aio_interceptors
+from tests.support.grpc_clients import WatchedProvider, bearer
+from tests.support.grpc_server import AIO_CALLS, KINDS, REQUESTS, GrpcServer, multi_callable
+
+Body = Callable[[Any], Awaitable[Any]]
+
+
+def run(target: str, body: Body, *, interceptors: list[Any]) -> Any:
+    """Run `body` with a channel, for ten seconds at most."""
+
+    async def main() -> Any:
+        async with grpc.aio.insecure_channel(target, interceptors=interceptors) as channel:
+            return await asyncio.wait_for(body(channel), 10)
+
+    return asyncio.run(main())
+
+
+def ours(provider: WatchedProvider, **adapter: Any) -> list[Any]:
+    return grpc_aio_interceptors(provider=provider, **adapter)
+
+
+def open_call(channel: Any, kind: str, **options: Any) -> Any:
+    request = REQUESTS[0] if kind.startswith("unary") else iter(REQUESTS)
+    return multi_callable(channel, kind)(request, timeout=10, **options)
+
+
+async def reaches(event: Any) -> None:
+    assert await asyncio.to_thread(event.wait, 5)
+
+
+def test_one_object_for_each_kind() -> None:
+    """grpc.aio files an object under one kind only, so each of the four is of one kind alone."""
+    bases = (
+        grpc.aio.UnaryUnaryClientInterceptor,
+        grpc.aio.UnaryStreamClientInterceptor,
+        grpc.aio.StreamUnaryClientInterceptor,
+        grpc.aio.StreamStreamClientInterceptor,
+    )
+    found = [[base for base in bases if isinstance(o, base)] for o in grpc_aio_interceptors()]
+    assert found == [[base] for base in bases]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("early", [True, False], ids=["at once", "in flight"])
+def test_cancelling_reaches_the_server(
+    kind: str, early: bool, server: GrpcServer, provider: WatchedProvider
+) -> None:
+    """Cancelling the outer call ends the inner one, whenever it comes."""
+    server.open.clear()
+
+    async def body(channel: Any) -> None:
+        call = open_call(channel, kind)
+        if not early:
+            await reaches(server.hanging)
+        assert call.cancel()
+        assert await call.code() is grpc.StatusCode.CANCELLED
+        assert call.cancelled()
+        assert call.done()
+        if not early:
+            await reaches(server.cancelled)
+
+    run(server.target, body, interceptors=ours(provider))
+
+
+def test_cancelling_the_awaiting_task(server: GrpcServer, provider: WatchedProvider) -> None:
+    """A caller that gives up, as `wait_for` does, leaves no call running behind it."""
+    server.open.clear()
+
+    async def body(channel: Any) -> None:
+        async def wait() -> None:
+            await open_call(channel, "unary_unary")
+
+        task = asyncio.create_task(wait())
+        await reaches(server.hanging)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await reaches(server.cancelled)
+
+    run(server.target, body, interceptors=ours(provider))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_question_is_answered(
+    kind: str, server: GrpcServer, provider: WatchedProvider
+) -> None:
+    """Callbacks, metadata, code and details come, and before the call has been awaited."""
+
+    async def body(channel: Any) -> None:
+        call = open_call(channel, kind)
+        called: list[Any] = []
+        call.add_done_callback(called.append)
+        await call.wait_for_connection()
+        assert ("initial", "here") in list(await call.initial_metadata())
+        if kind.endswith("stream"):
+            assert [part async for part in call]
+        else:
+            assert await call
+        assert await call.code() is grpc.StatusCode.OK
+        assert await call.details() == ""
+        assert list(await call.trailing_metadata()) == []
+        assert called == [call]
+
+    run(server.target, body, interceptors=ours(provider))
+
+
+def test_a_stream_is_not_awaited(server: GrpcServer, provider: WatchedProvider) -> None:
+    """A healthy stream's first message is here while the server has not ended it."""
+    server.open.clear()
+
+    async def body(channel: Any) -> None:
+        stream = open_call(channel, "stream_stream")
+        assert await stream.read() == REQUESTS[0]
+        assert not stream.done()
+        server.open.set()
+        assert await stream.read() == REQUESTS[1]
+
+    run(server.target, body, interceptors=ours(provider))
+
+
+def test_a_second_try_has_what_is_left_of_the_timeout(
+    server: GrpcServer, provider: WatchedProvider
+) -> None:
+    """A slow refusal, tried again, ends when the caller's timeout does."""
+    provider.grow_stale()
+    server.refuses = lambda value: True
+    server.refuse_after = 0.4
+
+    async def body(channel: Any) -> None:
+        started = time.monotonic()
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await multi_callable(channel, "unary_unary")(b"", timeout=0.6)
+        assert time.monotonic() - started < 0.75
+        assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+
+    run(server.target, body, interceptors=ours(provider))
+    assert len(server.calls) == 2
+    assert server.calls[1].time_remaining is not None
+    assert server.calls[1].time_remaining < 0.3
+
+
+def test_many_tasks_with_one_stale_token(
+    server: GrpcServer, provider: WatchedProvider, mints: list[Any]
+) -> None:
+    """Fifty tasks that meet the same refusal are all served, and one token is minted."""
+    old = provider.grow_stale()
+    server.refuses = lambda value: value == bearer(old)
+    server.refuse_after = 0.05
+    mints.clear()
+
+    async def body(channel: Any) -> Any:
+        return await asyncio.gather(*(open_call(channel, "unary_unary") for _ in range(50)))
+
+    assert run(server.target, body, interceptors=ours(provider)) == [REQUESTS[0]] * 50
+    assert len(mints) == 1
+    assert len(server.calls) <= 100
+
+
+class Passing:
+    """Another interceptor; it changes details, and may await its calls."""
+
+    def __init__(self, *, awaits: bool = False) -> None:
+        self.details: list[Any] = []
+        self._awaits = awaits
+
+    async def pass_on(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
+        self.details.append(client_call_details)
+        metadata = grpc.aio.Metadata(*client_call_details.metadata, ("x-other", "1"))
+        # Call credentials would need a secure channel.
+        changed = client_call_details._replace(metadata=metadata, credentials=None)
+        call = await continuation(changed, request)
+        return await call if self._awaits else call
+
+
+class PassingUnary(Passing, grpc.aio.UnaryUnaryClientInterceptor):  # type: ignore[type-arg]
+    intercept_unary_unary = Passing.pass_on
+
+
+class PassingUnaryStream(Passing, grpc.aio.UnaryStreamClientInterceptor):  # type: ignore[type-arg]
+    intercept_unary_stream = Passing.pass_on
+
+
+class PassingStreamUnary(Passing, grpc.aio.StreamUnaryClientInterceptor):  # type: ignore[type-arg]
+    intercept_stream_unary = Passing.pass_on  # type: ignore[assignment]
+
+
+class PassingStreams(Passing, grpc.aio.StreamStreamClientInterceptor):  # type: ignore[type-arg]
+    intercept_stream_stream = Passing.pass_on  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("name", AIO_CALLS)
+@pytest.mark.parametrize("order", ["ours first", "ours last"])
+def test_beside_other_interceptors(
+    name: str, order: str, server: GrpcServer, provider: WatchedProvider
+) -> None:
+    """In either order, with one that awaits unary calls itself, both have their say once."""
+    others = [
+        PassingUnary(awaits=True),
+        PassingUnaryStream(),
+        PassingStreamUnary(),
+        PassingStreams(),
+    ]
+    mine = ours(provider)
+    interceptors = [*mine, *others] if order == "ours first" else [*others, *mine]
+    old = provider.grow_stale()
+    server.refuses = lambda value: value == bearer(old)
+
+    async def body(channel: Any) -> None:
+        if not name.startswith("unary_unary"):
+            with pytest.raises(grpc.RpcError):
+                await AIO_CALLS[name](channel, timeout=10)
+        await AIO_CALLS[name](channel, timeout=10)
+
+    run(server.target, body, interceptors=interceptors)
+    assert server.authorization == [[bearer(old)], [bearer(provider.token())]]
+    for seen in server.calls:
+        assert [key for key, _ in seen.metadata].count("x-other") == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_all_five_fields_survive(kind: str, server: GrpcServer, provider: WatchedProvider) -> None:
+    """What the caller asked for passes through; grpc.aio has compression in the metadata."""
+    credentials = grpc.access_token_call_credentials("unused")
+    others = [
+        cls() for cls in (PassingUnary, PassingUnaryStream, PassingStreamUnary, PassingStreams)
+    ]
+
+    async def body(channel: Any) -> None:
+        call = open_call(
+            channel,
+            kind,
+            metadata=(("a", "1"),),
+            credentials=credentials,
+            wait_for_ready=True,
+            compression=grpc.Compression.Gzip,
+        )
+        if kind.endswith("stream"):
+            assert [part async for part in call]
+        assert await call.code() is grpc.StatusCode.OK
+
+    run(server.target, body, interceptors=[*ours(provider), *others])
+    (details,) = [details for other in others for details in other.details]
+    assert details.method.decode().endswith(kind)
+    assert details.timeout == 10
+    assert details.credentials is credentials
+    assert details.wait_for_ready is True
+    keys = [key for key, _ in details.metadata]
+    assert sorted(keys) == ["a", "authorization", "grpc-internal-encoding-request"]
+
+
+@pytest.mark.parametrize("kind", ["unary_unary", "unary_stream"])
+@pytest.mark.parametrize(
+    "unsendable",
+    [{"metadata": (("x", "ümläut"),)}, {"metadata": (("X-Upper", "v"),)}, {"request": object()}],
+    ids=["value", "key", "request"],
+)
+def test_what_cannot_be_sent(
+    kind: str, unsendable: dict[str, Any], server: GrpcServer, provider: WatchedProvider
+) -> None:
+    """What gRPC refuses to send ends the call as it does without us, and nothing hangs."""
+
+    async def body(channel: Any) -> Any:
+        request = unsendable.get("request", b"")
+        metadata = unsendable.get("metadata")
+        call = multi_callable(channel, kind)(request, metadata=metadata, timeout=5)
+        try:
+            return await call if kind == "unary_unary" else [part async for part in call]
+        except Exception as error:
+            return type(error), str(error).partition(" at 0x")[0]
+
+    outcomes = [run(server.target, body, interceptors=i) for i in ([], ours(provider))]
+    assert outcomes[0] == outcomes[1]
+    assert isinstance(outcomes[0], tuple)
+    assert server.calls == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_required_token_is_missing(kind: str, server: GrpcServer) -> None:
+    """The failed call answers what a caller may ask, and asks the server nothing."""
+
+    async def body(channel: Any) -> None:
+        call = open_call(channel, kind)
+        called: list[Any] = []
+        call.add_done_callback(called.append)
+        assert await call.code() is grpc.StatusCode.UNAUTHENTICATED
+        assert "flag" in await call.details()
+        assert list(await call.initial_metadata()) == []
+        assert list(await call.trailing_metadata()) == []
+        assert call.done()
+        assert not call.cancelled()
+        assert called == [call]
+        with pytest.raises(TokenUnavailableError):
+            await call.wait_for_connection()
+
+    run(server.target, body, interceptors=ours(WatchedProvider(on=False), required=True))
+    assert server.calls == []
