@@ -43,6 +43,8 @@ LINES: Final = 4
 LINE_SECONDS: Final = 60.0
 """After those, one in so long: a gate that fails every other time must not fill the log."""
 
+_LATE: Final = "no answer in time"
+
 
 @dataclass(eq=False, slots=True)
 class _Job:
@@ -218,10 +220,12 @@ class FlagPoll:
         return result
 
     def _last_known(
-        self, known_as: Hashable, question: FlagQuestion, problem: str = "no answer in time"
+        self, known_as: Hashable, question: FlagQuestion, problem: str = _LATE
     ) -> FlagAnswer:
         known = self._known.get(known_as) or self._environment.evaluate(question)
-        self._say(f"flag backend failed ({problem}): the last known answer stands")
+        # A slow answer after a bad one is the same failure, and no news.
+        if problem != _LATE or self._problem is None:
+            self._say(f"flag backend failed ({problem}): the last known answer stands")
         return FlagAnswer(known.enabled, f"{known.source}, last known", problem, known.invalid)
 
     def _say(self, problem: str | None) -> None:

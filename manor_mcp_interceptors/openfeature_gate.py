@@ -89,9 +89,8 @@ class OpenFeatureGate(Backend):
         """Answer as `is_enabled` does, with issuer and audience as attributes."""
         attributes = {"issuer": question.issuer, "audience": question.audience}
         details = self._details(question.key, self._context(question.subject, attributes))
-        return FlagAnswer(
-            details.value, f"OpenFeature, {self._client.provider.get_metadata().name}"
-        )
+        name = self._client.provider.get_metadata().name
+        return FlagAnswer(details.value, f"OpenFeature provider {name}")
 
     def caller(self) -> str | None:
         """Return the transaction context's targeting key."""
