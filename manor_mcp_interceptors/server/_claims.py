@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -37,6 +36,11 @@ class VerifiedToken:
         default_factory=lambda: MappingProxyType({}), repr=False, hash=False
     )
     """All claims, read-only through and through: JSON's arrays are tuples here."""
+
+    def copy_claims(self) -> dict[str, Any]:
+        """Return all claims in plain dicts and lists, which are the caller's own."""
+        claims: dict[str, Any] = _thaw(self.claims)
+        return claims
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +143,7 @@ def _finite(text: str) -> float:
 
 
 def _text(value: object) -> str:
-    # A lone surrogate is JSON, and breaks whoever prints it.
-    if not isinstance(value, str) or not value or re.search("[\ud800-\udfff]", value):
+    if not isinstance(value, str) or not value:
         raise Refused(Reason.CLAIM_INVALID)
     return value
 
@@ -155,6 +158,14 @@ def _whole_seconds(value: Any) -> int:
 
 
 def _freeze(value: Any) -> Any:
+    if isinstance(value, str):
+        value.encode()  # a lone surrogate is JSON, and breaks whoever prints it
     if isinstance(value, dict):
-        return MappingProxyType({name: _freeze(member) for name, member in value.items()})
+        return MappingProxyType({_freeze(k): _freeze(member) for k, member in value.items()})
     return tuple(map(_freeze, value)) if isinstance(value, list) else value
+
+
+def _thaw(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _thaw(member) for name, member in value.items()}
+    return list(map(_thaw, value)) if isinstance(value, tuple) else value

@@ -88,16 +88,17 @@ class Judge:
     def judge(self, token: str) -> VerifiedToken | Reason:
         """Return the claims of `token`, or why it is refused, which is counted and logged."""
         now = self._clock.time()
-        law = self._law
-        # By the wall clock alone: a clock that was set back ends the lease as well.
-        if not law.looked_at <= now < law.valid_until:
-            law = self._renew(law)
         try:
+            law = self._law
+            # By the wall clock alone: a clock that was set back ends the lease as well.
+            if not law.looked_at <= now < law.valid_until:
+                law = self._renew(law)
             return _judge(token, law, now)
         except Refused as refused:
             reason = refused.reason
-        except Exception:  # whatever it was: never in, and never a crash
+        except Exception as error:  # whatever it was: never in, and never a crash
             reason = Reason.INTERNAL
+            _logger.debug("MCP auth verification broke: %s", type(error).__name__)
         self._tally.add(reason, now)
         return reason
 

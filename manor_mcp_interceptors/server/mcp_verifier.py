@@ -54,5 +54,5 @@ class MCPTokenVerifier:
             scopes=scope.split() if isinstance(scope, str) else [],
             expires_at=verdict.expires_at,
             resource=self._resource or verdict.audience,
-            claims=dict(verdict.claims),
+            claims=verdict.copy_claims(),
         )

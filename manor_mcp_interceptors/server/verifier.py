@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from hashlib import blake2b
 
 from manor_mcp_interceptors.clocks import Clock
-from manor_mcp_interceptors.errors import TokenRejectedError
+from manor_mcp_interceptors.errors import SettingsError, TokenRejectedError
 from manor_mcp_interceptors.settings import Settings
 
 from ._claims import VerifiedToken
@@ -48,6 +49,10 @@ class TokenVerifier(Judge):
         Raises:
             SettingsError: A setting is wrong, or there is no usable secret.
         """
+        if not 0 <= leeway_seconds < math.inf:
+            raise SettingsError("leeway_seconds is not a number of seconds >= 0")
+        if isinstance(allowed_subjects, str):
+            raise SettingsError("allowed_subjects is one text: give a list of subjects")
         super().__init__(
             settings,
             leeway_seconds=leeway_seconds,

@@ -1,0 +1,284 @@
+"""The HTTP doors under uvicorn: what bare clients and our adapters get."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any
+
+import httpx
+import httpx2
+import pytest
+import requests
+from fastapi import Depends, FastAPI, WebSocket
+from fastapi.testclient import TestClient
+from starlette.applications import Starlette
+from starlette.authentication import AuthenticationError, requires
+from starlette.middleware import Middleware
+from starlette.middleware.authentication import AuthenticationMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+from starlette.websockets import WebSocketDisconnect
+
+from manor_mcp_interceptors import (
+    Httpx2Auth,
+    HttpxAuth,
+    MCPTokenProvider,
+    RequestsAuth,
+    Settings,
+    TokenVerifier,
+    VerifiedToken,
+)
+from manor_mcp_interceptors.server._door import forget_shared
+from manor_mcp_interceptors.server.fastapi_dependency import MCPTokenDependency, verify_mcp_token
+from manor_mcp_interceptors.server.starlette_backend import MCPTokenBackend, on_error
+from tests.server.callers import CASES, PHRASE, SUBJECT, Case, token, verifier
+from tests.server.http_services import (
+    fastapi_app,
+    fastmcp_app,
+    mcp_sdk_app,
+    plain_asgi_app,
+    post,
+    starlette_app,
+)
+from tests.support import SECRET, StaticGate
+from tests.support.uvicorn_server import serve
+
+OURS = {"FastAPI": fastapi_app, "Starlette": starlette_app, "plain ASGI": plain_asgi_app}
+THEIRS = {"MCP SDK": mcp_sdk_app, "FastMCP": fastmcp_app}
+"""Servers that read the header themselves, the first one where there are two."""
+
+INVALID_TOKEN = f'Bearer error="invalid_token", error_description="{PHRASE}"'
+
+
+class _Switch:
+    """A verifier that is the one or the other, so that one server serves the whole table."""
+
+    def __init__(self) -> None:
+        self.lenient, self.strict = verifier(), verifier(previous=False)
+        self.current = self.lenient
+
+    def judge_authorization(self, values: Any) -> Any:
+        return self.current.judge_authorization(values)
+
+    def judge(self, token: str) -> Any:
+        return self.current.judge(token)
+
+
+Running = tuple[str, _Switch, str]
+
+
+@pytest.fixture(scope="module", params=[*OURS, *THEIRS])
+def running(request: pytest.FixtureRequest) -> Iterator[Running]:
+    """Serve once for the whole table."""
+    switch = _Switch()
+    make: Callable[[Any], Any] = {**OURS, **THEIRS}[request.param]
+    with serve(make(switch)) as url:
+        yield f"{url}/mcp", switch, request.param
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_who_gets_in(case: Case, running: Running) -> None:
+    """A bare client with every kind of credentials: let in, or 401, and never told why."""
+    url, switch, name = running
+    switch.current = switch.lenient if case.previous else switch.strict
+    before = switch.current.rejections()
+
+    answer = post(url, case.values())
+
+    if case.reason is None or (name in THEIRS and case.reason == "multiple"):
+        assert answer.status == 200
+        assert switch.current.rejections() == before
+        return
+    assert answer.status == 401
+    assert answer.challenge is not None
+    assert answer.challenge.startswith("Bearer")
+    if name in OURS:
+        assert answer.challenge == (INVALID_TOKEN if case.sends_token else "Bearer")
+        assert answer.body == f'{{"detail":"{PHRASE}"}}'
+        after = switch.current.rejections()
+        assert after.get(case.reason, 0) == before.get(case.reason, 0) + 1
+
+
+def by_requests(url: str, provider: MCPTokenProvider) -> int:
+    with requests.Session() as session:
+        session.trust_env = False
+        return session.post(url, auth=RequestsAuth(provider=provider), **MESSAGE).status_code
+
+
+def by_httpx(url: str, provider: MCPTokenProvider) -> int:
+    with httpx.Client(auth=HttpxAuth(provider=provider), trust_env=False) as client:
+        return client.post(url, **MESSAGE).status_code
+
+
+def by_httpx2_async(url: str, provider: MCPTokenProvider) -> int:
+    async def call() -> int:
+        auth = Httpx2Auth(provider=provider)
+        async with httpx2.AsyncClient(auth=auth, trust_env=False) as client:
+            return (await client.post(url, **MESSAGE)).status_code
+
+    return asyncio.run(call())
+
+
+MESSAGE: dict[str, Any] = {
+    "json": {
+        "jsonrpc": "2.0",
+        "id": 1,
+        "method": "initialize",
+        "params": {
+            "protocolVersion": "2025-06-18",
+            "capabilities": {},
+            "clientInfo": {"name": "adapter", "version": "0"},
+        },
+    },
+    "headers": {"Accept": "application/json, text/event-stream"},
+}
+
+
+@pytest.mark.parametrize("by", [by_requests, by_httpx, by_httpx2_async])
+def test_our_adapters_are_let_in(
+    by: Callable[[str, MCPTokenProvider], int], running: Running
+) -> None:
+    """The client door opens every server door; with the flag off, the answer is 401."""
+    url, switch, _ = running
+    switch.current = switch.lenient
+    settings = Settings(secret=SECRET, subject=SUBJECT, key_id="k2")
+    assert by(url, MCPTokenProvider(settings, gate=StaticGate())) == 200
+    assert by(url, MCPTokenProvider(settings, gate=StaticGate(on=False))) == 401
+
+
+# FastAPI
+
+
+def protected_app() -> FastAPI:
+    app = FastAPI()
+
+    @app.get("/whoami")
+    def whoami(caller: Annotated[VerifiedToken, Depends(verify_mcp_token)]) -> dict[str, str]:
+        return {"caller": caller.subject}
+
+    return app
+
+
+def test_the_dependency_verifies_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a secret everything is refused; it may arrive after the application was made."""
+    forget_shared()
+    monkeypatch.setenv("MCP_AUTH_RECHECK_SECONDS", "0")
+    with TestClient(protected_app()) as client:
+        headers = {"Authorization": f"Bearer {token()}"}
+        answer = client.get("/whoami", headers=headers)
+        assert (answer.status_code, answer.json()) == (401, {"detail": PHRASE})
+        monkeypatch.setenv("MCP_AUTH_SECRET", SECRET)
+        forget_shared()
+        answer = client.get("/whoami", headers=headers)
+        assert (answer.status_code, answer.json()) == (200, {"caller": SUBJECT})
+    forget_shared()
+
+
+def test_openapi_shows_an_http_bearer_scheme() -> None:
+    """Generated clients and the docs page know what to send."""
+    document = protected_app().openapi()
+    (scheme,) = document["components"]["securitySchemes"].values()
+    assert (scheme["type"], scheme["scheme"], scheme["bearerFormat"]) == ("http", "bearer", "JWT")
+    assert document["paths"]["/whoami"]["get"]["security"] == [{"MCPToken": []}]
+
+
+def test_a_whole_application_may_be_protected() -> None:
+    """As a dependency of the application, for every route."""
+    app = FastAPI(dependencies=[Depends(MCPTokenDependency(verifier()))])
+
+    @app.get("/")
+    def root() -> str:
+        return "in"
+
+    with TestClient(app) as client:
+        assert client.get("/").status_code == 401
+        good = client.get("/", headers={"Authorization": f"Bearer {token()}"})
+        assert (good.status_code, good.json()) == (200, "in")
+
+
+def test_a_test_may_override_the_dependency() -> None:
+    """FastAPI's own way, with a caller made by hand."""
+    app = protected_app()
+    app.dependency_overrides[verify_mcp_token] = lambda: VerifiedToken(
+        subject="someone", issuer="i", audience="a", issued_at=0, expires_at=1
+    )
+    with TestClient(app) as client:
+        assert client.get("/whoami").json() == {"caller": "someone"}
+
+
+def test_a_caller_may_be_returned() -> None:
+    """As JSON, claims and all."""
+    app = FastAPI()
+
+    @app.get("/")
+    def root(
+        caller: VerifiedToken = Depends(MCPTokenDependency(verifier())),  # noqa: B008, FAST002
+    ) -> dict[str, Any]:
+        return {"subject": caller.subject, "claims": caller.copy_claims()}
+
+    with TestClient(app) as client:
+        answer = client.get("/", headers={"Authorization": f"Bearer {token(roles=['a'])}"})
+        assert answer.json()["claims"]["roles"] == ["a"]
+
+
+def test_a_websocket_is_protected_too() -> None:
+    """Refused before the handshake is done; accepted with its caller."""
+    app = FastAPI()
+    dependency = MCPTokenDependency(verifier())
+
+    @app.websocket("/ws")
+    async def ws(socket: WebSocket, caller: VerifiedToken = Depends(dependency)) -> None:  # noqa: B008
+        await socket.accept()
+        await socket.send_text(caller.subject)
+        await socket.close()
+
+    with TestClient(app) as client:
+        with (
+            pytest.raises(WebSocketDisconnect) as refusal,
+            client.websocket_connect("/ws"),
+        ):
+            pass
+        assert (refusal.value.code, refusal.value.reason) == (1008, PHRASE)
+        headers = {"Authorization": f"Bearer {token()}"}
+        with client.websocket_connect("/ws", headers=headers) as socket:
+            assert socket.receive_text() == SUBJECT
+
+
+# Starlette
+
+
+def public_app(check: TokenVerifier) -> Starlette:
+    @requires("authenticated", status_code=401)
+    def private(request: Request) -> JSONResponse:
+        return JSONResponse({"caller": request.user.identity, "in": request.user.is_authenticated})
+
+    def public(request: Request) -> JSONResponse:
+        return JSONResponse({"in": request.user.is_authenticated})
+
+    backend = MCPTokenBackend(check, required=False)
+    return Starlette(
+        routes=[Route("/private", private), Route("/public", public)],
+        middleware=[Middleware(AuthenticationMiddleware, backend=backend, on_error=on_error)],
+    )
+
+
+def test_public_pages_beside_private_ones() -> None:
+    """With ``required=False`` a bare call goes on as nobody; a bad token goes nowhere."""
+    with TestClient(public_app(verifier())) as client:
+        assert client.get("/public").json() == {"in": False}
+        assert client.get("/private").status_code == 401
+        good = {"Authorization": f"Bearer {token()}"}
+        assert client.get("/public", headers=good).json() == {"in": True}
+        assert client.get("/private", headers=good).json() == {"caller": SUBJECT, "in": True}
+        for bad in ("Bearer nonsense", "Basic eDp5", ""):
+            answer = client.get("/public", headers={"Authorization": bad})
+            assert answer.status_code == 401
+
+
+def test_another_error_is_still_a_401() -> None:
+    """on_error answers for whatever backend it stands beside."""
+    answer = on_error(Request({"type": "http"}), AuthenticationError("secret detail"))
+    assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
+    assert b"secret detail" not in answer.body

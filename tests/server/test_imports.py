@@ -1,0 +1,106 @@
+"""The server door stands alone: it can verify without anything that could sign or send."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import manor_mcp_interceptors
+
+PACKAGE = Path(manor_mcp_interceptors.__file__).parent
+MODULES = sorted(path.stem for path in (PACKAGE / "server").glob("*.py"))
+FORBIDDEN = ("client", "provider", "_leased_provider", "_setup", "_token_cache", "tokens", "flags")
+
+
+def imported(module: str) -> Iterator[str]:
+    """Yield every module of ours that the source of `module` imports, at any depth of code."""
+    parts = module.split(".")
+    path = PACKAGE.parent.joinpath(*parts)
+    path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    package = parts if path.name == "__init__.py" else parts[:-1]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            name = ".".join([*base, *([node.module] if node.module else [])])
+            yield name
+            yield from (f"{name}.{alias.name}" for alias in node.names)
+
+
+def reachable(module: str) -> set[str]:
+    """Return all modules of ours that `module` leads to, the package's door itself left out."""
+    found: set[str] = set()
+    waiting = [module]
+    while waiting:
+        for name in imported(waiting.pop()):
+            path = PACKAGE.parent.joinpath(*name.split("."))
+            ours = name.startswith("manor_mcp_interceptors.")
+            if ours and name not in found and (path.is_dir() or path.with_suffix(".py").exists()):
+                found.add(name)
+                waiting.append(name)
+    return found
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_arrow_points_at_the_client_door(module: str) -> None:
+    """Neither the client's modules nor the provider's are reached from any of the server's."""
+    names = reachable(f"manor_mcp_interceptors.server.{module}".removesuffix(".__init__"))
+    roots = {name.split(".")[1] for name in names}
+    assert roots.isdisjoint(FORBIDDEN)
+
+
+def test_the_walk_sees_what_it_should() -> None:
+    """Otherwise the law above would hold for nothing."""
+    assert "manor_mcp_interceptors.keys" in reachable("manor_mcp_interceptors.server.verifier")
+    assert "manor_mcp_interceptors._setup" in reachable("manor_mcp_interceptors.provider")
+    assert len(MODULES) >= 12
+
+
+FRAMEWORKS = {"fastapi", "starlette", "grpc", "mcp", "fastmcp", "httpx", "httpx2", "requests"}
+
+
+def test_the_verifier_loads_no_framework() -> None:
+    """In an interpreter of its own: PyJWT, and nothing that serves or sends."""
+    code = "import sys, manor_mcp_interceptors as m; m.TokenVerifier; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = {name.partition(".")[0] for name in done.stdout.split()}
+    assert "jwt" in loaded
+    assert loaded.isdisjoint(FRAMEWORKS)
+
+
+ABSENT = """
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name == {!r}:
+            raise ModuleNotFoundError(name=name)
+
+sys.meta_path.insert(0, Absent())
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "missing", "extra"),
+    [
+        ("fastapi_dependency", "fastapi", "manor-mcp-interceptors[fastapi]"),
+        ("starlette_backend", "starlette", "manor-mcp-interceptors[starlette]"),
+        ("grpc_interceptors", "grpc", "manor-mcp-interceptors[grpc]"),
+        ("grpc_aio_interceptors", "grpc", "manor-mcp-interceptors[grpc]"),
+        ("mcp_verifier", "mcp", "manor-mcp-interceptors[mcp]"),
+        ("fastmcp_verifier", "fastmcp", "pip install fastmcp"),
+    ],
+)
+def test_a_missing_extra_is_named(module: str, missing: str, extra: str) -> None:
+    """Who lacks the library is told what to install."""
+    code = f"{ABSENT.format(missing)}\nimport manor_mcp_interceptors.server.{module}"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert extra in done.stderr.strip().splitlines()[-1]
