@@ -84,8 +84,9 @@ class RequestsAuth(BearerFlow, AuthBase):
         if target == origin or target.host != origin.host:  # requests sees to these itself
             return
         if request.headers.get(HEADER_NAME) == sent.authorization:
-            if response.request is request:
-                response.request = request.copy()
+            for answer in (response, *response.history):
+                if answer.request is request:
+                    answer.request = request.copy()
             del request.headers[HEADER_NAME]
 
     def _origin(self, url: Any, base: str = "") -> Origin:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import io
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -37,8 +38,8 @@ class TestProvider(MCPTokenProvider):
     __slots__ = ("clock", "gate", "refused")
     __test__ = False
 
-    def __init__(self, **settings: Any) -> None:
-        self.clock = FakeClock()
+    def __init__(self, clock: FakeClock | None = None, **settings: Any) -> None:
+        self.clock = clock or FakeClock()
         self.gate = StaticGate()
         super().__init__(
             Settings(**{"secret": SECRET, **settings}), gate=self.gate, clock=self.clock
@@ -99,7 +100,7 @@ def call(
         "follow_redirects": True,
         "trust_env": False,
         "timeout": TIMEOUT,
-        "verify": ssl.create_default_context(cafile=ca) if ca else True,
+        "verify": _trust(ca),
     }
     if client in SYNC:
         with library.Client(**common) as connected:
@@ -110,6 +111,11 @@ def call(
             return _reply(await connected.request(method, url, **options))
 
     return asyncio.run(request())
+
+
+@functools.cache
+def _trust(ca: Path | None) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=ca)  # which takes longer than a whole test
 
 
 def library_of(client: str) -> Any:

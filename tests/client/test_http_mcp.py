@@ -1,0 +1,240 @@
+"""The official MCP client over streamable HTTP: sessions live through refusals and redirects."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx2
+import pytest
+from mcp import Client
+from mcp.client.streamable_http import streamable_http_client
+from mcp.server.auth.settings import AuthSettings
+from mcp.server.mcpserver import MCPServer
+from pydantic import AnyHttpUrl
+
+from manor_mcp_interceptors import Httpx2Auth, Settings, TokenVerifier
+from manor_mcp_interceptors.server.mcp_verifier import MCPTokenVerifier
+from tests.support import SECRET, FakeClock
+from tests.support.http_clients import TestProvider, bearer
+from tests.support.http_server import HttpServer, refuse
+from tests.support.uvicorn_server import serve
+
+PATIENCE = 20.0
+CROWD = 20
+
+
+class Door:
+    """An MCP server behind a door that refuses and redirects, and notes who came."""
+
+    def __init__(self) -> None:
+        self.refused: set[str] = set()
+        self.location: str | None = None
+        self.seen: list[tuple[str, str, str | None]] = []
+        self.streams_open = 0
+        self.stream_opened = threading.Event()
+        self.crowd = 0
+        self._all_here = asyncio.Event()
+        server = MCPServer(
+            "test",
+            token_verifier=MCPTokenVerifier(TokenVerifier(Settings(secret=SECRET))),
+            auth=AuthSettings(issuer_url=AnyHttpUrl("http://127.0.0.1"), resource_server_url=None),
+            log_level="CRITICAL",
+        )
+        server.tool()(self.echo)
+        server.tool()(self.meet)
+        self._application = server.streamable_http_app()
+
+    def echo(self, text: str) -> str:
+        """Return the text."""
+        return text
+
+    async def meet(self) -> str:
+        """Answer once as many calls as a crowd are here at the same time."""
+        self.crowd += 1
+        if self.crowd == CROWD:
+            self._all_here.set()
+        await asyncio.wait_for(self._all_here.wait(), PATIENCE)
+        return "met"
+
+    async def __call__(
+        self, scope: dict[str, Any], receive: Callable[..., Any], send: Callable[..., Any]
+    ) -> None:
+        if scope["type"] != "http":
+            await self._application(scope, receive, send)
+            return
+        value = dict(scope["headers"]).get(b"authorization")
+        authorization = None if value is None else value.decode()
+        self.seen.append((scope["method"], scope["path"], authorization))
+        if authorization in self.refused:
+            await _answer(send, 401, [(b"www-authenticate", b"Bearer")])
+        elif scope["path"] == "/moved":
+            assert self.location is not None
+            await _answer(send, 307, [(b"location", self.location.encode())])
+        elif scope["method"] == "GET":
+            self.streams_open += 1
+            self.stream_opened.set()
+            try:
+                await self._application(scope, receive, send)
+            finally:
+                self.streams_open -= 1
+        else:
+            await self._application(scope, receive, send)
+
+    def tokens(self, path: str = "/mcp") -> list[str | None]:
+        return [value for _, where, value in self.seen if where == path]
+
+
+async def _answer(
+    send: Callable[..., Awaitable[None]], status: int, headers: list[tuple[bytes, bytes]]
+) -> None:
+    headers = [*headers, (b"content-length", b"0")]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": b""})
+
+
+@pytest.fixture
+def door() -> Door:
+    return Door()
+
+
+@pytest.fixture
+def url(door: Door) -> Iterator[str]:
+    with serve(door) as base:
+        yield base
+
+
+@pytest.fixture
+def provider() -> TestProvider:
+    """Return a provider whose tokens a server with a real clock accepts."""
+    return TestProvider(FakeClock(wall=time.time()))
+
+
+@asynccontextmanager
+async def session(url: str, provider: TestProvider) -> AsyncIterator[Client]:
+    async with (
+        httpx2.AsyncClient(auth=Httpx2Auth(provider=provider), trust_env=False) as http,
+        Client(streamable_http_client(url, http_client=http), mode="legacy", cache=None) as client,
+    ):
+        yield client
+
+
+async def echo(client: Client, text: str) -> str:
+    result = await client.call_tool("echo", {"text": text})
+    assert not result.is_error
+    return str(result.content[0].text)  # type: ignore[union-attr]
+
+
+async def stream_is_open(door: Door) -> None:
+    """Wait for the session's GET, which the client sends on its own time."""
+    assert await asyncio.to_thread(door.stream_opened.wait, PATIENCE)
+
+
+def test_a_session_lives_through_a_refusal(door: Door, url: str, provider: TestProvider) -> None:
+    """The call is repeated with a new token in the same session; the open stream is not touched."""
+
+    async def run() -> None:
+        async with session(f"{url}/mcp", provider) as client:
+            await stream_is_open(door)
+            assert await echo(client, "before") == "before"
+            old = bearer(provider.token())
+            provider.clock.advance(31)
+            door.refused.add(old)
+            seen = len(door.seen)
+            assert await echo(client, "after") == "after"
+            new = bearer(provider.token())
+            assert new != old
+            assert [value for *_, value in door.seen[seen:]] == [old, new]
+            assert door.streams_open == 1
+            assert await echo(client, "again") == "again"
+            assert [value for *_, value in door.seen[seen + 2 :]] == [new]
+
+    asyncio.run(run())
+    posts = [value for method, _, value in door.seen if method == "POST"]
+    assert None not in posts
+
+
+def test_calls_of_a_session_overlap(door: Door, url: str, provider: TestProvider) -> None:
+    """Twenty at once, each answered only while all are there, beside the open stream."""
+
+    async def run() -> None:
+        async with session(f"{url}/mcp", provider) as client:
+            await stream_is_open(door)
+            results = await asyncio.gather(*(client.call_tool("meet") for _ in range(CROWD)))
+            assert not any(result.is_error for result in results)
+            assert door.streams_open == 1
+
+    asyncio.run(run())
+    assert door.crowd == CROWD
+
+
+def test_a_session_behind_a_redirect(door: Door, url: str, provider: TestProvider) -> None:
+    """Within the origin every hop carries a fresh token, also while one is being refused."""
+    door.location = f"{url}/mcp"
+
+    async def run() -> None:
+        async with session(f"{url}/moved", provider) as client:
+            assert await echo(client, "before") == "before"
+            old = bearer(provider.token())
+            provider.clock.advance(31)
+            door.refused.add(old)
+            seen = len(door.seen)
+            assert await echo(client, "after") == "after"
+            new = bearer(provider.token())
+            hops = [(path, value) for _, path, value in door.seen[seen:]]
+            assert hops == [("/moved", old), ("/moved", new), ("/mcp", new)]
+
+    asyncio.run(run())
+    assert None not in door.tokens("/moved") + door.tokens("/mcp")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_a_redirect_to_a_stranger_gives_it_nothing(
+    door: Door, url: str, provider: TestProvider, host: str
+) -> None:
+    """The client does not follow it, and had it, there would have been no token."""
+    with HttpServer(refuse) as stranger:
+        door.location = f"http://{host}:{stranger.port}/mcp"
+
+        async def run() -> None:
+            async with session(f"{url}/moved", provider):
+                pass
+
+        with pytest.raises(Exception, match="TaskGroup"):
+            asyncio.run(run())
+        assert set(stranger.tokens) <= {None}
+    assert provider.refused == []
+
+
+def test_the_clients_own_redirect_to_https_carries_no_token(provider: TestProvider) -> None:
+    """It counts as the same endpoint for the mcp client; to us it is another origin."""
+    seen: list[tuple[str, str | None]] = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        seen.append((str(request.url), request.headers.get("authorization")))
+        if request.url.scheme == "http":
+            return httpx2.Response(307, headers={"location": "https://mcp.example/mcp"})
+        return httpx2.Response(401)
+
+    async def run() -> None:
+        async with (
+            httpx2.AsyncClient(
+                auth=Httpx2Auth(provider=provider), transport=httpx2.MockTransport(answer)
+            ) as http,
+            Client(
+                streamable_http_client("http://mcp.example/mcp", http_client=http), mode="legacy"
+            ),
+        ):
+            pass
+
+    with pytest.raises(Exception, match="TaskGroup"):
+        asyncio.run(run())
+    assert seen[:2] == [
+        ("http://mcp.example/mcp", bearer(provider.token())),
+        ("https://mcp.example/mcp", None),
+    ]
+    assert provider.refused == []

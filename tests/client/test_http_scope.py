@@ -1,0 +1,407 @@
+"""Where a token can go: allowed hosts, redirects followed by hand, and calls that need one."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import requests
+from requests.adapters import HTTPAdapter
+
+from manor_mcp_interceptors import (
+    MCPTokenProvider,
+    Outcome,
+    RequestsAuth,
+    SettingsError,
+    TokenUnavailableError,
+)
+from tests.support.http_clients import (
+    ASYNC,
+    CLIENTS,
+    TestProvider,
+    bearer,
+    call,
+    library_of,
+    make_auth,
+)
+from tests.support.http_server import HttpServer, ok, redirect, refuse
+
+HTTPX = [client for client in CLIENTS if client != "requests"]
+each_client = pytest.mark.parametrize("client", CLIENTS)
+each_httpx = pytest.mark.parametrize("client", HTTPX)
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[HttpServer]:
+    with HttpServer() as server:
+        yield server
+
+
+@pytest.fixture
+def server(running: HttpServer) -> HttpServer:
+    running.start_over(ok)
+    return running
+
+
+@pytest.fixture
+def provider() -> TestProvider:
+    return TestProvider()
+
+
+@each_client
+def test_a_host_outside_the_list_gets_no_token(
+    client: str, server: HttpServer, provider: TestProvider, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The call goes out bare, with one log line for the host and none per call."""
+    auth = make_auth(client, provider=provider, allowed_hosts=["mcp.example.com"])
+    with caplog.at_level(logging.WARNING, "manor_mcp_interceptors"):
+        for _ in range(3):
+            assert call(client, auth, "GET", server.url).status == 200
+    assert server.tokens == [None, None, None]
+    lines = [text for text in caplog.messages if "target_not_allowed" in text]
+    assert len(lines) == 1
+    assert "127.0.0.1" in lines[0]
+
+
+@each_client
+def test_a_host_on_the_list_gets_one(
+    client: str, server: HttpServer, provider: TestProvider
+) -> None:
+    """By host, and by host and port."""
+    for pattern in ("127.0.0.1", f"127.0.0.1:{server.port}"):
+        auth = make_auth(client, provider=provider, allowed_hosts=["x.example", pattern])
+        call(client, auth, "GET", server.url)
+    wrong_port = make_auth(client, provider=provider, allowed_hosts=["127.0.0.1:1"])
+    call(client, wrong_port, "GET", server.url)
+    token = bearer(provider.token())
+    assert server.tokens == [token, token, None]
+
+
+@each_client
+def test_the_environment_bounds_an_adapter_and_the_argument_wins(
+    client: str, server: HttpServer, env_on: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a list read anew after each recheck, for adapters that exist already."""
+    bounded, free = make_auth(client), make_auth(client, allowed_hosts=["127.0.0.1"])
+    for hosts in ("*.example.com, mcp.internal", "127.0.0.1"):
+        monkeypatch.setenv("MCP_AUTH_ALLOWED_HOSTS", hosts)
+        MCPTokenProvider.reset()
+        call(client, bounded, "GET", server.url)
+        call(client, free, "GET", server.url)
+    assert [value is not None for value in server.tokens] == [False, True, True, True]
+
+
+@each_client
+def test_a_garbled_list_in_the_environment_is_no_token_at_all(
+    client: str, server: HttpServer, env_on: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is never guessed at, nor overruled by the argument."""
+    monkeypatch.setenv("MCP_AUTH_ALLOWED_HOSTS", "127.0.0.1,https://x.example/")
+    call(client, make_auth(client), "GET", server.url)
+    call(client, make_auth(client, allowed_hosts=["127.0.0.1"]), "GET", server.url)
+    assert server.tokens == [None, None]
+    status = MCPTokenProvider.get_instance().status()
+    assert status.outcome is Outcome.INVALID_CONFIG
+    assert "MCP_AUTH_ALLOWED_HOSTS" in status.reason
+
+
+@each_client
+@pytest.mark.parametrize("hosts", ["127.0.0.1", [], ["*"], ["https://x.example"], [b"x"], [1]])
+def test_a_wrong_list_is_refused_where_it_is_given(client: str, hosts: Any) -> None:
+    """At construction, by the argument's name."""
+    with pytest.raises(SettingsError, match="allowed_hosts") as caught:
+        make_auth(client, allowed_hosts=hosts)
+    assert caught.value.variable == "allowed_hosts"
+
+
+@each_client
+@pytest.mark.parametrize(
+    ("hosts", "on", "outcome"),
+    [
+        (["x.example"], True, Outcome.TARGET_NOT_ALLOWED),
+        (["x.example"], False, Outcome.FLAG_OFF),
+        (None, False, Outcome.FLAG_OFF),
+    ],
+)
+def test_a_required_token_that_is_missing_sends_nothing(
+    client: str,
+    server: HttpServer,
+    provider: TestProvider,
+    hosts: list[str] | None,
+    on: bool,
+    outcome: Outcome,
+) -> None:
+    """Not a byte, and the error says why."""
+    provider.gate.on = on
+    auth = make_auth(client, provider=provider, required=True, allowed_hosts=hosts)
+    with pytest.raises(TokenUnavailableError) as caught:
+        call(client, auth, "POST", server.url)
+    assert caught.value.outcome is outcome
+    assert server.seen == []
+
+
+@each_client
+def test_the_callers_own_header(client: str, server: HttpServer, provider: TestProvider) -> None:
+    """Ours replaces it; where we have none, it passes as it is."""
+    auth = make_auth(client, provider=provider)
+    headers = {"Authorization": "Bearer the-callers"}
+    call(client, auth, "GET", server.url, headers=headers)
+    ours = bearer(provider.token())
+    provider.switch_off()
+    call(client, auth, "GET", server.url, headers=headers)
+    elsewhere = make_auth(client, provider=TestProvider(), allowed_hosts=["x.example"])
+    call(client, elsewhere, "GET", server.url, headers=headers)
+    assert server.tokens == [ours, "Bearer the-callers", "Bearer the-callers"]
+
+
+def follow_by_hand(client: str, auth: Any, url: str, between: Any = lambda: None) -> None:
+    """Send, then send what the library makes of the redirect, as the mcp client does."""
+    library = library_of(client)
+    options = {"auth": auth, "trust_env": False}
+    if client not in ASYNC:
+        with library.Client(**options) as connected:
+            request = connected.build_request("GET", url)
+            while request is not None:
+                request = connected.send(request).next_request
+                between()
+        return
+
+    async def follow() -> None:
+        async with library.AsyncClient(**options) as connected:
+            request = connected.build_request("GET", url)
+            while request is not None:
+                request = (await connected.send(request)).next_request
+                between()
+
+    asyncio.run(follow())
+
+
+@each_httpx
+def test_a_redirect_followed_by_hand_gives_a_stranger_nothing(
+    client: str, server: HttpServer, provider: TestProvider
+) -> None:
+    """The auth flow runs again on each hop, and knows it for one."""
+    with HttpServer(lambda _: redirect(f"{server.url}/back")) as stranger:
+        start = f"{server.url}/start"
+        server.rule = lambda seen: redirect(stranger.url) if seen.path == "/start" else ok(seen)
+        follow_by_hand(client, make_auth(client, provider=provider), start)
+        assert stranger.tokens == [None]
+    assert server.paths == ["GET /start", "GET /back"]
+
+
+@each_httpx
+def test_a_required_token_stops_a_redirect_to_a_stranger(
+    client: str, server: HttpServer, provider: TestProvider
+) -> None:
+    """A call that requires a token does not go on without one."""
+    with HttpServer() as stranger:
+        server.rule = lambda _: redirect(stranger.url)
+        with pytest.raises(TokenUnavailableError) as caught:
+            follow_by_hand(client, make_auth(client, provider=provider, required=True), server.url)
+        assert stranger.seen == []
+    assert caught.value.outcome is Outcome.TARGET_NOT_ALLOWED
+
+
+@each_httpx
+def test_a_hop_within_the_origin_has_a_token_of_its_own(
+    client: str, server: HttpServer, provider: TestProvider
+) -> None:
+    """Not the copy of the one before, which may have become stale."""
+    before = bearer(provider.token())
+    server.rule = lambda seen: redirect("/end") if seen.path == "/start" else ok(seen)
+    auth = make_auth(client, provider=provider)
+    follow_by_hand(client, auth, f"{server.url}/start", lambda: provider.clock.advance(4000))
+    assert server.tokens[0] == before
+    assert server.tokens[1] not in {before, None}
+
+
+@each_httpx
+def test_our_own_earlier_token_goes_no_further_than_the_flag(
+    client: str, server: HttpServer, provider: TestProvider
+) -> None:
+    """Turned off between two hops, the copied header is taken off."""
+    server.rule = lambda seen: redirect("/end") if seen.path == "/start" else ok(seen)
+    auth = make_auth(client, provider=provider)
+    before = bearer(provider.token())
+    follow_by_hand(client, auth, f"{server.url}/start", provider.switch_off)
+    assert server.tokens == [before, None]
+
+
+@each_httpx
+def test_a_shared_extensions_dict_is_left_alone(client: str, provider: TestProvider) -> None:
+    """What one request carried must not make the next one look like a redirect."""
+    library = library_of(client)
+    tokens: list[str | None] = []
+
+    def answer(request: Any) -> Any:
+        tokens.append(request.headers.get("authorization"))
+        return library.Response(200)
+
+    extensions: dict[str, Any] = {"trace": None}
+    auth = make_auth(client.removesuffix("-async"), provider=provider)
+    with library.Client(transport=library.MockTransport(answer), auth=auth) as connected:
+        connected.get("http://a.example/", extensions=extensions)
+        connected.get("http://b.example/", extensions=extensions)
+    assert tokens == [bearer(provider.token())] * 2
+    assert extensions == {"trace": None}
+
+
+class Scripted(HTTPAdapter):
+    """Answers without a network: ports 80 and 443 are not a test's to listen on."""
+
+    def __init__(self, location: str, statuses: list[int]) -> None:
+        super().__init__()
+        self._location = location
+        self._statuses = iter(statuses)
+        self.seen: list[tuple[str, str | None]] = []
+
+    def send(self, request: requests.PreparedRequest, *_: Any, **__: Any) -> requests.Response:
+        self.seen.append((str(request.url), request.headers.get("Authorization")))
+        response = requests.Response()
+        response.status_code = next(self._statuses)
+        response.headers["location"] = self._location
+        response.url, response.request = str(request.url), request
+        response._content = b""
+        response.connection = self
+        return response
+
+
+@pytest.mark.parametrize("location", ["https://a.example/", "HTTPS://A.example.:443/"])
+@pytest.mark.parametrize("statuses", [[307, 401], [401, 307, 401], [307, 200]])
+def test_requests_keeps_no_token_on_the_way_to_https(
+    provider: TestProvider, location: str, statuses: list[int]
+) -> None:
+    """By its own rule it would, from http to https on one host; also after a second try."""
+    old = provider.stale_token()
+    adapter = Scripted(location, statuses)
+    with requests.Session() as session:
+        session.trust_env = False
+        session.auth = RequestsAuth(provider=provider)
+        session.mount("http://", adapter)
+        session.mount("https://", adapter)
+        reply = session.get("http://a.example/")
+    assert len(adapter.seen) == len(statuses)
+    assert adapter.seen[0] == ("http://a.example/", bearer(old))
+    assert adapter.seen[-1] == (reply.url, None)
+    assert reply.url.startswith("https:")
+    # The record of what was sent stays true.
+    sent = [answer.request.headers.get("Authorization") for answer in (*reply.history, reply)]
+    assert sent == [token for _, token in adapter.seen[-2:]]
+
+
+@each_httpx
+def test_httpx_itself_keeps_the_token_on_the_way_to_https(
+    client: str, provider: TestProvider
+) -> None:
+    """With `follow_redirects`, from port 80 to 443 of one host; an auth flow is not asked.
+
+    This documents the one exception, so that a change of theirs is noticed. Its 401 is not ours.
+    """
+    library = library_of(client)
+    tokens: list[str | None] = []
+
+    def answer(request: Any) -> Any:
+        tokens.append(request.headers.get("authorization"))
+        if request.url.scheme == "http":
+            return library.Response(307, headers={"location": "https://a.example/"})
+        return library.Response(401)
+
+    auth = make_auth(client.removesuffix("-async"), provider=provider)
+    old = provider.stale_token()
+    with library.Client(
+        transport=library.MockTransport(answer), auth=auth, follow_redirects=True
+    ) as connected:
+        assert connected.get("http://a.example/").status_code == 401
+    assert tokens == [bearer(old), bearer(old)]
+    assert provider.refused == []
+
+
+@each_client
+def test_many_hosts_do_not_fill_the_log(
+    client: str, provider: TestProvider, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After a hundred hosts it has been said."""
+    auth = make_auth(client, provider=provider, allowed_hosts=["x.example"])
+    with caplog.at_level(logging.WARNING, "manor_mcp_interceptors"):
+        for number in range(150):
+            request = requests.Request("GET", f"http://h{number}.example/").prepare()
+            if client == "requests":
+                auth(request)
+            else:
+                made = library_of(client).Request("GET", f"http://h{number}.example/")
+                next(auth.sync_auth_flow(made))
+    assert sum("target_not_allowed" in text for text in caplog.messages) == 100
+
+
+@each_client
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://allowed.com.evil.com/",
+        "http://evil.com/allowed.com",
+        "http://evil.com#allowed.com",
+        "http://evil.com?@allowed.com",
+        "http://allowed.com@evil.com/",
+        "http://allowed.com:80@evil.com/",
+        "http://notallowed.com/",
+        "http://allowed.co/",
+        "http://[::1]/",
+    ],
+)
+def test_a_url_that_only_looks_allowed(client: str, url: str, provider: TestProvider) -> None:
+    """What counts is the host that the library would connect to."""
+    auth = make_auth(client, provider=provider, allowed_hosts=["allowed.com", "*.allowed.com"])
+    assert header_for(client, auth, url) is None
+
+
+@each_client
+@pytest.mark.parametrize(
+    ("pattern", "url"),
+    [
+        ("allowed.com", "http://ALLOWED.com./x"),
+        ("allowed.com:443", "https://allowed.com/"),
+        ("allowed.com:80", "http://user:pw@allowed.com/"),
+        ("ALLOWED.com.", "https://allowed.com:8443/"),
+        ("*.allowed.com:8443", "https://a.b.allowed.com:8443/"),
+        ("::1", "http://[0:0:0:0:0:0:0:1]:9/"),
+        ("[::1]:80", "http://[::1]/"),
+        ("xn--bcher-kva.example", "http://bücher.example/"),
+    ],
+)
+def test_a_url_that_is_allowed(client: str, pattern: str, url: str, provider: TestProvider) -> None:
+    """Whatever its case, final dot, default port, IPv6 form and userinfo."""
+    auth = make_auth(client, provider=provider, allowed_hosts=[pattern])
+    assert header_for(client, auth, url) == bearer(provider.token())
+
+
+def header_for(client: str, auth: Any, url: str) -> str | None:
+    """Return the header that a request to `url` would go out with."""
+    if client == "requests":
+        return requests.Request("GET", url, auth=auth).prepare().headers.get("Authorization")
+    request = library_of(client).Request("GET", url)
+    if client in ASYNC:
+        asyncio.run(auth.async_auth_flow(request).__anext__())
+    else:
+        next(auth.sync_auth_flow(request))
+    value: str | None = request.headers.get("authorization")
+    return value
+
+
+def test_a_request_prepared_twice(provider: TestProvider) -> None:
+    """In requests, too, our own earlier token is taken off when the flag goes off."""
+    auth = RequestsAuth(provider=provider)
+    request = requests.Request("GET", "http://a.example/", auth=auth).prepare()
+    request.prepare_auth(auth)
+    assert len(request.hooks["response"]) == 1
+    provider.switch_off()
+    request.prepare_auth(auth)
+    assert "Authorization" not in request.headers
+
+
+def test_refuse_is_a_401(server: HttpServer) -> None:
+    """The server of these tests says so itself."""
+    server.rule = refuse
+    assert call("requests", None, "GET", server.url).status == 401

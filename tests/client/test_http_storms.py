@@ -1,0 +1,117 @@
+"""Many calls at once through one auth object: no storm of mints, and nobody waits for anybody."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from manor_mcp_interceptors.tokens import AccessToken, mint
+from tests.support.http_clients import (
+    ASYNC,
+    SYNC,
+    TestProvider,
+    bearer,
+    call,
+    library_of,
+    make_auth,
+)
+from tests.support.http_server import Answer, HttpServer, Seen, ok, refuse
+
+CALLERS = 50
+PATIENCE = 30.0
+"""Seconds until a call that waits for others counts as stuck."""
+
+
+class Crowd:
+    """A rule that answers nobody until `size` requests are in, and so proves that they overlap."""
+
+    def __init__(self, size: int, old: str | None = None) -> None:
+        self._barrier = threading.Barrier(size, timeout=PATIENCE)
+        self._old = old
+
+    def __call__(self, seen: Seen) -> Answer:
+        try:
+            self._barrier.wait()
+        except threading.BrokenBarrierError:
+            return Answer(500)
+        return refuse(seen) if seen.authorization == bearer(self._old) else ok(seen)
+
+
+def call_at_once(client: str, auth: Any, url: str, count: int) -> list[int]:
+    """Make `count` calls through one auth object, each on a thread or a task of its own."""
+    if client in SYNC:
+        with ThreadPoolExecutor(count) as pool:
+            calls = [pool.submit(call, client, auth, "GET", url) for _ in range(count)]
+            return [made.result().status for made in calls]
+
+    async def gather() -> list[int]:
+        library = library_of(client)
+        async with library.AsyncClient(auth=auth, trust_env=False, timeout=PATIENCE) as connected:
+            replies = await asyncio.gather(*(connected.get(url) for _ in range(count)))
+            return [reply.status_code for reply in replies]
+
+    return asyncio.run(gather())
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[HttpServer]:
+    with HttpServer() as running:
+        yield running
+
+
+@pytest.fixture
+def mints(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Note every token that is minted."""
+    made: list[str] = []
+
+    def noting(*args: Any) -> AccessToken:
+        token = mint(*args)
+        made.append(token.value)
+        return token
+
+    monkeypatch.setattr("manor_mcp_interceptors._token_cache.mint", noting)
+    return made
+
+
+@pytest.mark.parametrize("client", [*SYNC, *ASYNC])
+def test_all_meet_the_same_stale_token(client: str, server: HttpServer, mints: list[str]) -> None:
+    """One mint, every call served; both waves are at the server all at once."""
+    provider = TestProvider()
+    old = provider.stale_token()
+    server.start_over(Crowd(CALLERS, old))
+    auth = make_auth(client, provider=provider)
+    assert call_at_once(client, auth, server.url, CALLERS) == [200] * CALLERS
+    assert mints == [old, provider.token()]
+    assert sorted(map(str, server.tokens)) == sorted(
+        [bearer(old)] * CALLERS + [bearer(provider.token())] * CALLERS
+    )
+
+
+@pytest.mark.parametrize("client", [*SYNC, *ASYNC])
+def test_all_are_always_refused(client: str, server: HttpServer, mints: list[str]) -> None:
+    """One mint per margin; after it, one request per call, however many call at once."""
+    provider = TestProvider()
+    provider.stale_token()
+    server.start_over(refuse)
+    auth = make_auth(client, provider=provider)
+    assert call_at_once(client, auth, server.url, CALLERS) == [401] * CALLERS
+    assert len(mints) == 2
+    for rounds in range(3):
+        server.start_over(refuse)
+        provider.clock.advance(31)  # a margin
+        assert call_at_once(client, auth, server.url, CALLERS) == [401] * CALLERS
+        assert len(mints) == 3 + rounds
+        assert len(server.seen) == CALLERS  # the refused token was renewed before it was sent
+
+
+@pytest.mark.parametrize("client", [*SYNC, *ASYNC])
+def test_calls_overlap(client: str, server: HttpServer) -> None:
+    """Twenty slow calls take as long as one: each is answered only while all are at the server."""
+    server.start_over(Crowd(20))
+    auth = make_auth(client, provider=TestProvider())
+    assert call_at_once(client, auth, server.url, 20) == [200] * 20
