@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import namedtuple
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from importlib import import_module
 from typing import Any
@@ -15,11 +14,14 @@ from manor_mcp_interceptors import GrpcAuthInterceptor, grpc_aio_interceptors
 from manor_mcp_interceptors.client.grpc_channel import grpc_authenticated_channel
 
 from . import _peers
+from ._grpc_minimal import MinimalInterceptor, minimal_aio_interceptors
 from ._grpc_server import REQUESTS, SERVICE, grpc_server
 from ._harness import Bench, Row, Run, Table, calls, peer
 from ._setup import process_wide
 
 KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
+BY_HAND = "metadata by hand"
+MINIMAL = "a minimal interceptor"
 
 
 def tables(bench: Bench) -> Iterator[Table]:
@@ -27,80 +29,99 @@ def tables(bench: Bench) -> Iterator[Table]:
     with ExitStack() as stack:
         token = stack.enter_context(process_wide())
         target = stack.enter_context(grpc_server())
-        metadata = (("authorization", f"Bearer {token}"),)
-        bare = stack.enter_context(grpc.insecure_channel(target))
+        yield from _sync(bench, target, token)
+        loop = asyncio.new_event_loop()
+        stack.callback(loop.close)
+        yield from _aio(bench, loop, target, token)
+
+
+def _sync(bench: Bench, target: str, token: str) -> Iterator[Table]:
+    metadata = (("authorization", f"Bearer {token}"),)
+    with grpc.insecure_channel(target) as bare:
         minimal = grpc.intercept_channel(bare, MinimalInterceptor(metadata))
         ours = grpc.intercept_channel(bare, GrpcAuthInterceptor())
         thin = grpc_authenticated_channel(bare)
-        for kind in KINDS:
-            yield bench.compare(
-                f"gRPC, sync, {kind}",
-                [
-                    Row("metadata by hand", call(bare, kind, metadata), "floor"),
-                    Row("thin channel", call(thin, kind), "ours", at_most=1.02),
-                    Row("a minimal interceptor", call(minimal, kind), "floor"),
-                    Row(
-                        "GrpcAuthInterceptor",
-                        call(ours, kind),
-                        "ours",
-                        against="a minimal interceptor",
-                        at_most=1.05,
-                    ),
-                ],
-                unit="us",
-                judged_by="cpu",
-            rounds=201,
-            )
+        for kind in (*KINDS, "unary_unary.future"):
+            rows = [
+                Row(BY_HAND, call(bare, kind, metadata), "floor"),
+                Row("grpc_authenticated_channel", call(thin, kind), "ours", at_most=1.02),
+                Row(MINIMAL, call(minimal, kind), "floor"),
+                _interceptor("GrpcAuthInterceptor", call(ours, kind)),
+            ]
+            yield _table(bench, f"gRPC, {kind}", rows)
 
 
-_Details = namedtuple(
-    "_Details", "method timeout metadata credentials wait_for_ready compression"
-)
+def _aio(bench: Bench, loop: Any, target: str, token: str) -> Iterator[Table]:
+    metadata = (("authorization", f"Bearer {token}"),)
+    bare = _open(loop, target)
+    minimal = _open(loop, target, minimal_aio_interceptors(metadata))
+    ours = _open(loop, target, grpc_aio_interceptors())
+    for kind in KINDS:
+        rows = [
+            Row(BY_HAND, call_aio(loop, bare, kind, metadata), "floor"),
+            Row(MINIMAL, call_aio(loop, minimal, kind), "floor"),
+            _interceptor("grpc_aio_interceptors()", call_aio(loop, ours, kind)),
+        ]
+        if kind == "unary_unary":  # all that it has
+            rows.append(peer("nodii-grpc-auth", lambda: _nodii(loop, target, token)))
+        yield _table(bench, f"gRPC aio, {kind}", rows)
+    for channel in (bare, minimal, ours):
+        loop.run_until_complete(channel.close())
 
 
-class Details(_Details, grpc.ClientCallDetails):
-    """What grpc's own examples pass on."""
+def _interceptor(name: str, run: Run) -> Row:
+    return Row(name, run, "ours", against=MINIMAL, at_most=1.05)
 
 
-class MinimalInterceptor(
-    grpc.UnaryUnaryClientInterceptor,
-    grpc.UnaryStreamClientInterceptor,
-    grpc.StreamUnaryClientInterceptor,
-    grpc.StreamStreamClientInterceptor,
-):
-    """Adds fixed metadata, as every tutorial shows it: no expiry, no refusal, no flag."""
-
-    def __init__(self, metadata: tuple[tuple[str, str], ...]) -> None:
-        self.metadata = metadata
-
-    def _intercept(self, continuation: Any, details: Any, request: Any) -> Any:
-        changed = Details(
-            details.method,
-            details.timeout,
-            (*(details.metadata or ()), *self.metadata),
-            details.credentials,
-            details.wait_for_ready,
-            details.compression,
-        )
-        return continuation(changed, request)
-
-    intercept_unary_unary = _intercept
-    intercept_unary_stream = _intercept
-    intercept_stream_unary = _intercept
-    intercept_stream_stream = _intercept
+def _table(bench: Bench, title: str, rows: list[Row]) -> Table:
+    return bench.compare(title, rows, unit="us", judged_by="cpu", rounds=201, sample_seconds=0.02)
 
 
 def call(channel: Any, kind: str, metadata: Any = None) -> Run:
-    """Return a run of blocking calls of one kind."""
+    """Return a run of calls of one kind, each waited for."""
+    kind, _, future = kind.partition(".")
     method = getattr(channel, kind)(f"/{SERVICE}/{kind}")
     request_streams, response_streams = kind.startswith("stream"), kind.endswith("stream")
 
     def once() -> None:
-        response = method(
-            iter(REQUESTS) if request_streams else REQUESTS[0], timeout=10, metadata=metadata
-        )
+        request = iter(REQUESTS) if request_streams else REQUESTS[0]
+        response = (method.future if future else method)(request, timeout=10, metadata=metadata)
+        if future:
+            response.result()
         if response_streams:
             for _ in response:
                 pass
 
     return calls(once)
+
+
+def call_aio(loop: Any, channel: Any, kind: str, metadata: Any = None) -> Run:
+    """Return a run of calls of one kind, each awaited."""
+    method = getattr(channel, kind)(f"/{SERVICE}/{kind}")
+    request_streams, response_streams = kind.startswith("stream"), kind.endswith("stream")
+
+    async def many(count: int) -> None:
+        for _ in range(count):
+            request = iter(REQUESTS) if request_streams else REQUESTS[0]
+            response = method(request, timeout=10, metadata=metadata)
+            if not response_streams:
+                await response
+                continue
+            async for _part in response:
+                pass
+
+    return lambda count: loop.run_until_complete(many(count))
+
+
+def _open(loop: Any, target: str, interceptors: list[Any] | None = None) -> Any:
+    async def make() -> Any:  # a channel belongs to the loop that it is made on
+        return grpc.aio.insecure_channel(target, interceptors=interceptors)
+
+    return loop.run_until_complete(make())
+
+
+def _nodii(loop: Any, target: str, token: str) -> Run:
+    client = import_module("nodii_grpc_auth.client")
+    options = client.ClientAuthOptions(_peers.nodii_manager(token), "service-search-mcp")
+    channel = _open(loop, target, [client.create_client_auth_interceptor(options)])
+    return call_aio(loop, channel, "unary_unary")
