@@ -1,8 +1,9 @@
 """A gRPC channel that puts a token on every call: the interceptor's work without its cost."""
 
+# ruff: noqa: FBT001, FBT002 - the signatures are grpc's
+
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from time import monotonic
 from typing import Any, NamedTuple
@@ -81,7 +82,7 @@ class _Channel(grpc.Channel):
     def stream_stream(self, *args: Any, **kwargs: Any) -> Any:
         return _StreamStream(self._channel.stream_stream(*args, **kwargs), self._auth)
 
-    def subscribe(self, callback: Any, try_to_connect: bool | None = False) -> None:
+    def subscribe(self, callback: Any, try_to_connect: bool = False) -> None:
         self._channel.subscribe(callback, try_to_connect)
 
     def unsubscribe(self, callback: Any) -> None:
@@ -90,11 +91,11 @@ class _Channel(grpc.Channel):
     def close(self) -> None:
         self._channel.close()
 
-    def __enter__(self) -> _Channel:
+    def __enter__(self) -> _Channel:  # noqa: PYI034 - no subclasses
         self._channel.__enter__()
         return self
 
-    def __exit__(self, *exc: Any) -> Any:
+    def __exit__(self, *exc: Any) -> Any:  # noqa: PYI036 - passed on
         return self._channel.__exit__(*exc)
 
 
@@ -119,7 +120,7 @@ class _Method:
             own = metadata is not None and has_authorization(metadata)
             decision = None if own else self._decision()
         except Exception as error:
-            self._auth.go_without(error)
+            self._auth._go_without(error)
             decision = None
         if decision is None or decision.metadata_entry is None:
             return invoke(request, timeout, metadata, *rest)
@@ -129,7 +130,7 @@ class _Method:
         except grpc.RpcError as error:
             if not is_refusal(error):
                 raise
-            again = self._renew(decision, _Options(timeout, metadata, *rest), started)
+            again = self._renew(decision, started, timeout, metadata, *rest)
             if again is None:
                 raise
         return invoke(request, *again)
@@ -145,7 +146,7 @@ class _Method:
             decision = None if own else self._decision()
         except Exception as error:
             try:
-                self._auth.go_without(error)
+                self._auth._go_without(error)
             except TokenUnavailableRpcError as failed_call:
                 return failed_call
             decision = None
@@ -153,15 +154,15 @@ class _Method:
             return invoke(request, timeout, metadata, *rest)
         started = monotonic()
         call = invoke(request, timeout, add_entry(metadata, decision.metadata_entry), *rest)
-        renew = partial(self._renew, decision, _Options(timeout, metadata, *rest), started)
-        return self._started(call, request, renew)
+        return self._started(call, request, decision, started, timeout, metadata, *rest)
 
-    def _started(self, call: Any, request: Any, renew: Callable[[], Any]) -> Any:  # noqa: ARG002
-        watch(call, renew)
+    def _started(self, call: Any, request: Any, decision: Decision, *options: Any) -> Any:  # noqa: ARG002
+        """Watch a call; what streams is not sent again."""
+        watch(call, partial(self._auth.refuse, decision.token or ""))
         return call
 
-    def _renew(self, decision: Decision, options: _Options, started: float) -> Any:  # noqa: ARG002
-        """Renew a refused token; what streams is not sent again."""
+    def _renew(self, decision: Decision, started: float, *options: Any) -> Any:  # noqa: ARG002
+        """Renew a refused token; return the options of a second try, or None."""
         self._auth.refuse(decision.token or "")
 
 
@@ -189,7 +190,13 @@ class _UnaryUnary(_Method, grpc.UnaryUnaryMultiCallable):  # type: ignore[type-a
         compression: Any = None,
     ) -> Any:
         return self._wait(
-            self._inner.with_call, request, timeout, metadata, credentials, wait_for_ready, compression
+            self._inner.with_call,
+            request,
+            timeout,
+            metadata,
+            credentials,
+            wait_for_ready,
+            compression,
         )
 
     def future(
@@ -205,21 +212,21 @@ class _UnaryUnary(_Method, grpc.UnaryUnaryMultiCallable):  # type: ignore[type-a
             self._inner.future, request, timeout, metadata, credentials, wait_for_ready, compression
         )
 
-    def _started(self, call: Any, request: Any, renew: Callable[[], Any]) -> Any:
-        return RetryingCall(Tries(call, partial(self._again, request, renew)))
+    def _started(self, call: Any, request: Any, decision: Decision, *options: Any) -> Any:
+        return RetryingCall(Tries(call, partial(self._again, request, decision, *options)))
 
-    def _again(self, request: Any, renew: Callable[[], Any]) -> Any:
-        options = renew()
+    def _again(self, request: Any, decision: Decision, *options: Any) -> Any:
         try:
-            return None if options is None else self._inner.future(request, *options)
+            again = self._renew(decision, *options)
+            return None if again is None else self._inner.future(request, *again)
         except Exception:  # a channel closed meanwhile: the refusal stands
             return None
 
-    def _renew(self, decision: Decision, options: _Options, started: float) -> Any:
-        """Renew a refused token; return the options of a second try, or None."""
-        if options.timeout is not None:
-            options = options._replace(timeout=started + options.timeout - monotonic())
-        attempt = Attempt(options, decision.token or "", decision.metadata_entry or ("", ""))
+    def _renew(self, decision: Decision, started: float, *options: Any) -> Any:
+        first = _Options(*options)
+        if first.timeout is not None:
+            first = first._replace(timeout=started + first.timeout - monotonic())
+        attempt = Attempt(first, decision.token or "", decision.metadata_entry or ("", ""))
         return self._auth.renew(attempt)
 
 
@@ -234,7 +241,13 @@ class _StreamUnary(_Method, grpc.StreamUnaryMultiCallable):  # type: ignore[type
         compression: Any = None,
     ) -> Any:
         return self._wait(
-            self._inner, request_iterator, timeout, metadata, credentials, wait_for_ready, compression
+            self._inner,
+            request_iterator,
+            timeout,
+            metadata,
+            credentials,
+            wait_for_ready,
+            compression,
         )
 
     def with_call(
@@ -247,7 +260,13 @@ class _StreamUnary(_Method, grpc.StreamUnaryMultiCallable):  # type: ignore[type
         compression: Any = None,
     ) -> Any:
         return self._wait(
-            self._inner.with_call, request_iterator, timeout, metadata, credentials, wait_for_ready, compression
+            self._inner.with_call,
+            request_iterator,
+            timeout,
+            metadata,
+            credentials,
+            wait_for_ready,
+            compression,
         )
 
     def future(
@@ -260,7 +279,13 @@ class _StreamUnary(_Method, grpc.StreamUnaryMultiCallable):  # type: ignore[type
         compression: Any = None,
     ) -> Any:
         return self._start(
-            self._inner.future, request_iterator, timeout, metadata, credentials, wait_for_ready, compression
+            self._inner.future,
+            request_iterator,
+            timeout,
+            metadata,
+            credentials,
+            wait_for_ready,
+            compression,
         )
 
 
@@ -290,5 +315,11 @@ class _StreamStream(_Method, grpc.StreamStreamMultiCallable):  # type: ignore[ty
         compression: Any = None,
     ) -> Any:
         return self._start(
-            self._inner, request_iterator, timeout, metadata, credentials, wait_for_ready, compression
+            self._inner,
+            request_iterator,
+            timeout,
+            metadata,
+            credentials,
+            wait_for_ready,
+            compression,
         )

@@ -42,7 +42,9 @@ def main(arguments: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("section", nargs="*", help="all of them by default")
-    parser.add_argument("--quick", action="store_true", help="prove that it runs; numbers mean nothing")
+    parser.add_argument(
+        "--quick", action="store_true", help="prove that it runs; numbers mean nothing"
+    )
     parser.add_argument("--json", metavar="FILE", help="write all numbers there")
     parser.add_argument("--plot", metavar="FILE.png", help="draw the tables there (matplotlib)")
     options = parser.parse_args(arguments)
@@ -52,8 +54,8 @@ def main(arguments: list[str] | None = None) -> int:
     measured: dict[str, list[Table]] = {}
     for name in options.section or SECTIONS:
         measured[name] = run_section(name, quick=options.quick)
-        print(f"\n== {name}: {SECTIONS[name]}\n")
-        print("\n\n".join(as_text(table) for table in measured[name]), flush=True)
+        print(f"\n== {name}: {SECTIONS[name]}\n")  # noqa: T201
+        print("\n\n".join(as_text(table) for table in measured[name]), flush=True)  # noqa: T201
     if options.json:
         write_json(options.json, measured)
     if options.plot:

@@ -19,7 +19,7 @@ class _Fields(NamedTuple):
     compression: Any
 
 
-class Details(_Fields, grpc.ClientCallDetails):  # type: ignore[misc]
+class Details(_Fields, grpc.ClientCallDetails):
     """What grpc's own examples pass on."""
 
 

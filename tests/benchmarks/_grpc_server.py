@@ -38,7 +38,7 @@ def main() -> None:
         "stream_stream": grpc.stream_stream_rpc_method_handler(_same),
     }
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
-    print(server.add_insecure_port("127.0.0.1:0"), flush=True)
+    print(server.add_insecure_port("127.0.0.1:0"), flush=True)  # noqa: T201
     server.start()
     sys.stdin.read()
     server.stop(None).wait()

@@ -6,7 +6,7 @@ Loaded by name: they are no dependency, and half of them have no types.
 from __future__ import annotations
 
 import asyncio
-import datetime
+import datetime as dt
 import time
 from importlib import import_module
 from types import SimpleNamespace
@@ -62,8 +62,8 @@ def azure_core(token: str) -> Run:
 def google_auth(token: str) -> Run:
     """Return what its transports do before a request."""
     oauth2 = import_module("google.oauth2.credentials")
-    now = datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None)  # naive UTC is its habit
-    credentials = oauth2.Credentials(token=token, expiry=now + datetime.timedelta(seconds=HOUR))
+    now = dt.datetime.now(dt.timezone.utc).replace(tzinfo=None)  # naive UTC is its habit
+    credentials = oauth2.Credentials(token=token, expiry=now + dt.timedelta(seconds=HOUR))
     return calls(lambda: credentials.before_request(None, "POST", URL, {}))
 
 

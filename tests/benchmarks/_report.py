@@ -46,7 +46,8 @@ def as_text(table: Table) -> str:
 
 def _lines(table: Table, width: int) -> Iterator[str]:
     timed = table.unit in SECONDS
-    yield f"  {'':5} {'':{width}} {'wall' if timed else 'size':>10} {'cpu' if timed else '':>10}    ratio"
+    heads = ("wall", "cpu", "ratio") if timed else ("size", "", "")
+    yield f"  {'':5} {'':{width}} {heads[0]:>10} {heads[1]:>10} {heads[2]:>8}".rstrip()
     for result in table.results:
         start = f"  {result.role:5} {result.name:{width}}"
         if result.value is None:

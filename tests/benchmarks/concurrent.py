@@ -41,7 +41,13 @@ def tables(bench: Bench) -> Iterator[Table]:
             [
                 Row(one, at_once(httpx2, None, 1), "floor"),
                 Row(twenty, at_once(httpx2, None), "floor"),
-                Row("httpx2, 20 calls, ours", at_once(httpx2, Httpx2Auth()), "ours", against=twenty, at_most=1.05),
+                Row(
+                    "httpx2, 20 calls, ours",
+                    at_once(httpx2, Httpx2Auth()),
+                    "ours",
+                    against=twenty,
+                    at_most=1.05,
+                ),
                 Row("httpx, 20 calls, no auth", at_once(httpx, None), "floor"),
                 Row(
                     "httpx, 20 calls, ours",
@@ -50,7 +56,10 @@ def tables(bench: Bench) -> Iterator[Table]:
                     against="httpx, 20 calls, no auth",
                     at_most=1.05,
                 ),
-                peer("httpx2, 20 calls, the MCP SDK's OAuth provider", lambda: at_once(httpx2, mcp_oauth(url, token))),
+                peer(
+                    "httpx2, 20 calls, the MCP SDK's OAuth provider",
+                    lambda: at_once(httpx2, mcp_oauth(url, token)),
+                ),
             ],
             unit="ms",
             rounds=15,

@@ -55,8 +55,12 @@ def _async(stack: ExitStack, loop: Any, url: str, static: dict[str, str]) -> Ite
         plain = library.AsyncClient(headers=static)
         ours = library.AsyncClient(auth=auth)
         for client in (plain, ours):
-            stack.callback(lambda client=client: loop.run_until_complete(client.aclose()))
+            stack.callback(_close, loop, client)
         yield from _pair(f"{name} async", get_async(loop, plain, url), get_async(loop, ours, url))
+
+
+def _close(loop: Any, client: Any) -> None:
+    loop.run_until_complete(client.aclose())
 
 
 def _pair(name: str, plain: Any, ours: Any) -> Iterator[Row]:

@@ -50,7 +50,9 @@ def tables(bench: Bench) -> Iterator[Table]:
         [
             Row(
                 f"{adapter}, over {library}",
-                importing(f"from manor_mcp_interceptors import {adapter}", f"import {library}; {core}"),
+                importing(
+                    f"from manor_mcp_interceptors import {adapter}", f"import {library}; {core}"
+                ),
                 "ours",
                 limit=3,
             )
@@ -72,6 +74,8 @@ def tables(bench: Bench) -> Iterator[Table]:
         unit="ms",
         rounds=15,
     )
+    if not os.path.exists("/proc/self/status"):  # Linux tells the peak there
+        return
     yield Table(
         "Memory that an import takes (peak resident size, over a bare interpreter)",
         "KiB",
@@ -80,9 +84,9 @@ def tables(bench: Bench) -> Iterator[Table]:
 
 
 def importing(statement: str, before: str = "pass") -> Run:
-    """Return a run of fresh interpreters, timed inside around `statement`."""
+    """Return a run of fresh interpreters; the CPU time, inside, of `statement`."""
     code = (
-        f"{before}\nfrom time import perf_counter as now\nstart = now()\n"
+        f"{before}\nfrom time import process_time as now\nstart = now()\n"
         f"{statement}\nprint(now() - start)"
     )
 
@@ -101,7 +105,7 @@ def fresh(code: str) -> str:
 
 def memory(statement: str, role: Role) -> Result:
     """Return how much the peak resident size grows."""
-    usage = "import resource\nprint(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    # Not getrusage: on Linux, its peak starts with the parent's.
+    usage = "print(next(line.split()[1] for line in open('/proc/self/status') if 'VmHWM' in line))"
     bare, grown = (int(fresh(f"{code}\n{usage}")) for code in ("pass", statement))
-    scale = 1024 if sys.platform == "darwin" else 1  # bytes there, KiB elsewhere
-    return Result(statement, role, (grown - bare) / scale)
+    return Result(statement, role, grown - bare)

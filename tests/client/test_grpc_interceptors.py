@@ -14,16 +14,22 @@ import grpc_testing  # type: ignore[import-untyped]
 import pytest
 
 from manor_mcp_interceptors import GrpcAuthInterceptor, TokenUnavailableError
+from manor_mcp_interceptors.client.grpc_channel import grpc_authenticated_channel
 from tests.support.grpc_clients import WatchedProvider, bearer
 from tests.support.grpc_server import KINDS, REQUESTS, SYNC_CALLS, GrpcServer, multi_callable
 
 UNARY_UNARY = [name for name in SYNC_CALLS if name.startswith("unary_unary")]
 
 
-@pytest.fixture
-def channel(server: GrpcServer, provider: WatchedProvider) -> Iterator[grpc.Channel]:
+@pytest.fixture(params=["interceptor", "thin channel"])
+def channel(
+    request: pytest.FixtureRequest, server: GrpcServer, provider: WatchedProvider
+) -> Iterator[grpc.Channel]:
     with grpc.insecure_channel(server.target) as bare:
-        yield grpc.intercept_channel(bare, GrpcAuthInterceptor(provider=provider))
+        if request.param == "interceptor":
+            yield grpc.intercept_channel(bare, GrpcAuthInterceptor(provider=provider))
+        else:
+            yield grpc_authenticated_channel(bare, provider=provider)
 
 
 def future(channel: grpc.Channel, **options: Any) -> Any:
