@@ -35,7 +35,11 @@ def watch(call: Any, refused: Callable[[], None]) -> None:
     try:
         # A weak reference: grpc cancels a stream that nobody holds any more.
         ended = partial(_ended, weakref.ref(call), refused)
-        if call.done() or not call.add_callback(ended):
+        try:
+            waits = call.add_callback(ended)
+        except NotImplementedError:  # an error that was raised is a call that has ended
+            waits = False
+        if not waits:
             ended()
     except Exception:  # another interceptor's object, which is no full call and future
         return
