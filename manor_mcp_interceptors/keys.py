@@ -42,7 +42,7 @@ class VerificationKeys:
 
     current: SigningKey
     previous: SigningKey | None
-    problem: SettingsError | None = None
+    problem: SettingsError | None = field(default=None, compare=False)
     """Why there is no previous secret although the settings name one."""
 
     def secrets_for(self, key_id: str | None) -> tuple[str, ...]:

@@ -55,6 +55,12 @@ def test_a_suffix_allows_the_names_under_it(suffix: str, below: str, other: str)
     assert not allow(pattern, f"{suffix}.{other}") or f"{suffix}.{other}".endswith(f".{suffix}")
 
 
+@given(DOMAIN, NAME, PORT, PORT)
+def test_a_port_binds_a_suffix(suffix: str, below: str, bound: int, port: int) -> None:
+    """As it binds a host."""
+    assert allow(f"*.{suffix}:{bound}", f"{below}.{suffix}", port) is (port == bound)
+
+
 @given(DOMAIN, st.ip_addresses(v=4))
 def test_a_suffix_allows_no_address(suffix: str, address: IPv4Address) -> None:
     """An address has no names under it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from manor_mcp_interceptors._bearer import HEADER_NAME
@@ -37,12 +37,11 @@ class Origin(NamedTuple):
         return cls(scheme, normalize_host(host), port or {"http": 80, "https": 443}.get(scheme))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, slots=True)  # not frozen: that triples the cost of making one, per request
 class Sent:
-    """What one request carried, and where to."""
+    """What one request carried, and where to. Nobody changes it."""
 
-    token: str = field(repr=False)
-    authorization: str = field(repr=False)
+    decision: Decision  # whose repr leaves out the token
     url: Any
     body_start: int | None
     """Where in its file the body began; None for any other body."""
@@ -96,13 +95,12 @@ class BearerFlow:
             TokenUnavailableError: There is no token, and a token is required.
         """
         decision = self._source._checked(self._scoped(decision, request.url, earlier))
-        if decision.token is None or decision.authorization is None:
-            if earlier and request.headers.get(HEADER_NAME) == earlier.authorization:
+        if decision.authorization is None:
+            if earlier and request.headers.get(HEADER_NAME) == earlier.decision.authorization:
                 del request.headers[HEADER_NAME]  # ours, copied by the redirect
             return None
         request.headers[HEADER_NAME] = decision.authorization
-        start = self._body_start(request)
-        return Sent(decision.token, decision.authorization, request.url, start)
+        return Sent(decision, request.url, self._body_start(request))
 
     def _scoped(self, decision: Decision, url: Any, earlier: Sent | None) -> Decision:
         """Return `decision`, or a refusal where its token may not go to `url`."""
@@ -132,17 +130,18 @@ class BearerFlow:
             answered: The request that was answered, perhaps after redirects.
             status: The answer's.
         """
-        if status != UNAUTHORIZED or answered.headers.get(HEADER_NAME) != sent.authorization:
+        carried = sent.decision
+        if status != UNAUTHORIZED or answered.headers.get(HEADER_NAME) != carried.authorization:
             return False
-        if self._origin(answered.url) != self._origin(sent.url):
+        if carried.token is None or self._origin(answered.url) != self._origin(sent.url):
             return False
-        self._source.provider.invalidate(sent.token)
+        self._source.provider.invalidate(carried.token)
         return True
 
     def _is_worth_it(self, sent: Sent, decision: Decision) -> bool:
         """Return whether the token of `decision` is another one, and may go where `sent` went."""
         decision = self._scoped(decision, sent.url, sent)
-        return decision.token is not None and decision.token != sent.token
+        return decision.token is not None and decision.token != sent.decision.token
 
 
 def _compile(patterns: Iterable[str]) -> AllowedHosts:

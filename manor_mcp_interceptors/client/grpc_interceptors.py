@@ -74,14 +74,14 @@ class GrpcAuthInterceptor(
             return continuation(details, request)
         call = continuation(attempt.details, request)
         try:
-            done = call.done()
-            if done and not was_refused(call):
-                return call
+            if call.done():
+                if not was_refused(call):
+                    return call
+                # An error that was raised comes from a call that blocks: it may go on to do so.
+                if getattr(call, "__traceback__", None) is not None:
+                    second = self._again(continuation, attempt, request)
+                    return call if second is None else second
             again = partial(self._again, continuation, attempt, request)
-            # An error that was raised comes from a call that blocks: it may go on to do so.
-            if done and getattr(call, "__traceback__", None) is not None:
-                second = again()
-                return call if second is None else second
             return RetryingCall(Tries(call, again))
         except Exception:  # another interceptor's object, which is no full call and future
             return call

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urljoin, urlsplit
 
 from manor_mcp_interceptors._bearer import HEADER_NAME
 
-from ._bearer_flow import UNAUTHORIZED, BearerFlow, Origin, Sent, position, rewind
+from ._bearer_flow import BearerFlow, Origin, Sent, position, rewind
 
 try:
     from requests import PreparedRequest, RequestException, Response
@@ -20,6 +20,9 @@ except ModuleNotFoundError as exc:
     raise ModuleNotFoundError(msg, name="requests") from exc
 
 __all__ = ["RequestsAuth"]
+
+FIRST_OF_INTEREST: Final = 300
+"""The lowest status that has us do anything: redirects, and 401."""
 
 
 class RequestsAuth(BearerFlow, AuthBase):
@@ -43,10 +46,10 @@ class RequestsAuth(BearerFlow, AuthBase):
 
     def _answered(self, sent: Sent, response: Response, options: dict[str, Any]) -> Response:
         """Return `response`, or that of a second try with the same `options`."""
-        request = response.request
-        if response.status_code == UNAUTHORIZED and self._was_refused(
-            sent, request, response.status_code
-        ):
+        request, status = response.request, response.status_code
+        if status < FIRST_OF_INTEREST:
+            return response
+        if self._was_refused(sent, request, status):
             response = self._try_again(sent, response, options)
         if response.is_redirect:
             self._keep_home(sent, response, request)
@@ -69,7 +72,6 @@ class RequestsAuth(BearerFlow, AuthBase):
         again = self._attach(request, decision, sent)
         second: Response = connection.send(request, **options)
         second.history.append(response)
-        second.request = request
         if again is not None:
             self._was_refused(again, request, second.status_code)
         return second
@@ -83,7 +85,7 @@ class RequestsAuth(BearerFlow, AuthBase):
         target = self._origin(response.headers["location"], response.url)
         if target == origin or target.host != origin.host:  # requests sees to these itself
             return
-        if request.headers.get(HEADER_NAME) == sent.authorization:
+        if request.headers.get(HEADER_NAME) == sent.decision.authorization:
             for answer in (response, *response.history):
                 if answer.request is request:
                     answer.request = request.copy()

@@ -8,7 +8,7 @@ from typing import Final
 from ._claims import Acceptance
 
 CAPACITY: Final = 4096
-"""Up to twice as many tokens are remembered, at about half a kilobyte plus the claims each."""
+"""Up to twice as many tokens are remembered, at about a kilobyte each."""
 
 
 def digest(token: str) -> bytes:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -19,7 +20,7 @@ from pydantic import AnyHttpUrl
 
 from manor_mcp_interceptors import Httpx2Auth, Settings, TokenVerifier
 from manor_mcp_interceptors.server.mcp_verifier import MCPTokenVerifier
-from tests.support import SECRET, FakeClock
+from tests.support import OTHER_SECRET, SECRET, FakeClock
 from tests.support.http_clients import TestProvider, bearer
 from tests.support.http_server import HttpServer, refuse
 from tests.support.uvicorn_server import serve
@@ -31,7 +32,7 @@ CROWD = 20
 class Door:
     """An MCP server behind a door that refuses and redirects, and notes who came."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: Settings) -> None:
         self.refused: set[str] = set()
         self.location: str | None = None
         self.seen: list[tuple[str, str, str | None]] = []
@@ -41,7 +42,7 @@ class Door:
         self._all_here = asyncio.Event()
         server = MCPServer(
             "test",
-            token_verifier=MCPTokenVerifier(TokenVerifier(Settings(secret=SECRET))),
+            token_verifier=MCPTokenVerifier(TokenVerifier(settings)),
             auth=AuthSettings(issuer_url=AnyHttpUrl("http://127.0.0.1"), resource_server_url=None),
             log_level="CRITICAL",
         )
@@ -98,8 +99,15 @@ async def _answer(
 
 
 @pytest.fixture
-def door() -> Door:
-    return Door()
+def secret_file(tmp_path: Path) -> Path:
+    path = tmp_path / "secret"
+    path.write_text(SECRET)
+    return path
+
+
+@pytest.fixture
+def door(secret_file: Path) -> Door:
+    return Door(Settings(secret_file=secret_file, recheck_seconds=0))
 
 
 @pytest.fixture
@@ -156,6 +164,27 @@ def test_a_session_lives_through_a_refusal(door: Door, url: str, provider: TestP
     asyncio.run(run())
     posts = [value for method, _, value in door.seen if method == "POST"]
     assert None not in posts
+
+
+def test_a_session_lives_through_a_rotated_secret(door: Door, url: str, secret_file: Path) -> None:
+    """The first call that is refused has the file read again; no call fails, and one is doubled."""
+    clock = FakeClock(wall=time.time())  # the client would not look again by itself
+    provider = TestProvider(clock, secret=None, secret_file=secret_file)
+
+    async def run() -> None:
+        async with session(f"{url}/mcp", provider) as client:
+            assert await echo(client, "before") == "before"
+            old = provider.token()
+            replacement = secret_file.with_name("next")
+            replacement.write_text(OTHER_SECRET)
+            replacement.replace(secret_file)
+            seen = len(door.seen)
+            for text in ("first", "second", "third"):
+                assert await echo(client, text) == text
+            new = bearer(provider.token())
+            assert [value for *_, value in door.seen[seen:]] == [bearer(old), new, new, new]
+
+    asyncio.run(run())
 
 
 def test_calls_of_a_session_overlap(door: Door, url: str, provider: TestProvider) -> None:

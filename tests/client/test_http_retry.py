@@ -17,6 +17,7 @@ import requests
 from requests.adapters import HTTPAdapter
 
 from manor_mcp_interceptors import MCPTokenProvider, RequestsAuth, Settings
+from manor_mcp_interceptors.outcomes import Decision
 from tests.support import OTHER_SECRET, SECRET, StaticGate
 from tests.support.http_clients import (
     CLIENTS,
@@ -111,6 +112,44 @@ def test_the_flag_goes_off_in_between(
     auth = make_auth(client, provider=provider, required=True)
     assert call(client, auth, "GET", server.url).status == 401
     assert server.tokens == [bearer(old)]
+
+
+@each_client
+def test_the_allowed_hosts_change_in_between(
+    client: str, server: HttpServer, env_on: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The new token stays at home, and the 401 stands."""
+
+    def rule(seen: Seen) -> Answer:
+        monkeypatch.setenv("MCP_AUTH_SECRET", OTHER_SECRET)
+        monkeypatch.setenv("MCP_AUTH_ALLOWED_HOSTS", "mcp.example.com")
+        return refuse(seen)
+
+    server.rule = rule
+    assert call(client, make_auth(client), "GET", server.url).status == 401
+    assert len(server.seen) == 1
+
+
+@each_client
+def test_an_async_client_asks_without_holding_up_its_loop(client: str, server: HttpServer) -> None:
+    """First and second try alike: a slow flag must not stall the other tasks."""
+    asked: list[str] = []
+
+    class Noting(TestProvider):
+        def decision(self) -> Decision:
+            asked.append("sync")
+            return super().decision()
+
+        async def decision_async(self) -> Decision:
+            asked.append("async")
+            return await super().decision_async()
+
+    provider = Noting()
+    server.rule = refusing(provider.stale_token())
+    auth = make_auth(client, provider=provider)
+    asked.clear()
+    assert call(client, auth, "GET", server.url).status == 200
+    assert asked == ["async" if client.endswith("async") else "sync"] * 2
 
 
 @each_client
@@ -288,6 +327,17 @@ def test_a_file_that_cannot_go_back_is_sent_once(
         options = {name: make()}
     assert call(client, auth, "POST", server.url, **options).status == 401
     assert [seen.body for seen in server.seen] == [b"payload"]
+
+
+@each_library
+def test_a_multipart_file_that_cannot_go_back_is_sent_once(
+    library: Any, server: HttpServer, provider: TestProvider
+) -> None:
+    """A second reading would find nothing."""
+    server.rule = refusing(provider.stale_token())
+    with library.Client(auth=make_auth(library.__name__, provider=provider)) as client:
+        assert client.post(server.url, files={"part": pipe()}).status_code == 401
+    assert [b"payload" in seen.body for seen in server.seen] == [True]
 
 
 @each_library

@@ -27,7 +27,7 @@ from tests.support.http_clients import (
     library_of,
     make_auth,
 )
-from tests.support.http_server import HttpServer, ok, redirect, refuse
+from tests.support.http_server import HttpServer, ok, redirect
 
 HTTPX = [client for client in CLIENTS if client != "requests"]
 each_client = pytest.mark.parametrize("client", CLIENTS)
@@ -240,13 +240,15 @@ def test_a_shared_extensions_dict_is_left_alone(client: str, provider: TestProvi
         tokens.append(request.headers.get("authorization"))
         return library.Response(200)
 
-    extensions: dict[str, Any] = {"trace": None}
+    shared: dict[str, Any] = {"timeout": {}}
     auth = make_auth(client.removesuffix("-async"), provider=provider)
     with library.Client(transport=library.MockTransport(answer), auth=auth) as connected:
-        connected.get("http://a.example/", extensions=extensions)
-        connected.get("http://b.example/", extensions=extensions)
+        for url in ("http://a.example/", "http://b.example/"):
+            request = library.Request("GET", url)
+            request.extensions = shared  # as older versions do with a caller's own
+            connected.send(request)
     assert tokens == [bearer(provider.token())] * 2
-    assert extensions == {"trace": None}
+    assert shared == {"timeout": {}}
 
 
 class Scripted(HTTPAdapter):
@@ -401,7 +403,13 @@ def test_a_request_prepared_twice(provider: TestProvider) -> None:
     assert "Authorization" not in request.headers
 
 
-def test_refuse_is_a_401(server: HttpServer) -> None:
-    """The server of these tests says so itself."""
-    server.rule = refuse
-    assert call("requests", None, "GET", server.url).status == 401
+def test_a_prepared_request_may_be_sent_again(server: HttpServer, provider: TestProvider) -> None:
+    """A redirect to another host takes the token off the copy that goes there, not off ours."""
+    with HttpServer() as stranger, requests.Session() as session:
+        server.rule = lambda _: redirect(f"http://localhost:{stranger.port}/")
+        prepared = requests.Request("GET", server.url, auth=RequestsAuth(provider=provider))
+        request = session.prepare_request(prepared)
+        for _ in range(2):
+            assert session.send(request).status_code == 200
+        assert stranger.tokens == [None, None]
+    assert server.tokens == [bearer(provider.token())] * 2

@@ -115,3 +115,25 @@ def test_calls_overlap(client: str, server: HttpServer) -> None:
     server.start_over(Crowd(20))
     auth = make_auth(client, provider=TestProvider())
     assert call_at_once(client, auth, server.url, 20) == [200] * 20
+
+
+def test_nobody_is_given_the_refused_token_while_a_new_one_is_minted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A second call that meets the refusal waits for the mint of the first."""
+    provider = TestProvider()
+    old = provider.stale_token()
+    got: list[str | None] = []
+    second = threading.Thread(target=lambda: got.append(provider.token()))
+
+    def slow_mint(*args: Any) -> AccessToken:
+        second.start()
+        second.join(0.1)  # it cannot end in here, but for the wrong reason
+        return mint(*args)
+
+    monkeypatch.setattr("manor_mcp_interceptors._token_cache.mint", slow_mint)
+    provider.invalidate(old)
+    new = provider.token()
+    second.join()
+    assert got == [new]
+    assert new != old

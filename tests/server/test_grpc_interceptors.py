@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
@@ -13,7 +14,12 @@ import pytest
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
 
-from manor_mcp_interceptors import GrpcAuthInterceptor, MCPTokenProvider, Settings
+from manor_mcp_interceptors import (
+    GrpcAuthInterceptor,
+    MCPTokenProvider,
+    Settings,
+    grpc_aio_interceptors,
+)
 from manor_mcp_interceptors.server.grpc_aio_interceptors import AioMCPAuthServerInterceptor
 from manor_mcp_interceptors.server.grpc_interceptors import (
     MCPAuthServerInterceptor,
@@ -48,6 +54,7 @@ class Running:
     """A service behind a door, and a bare channel to it."""
 
     channel: grpc.Channel
+    target: str
 
     def __init__(self, door: str) -> None:
         serve, make, service = DOORS[door]
@@ -60,7 +67,7 @@ class Running:
     @contextmanager
     def run(self) -> Iterator[Running]:
         """Serve."""
-        with self._server as target, grpc.insecure_channel(target) as self.channel:
+        with self._server as self.target, grpc.insecure_channel(self.target) as self.channel:
             yield self
 
 
@@ -109,6 +116,25 @@ def test_our_adapter_is_let_in(kind: str, running: Running) -> None:
     provider = MCPTokenProvider(settings, gate=StaticGate())
     channel = grpc.intercept_channel(running.channel, GrpcAuthInterceptor(provider=provider))
     assert call(channel, kind) == SUBJECT
+
+
+@every_kind
+def test_our_aio_adapter_is_let_in(kind: str, running: Running) -> None:
+    """So do the four objects of the asyncio client."""
+    running.current = running.lenient
+    settings = Settings(secret=SECRET, subject=SUBJECT, key_id="k2")
+    provider = MCPTokenProvider(settings, gate=StaticGate())
+
+    async def talk() -> set[bytes]:
+        interceptors = grpc_aio_interceptors(provider=provider)
+        async with grpc.aio.insecure_channel(running.target, interceptors=interceptors) as channel:
+            request: Any = b"x" if kind.startswith("unary") else iter([b"x", b"y"])
+            answer = getattr(channel, kind)(f"/test.Whoami/{kind}")(request, timeout=10)
+            if kind.endswith("stream"):
+                return {part async for part in answer}
+            return {await answer}
+
+    assert asyncio.run(talk()) == {SUBJECT.encode()}
 
 
 def test_a_method_that_is_not_there_stays_unimplemented(running: Running) -> None:
@@ -220,8 +246,6 @@ class _AioPassing(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
     """Runs the rest of the chain in a task of its own, whose context ends there."""
 
     async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
-        import asyncio
-
         return await asyncio.create_task(continuation(handler_call_details))
 
 

@@ -297,15 +297,16 @@ def test_the_current_secret_survives_a_damaged_file(tmp_path: Path, clock: FakeC
 
 
 def test_a_damaged_previous_secret_leaves_the_current_one(
-    tmp_path: Path, clock: FakeClock, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, clock: FakeClock, caplog: pytest.LogCaptureFixture, judged_anew: list[str]
 ) -> None:
-    """It is said in the log, once."""
+    """It is said in the log, once, and what is remembered stays so."""
     path = tmp_path / "previous"
     verifier = TokenVerifier(Settings(secret=SECRET, previous_secret_file=path), clock=clock)
     path.write_bytes(b"\xff\xfe")
     for _ in range(3):
         clock.advance(1)
         assert reason(verifier, forge(claims())) is None
+    assert len(judged_anew) == 1
     (line,) = [r.getMessage() for r in caplog.records if "previous" in r.getMessage()]
     assert "is not UTF-8 text" in line
     with pytest.raises(SettingsError, match="is not UTF-8 text"):
