@@ -14,12 +14,12 @@ from manor_mcp_interceptors import (
     get_token,
 )
 from tests.support import SECRET, StaticGate
-from tests.support.grpc_clients import WAYS, WatchedProvider, bearer, call
+from tests.support.grpc_clients import THIN_WAYS, WAYS, WatchedProvider, bearer, call
 from tests.support.grpc_server import GrpcServer, expected
 
 Way = tuple[str, str]
 
-every_way = pytest.mark.parametrize("way", WAYS, ids="-".join)
+every_way = pytest.mark.parametrize("way", [*WAYS, *THIN_WAYS], ids="-".join)
 METADATA = [
     None,
     [("x-caller", "kept")],
