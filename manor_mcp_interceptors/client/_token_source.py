@@ -25,7 +25,8 @@ class TokenSource:
     @property
     def provider(self) -> MCPTokenProvider:
         """The provider that decides for a call made now."""
-        return self._provider or MCPTokenProvider.get_instance(self._audience)
+        made = self._provider or _instances.get(self._audience)
+        return made or MCPTokenProvider.get_instance(self._audience)
 
     def decision(self) -> Decision:
         """Return the decision for a call made now.
