@@ -76,7 +76,7 @@ class _Samples:
     cpu: list[float] = field(default_factory=list)
 
     def take(self) -> float:
-        """Run once, keep the times per call, return the wall time of the whole."""
+        """Run once, keep the times per call, return the wall time of all that counts."""
         gc.disable()
         try:
             cpu, wall = time.process_time(), time.perf_counter()
@@ -84,7 +84,8 @@ class _Samples:
             wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         finally:
             gc.enable()
-        self.wall.append((wall if own is None else own) / self.calls)
+        wall = wall if own is None else own
+        self.wall.append(wall / self.calls)
         self.cpu.append(cpu / self.calls)
         return wall
 
