@@ -74,7 +74,3 @@ def __getattr__(name: str) -> object:
     value: object = getattr(import_module(f".{module}", __name__), name)
     globals()[name] = value  # from now on without this function
     return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})

@@ -114,7 +114,11 @@ class FlagPoll:
         backend = self._backend()
         known_as = _known_as(backend, question)
         if not backend.blocking:
-            return self._learn(known_as, question, _evaluate(backend, question))
+            result = _evaluate(backend, question)
+            if isinstance(backend, EnvironmentGate) and isinstance(result, FlagAnswer):
+                self._say(None)
+                return result  # nothing to remember: it is what stands where nothing is known
+            return self._learn(known_as, question, result)
         job = self._submit(backend, question, known_as)
         if job is not None:
             try:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 from dataclasses import replace
 from typing import Final
 
 from ._bearer import HEADER_NAME, METADATA_KEY, format_bearer
+from ._counters import TOTALS, Counters, look_for_telemetry
 from ._hosts import compile_hosts
 from ._setup import Setup, View
 from ._token_cache import TokenCache
 from .errors import SettingsError
 from .flags import FlagAnswer
 from .outcomes import Decision, Outcome, TokenStatus
+from .stats import ProviderStats, provider_stats
 
 _logger = logging.getLogger("manor_mcp_interceptors")
 
@@ -24,6 +27,7 @@ GOING_ON_SECONDS: Final = 1.0
 """How long after its lease a decision still serves while one thread renews it."""
 
 _NEVER: Final = float("-inf")
+_ALL_IS_WELL: Final = (Outcome.OK, None)
 _UNDECIDED: Final = Decision(
     None, None, None, Outcome.SIGNING_FAILED, "no decision was reached in time", _NEVER
 )
@@ -44,23 +48,27 @@ class LeasedProvider:
         "_latest",
         "_lock",
         "_problem",
+        "_recheck",
         "_renewing",
         "_said",
         "_setup",
         "_view",
         "_view_until",
+        "counters",
     )
 
     def __init__(self, setup: Setup, audience: str | None) -> None:
         self._setup = setup
         self._audience = audience
         self._clock = setup.clock
-        self._cache = TokenCache(setup.clock)
+        self.counters: Counters = Counters(TOTALS, cleared_by_owner=True)
+        self._cache = TokenCache(setup.clock, self.counters)
         self._answer = FlagAnswer(enabled=False, source="not asked yet")
         self._latest = _UNDECIDED
         self._decision = _UNDECIDED  # the latest one; stays ended where the gate is per call
         self._generation = 0
-        self._view: View | None = None
+        self._recheck = 0.0
+        self._view: View | None = None  # kept only where the gate is per call
         self._view_until = _NEVER
         self._problem: str | None = None  # with the token at hand: why it is not a new one
         self._said: tuple[Outcome, str | None] | None = None
@@ -72,11 +80,12 @@ class LeasedProvider:
         self._lock = threading.Lock()
         self._flight: threading.Event | None = None
         self._renewing = False
+        self.counters.clear()
 
     def decision(self) -> Decision:
         """Return the decision for a call made now. Never raises."""
         decision = self._decision
-        if self._clock.monotonic() < decision.valid_until:
+        if decision.valid_from <= self._clock.monotonic() < decision.valid_until:
             return decision
         if (latest := self._in_renewal()) is not None:
             return latest
@@ -90,7 +99,7 @@ class LeasedProvider:
     async def decision_async(self) -> Decision:
         """As `decision`; where the flag's backend is slow, the wait yields to the event loop."""
         decision = self._decision
-        if self._clock.monotonic() < decision.valid_until:
+        if decision.valid_from <= self._clock.monotonic() < decision.valid_until:
             return decision
         if (latest := self._in_renewal()) is not None:
             return latest
@@ -106,7 +115,7 @@ class LeasedProvider:
         """Return the token for a call made now, or None: send the call without one."""
         # The body of `decision`, for one call less on the hottest path.
         decision = self._decision
-        if self._clock.monotonic() < decision.valid_until:
+        if decision.valid_from <= self._clock.monotonic() < decision.valid_until:
             return decision.token
         return self.decision().token
 
@@ -138,8 +147,12 @@ class LeasedProvider:
             audience=known.audience if known else None,
             subject=known.subject if known else None,
             secret_source=source,
-            seconds_to_expiry=self._cache.expires_in() if decision.token is not None else None,
+            seconds_to_expiry=self._cache.expires_in(decision.token),
         )
+
+    def stats(self) -> ProviderStats:
+        """Return what this provider did so far, in numbers."""
+        return provider_stats(self.counters)
 
     def invalidate(self, token: str) -> None:
         """Say that a server refused `token`.
@@ -149,9 +162,14 @@ class LeasedProvider:
         than the margin or the secret has changed: no server can make a client mint at each call.
         """
         with self._lock:
-            if self._latest.token == token:
-                self._cache.reject(token)
-                self._end_lease()
+            if self._latest.token != token:
+                return
+            is_news = not self._cache.is_rejected(token)
+            self._cache.reject(token)
+            self._end_lease()
+        self.counters.count("refreshes")
+        if is_news:  # no lock is held: a log handler may do anything
+            _logger.warning("MCP auth: a server refused the current token")
 
     def end_lease(self) -> None:
         """Have the next call look at flag, secret and settings again."""
@@ -183,23 +201,24 @@ class LeasedProvider:
 
     def _serves_on(self, decision: Decision) -> bool:
         # Long after its lease, flag and secret may be others. A recheck of 0 allows no wait at all.
-        recheck = self._view.settings.recheck_seconds if self._view is not None else 0.0
         since = self._clock.monotonic() - decision.valid_until
-        if since >= min(recheck, GOING_ON_SECONDS):
+        if since >= min(self._recheck, GOING_ON_SECONDS):
             return False
         return decision.token is None or self._is_good(decision.token)
 
     def _is_good(self, token: str) -> bool:
         """Return whether no server has refused `token`, and it has not expired."""
-        return not self._cache.is_rejected(token) and self._cache.expires_in() is not None
+        return not self._cache.is_rejected(token) and self._cache.expires_in(token) is not None
 
     def _look(self) -> View:
         """Read the settings; leased too where the gate is asked at every call."""
         now = self._clock.monotonic()
         view = self._view
-        if view is None or not self._setup.flags.per_call or now >= self._view_until:
-            self._view = view = self._setup.look(self._audience)
-            self._view_until = now + view.settings.recheck_seconds
+        if view is None or now >= self._view_until:
+            view = self._setup.look(self._audience)
+            self._recheck = view.settings.recheck_seconds
+            if self._setup.flags.per_call:
+                self._view, self._view_until = view, now + self._recheck
         return view
 
     def _renew(self, view: View, answer: FlagAnswer, generation: int) -> Decision:
@@ -208,11 +227,12 @@ class LeasedProvider:
         if per_call:
             self._answer = answer
             if not answer.enabled:
-                return _refusal(view, answer)  # for this caller alone: nothing is leased
+                return self._counted(_refusal(view, answer))  # for this caller alone: no lease
         with self._lock:
             # Another thread may have decided while this one asked.
-            if self._clock.monotonic() < self._latest.valid_until:
-                return self._latest
+            latest = self._latest
+            if latest.valid_from <= self._clock.monotonic() < latest.valid_until:
+                return latest
             leader = self._flight
             if leader is None:
                 self._flight = mine = threading.Event()
@@ -231,18 +251,25 @@ class LeasedProvider:
     def _follow(self, leader: threading.Event, view: View, answer: FlagAnswer) -> Decision:
         """Go on with the last decision while its token lives; wait only where there is none."""
         if not answer.enabled:
-            return _refusal(view, answer)
+            return self._counted(_refusal(view, answer))
         latest = self._latest
         if latest.token is None or not self._is_good(latest.token):
             leader.wait(FOLLOW_SECONDS)
             latest = self._latest
-        expired = latest.token is not None and self._cache.expires_in() is None
+        expired = latest.token is not None and self._cache.expires_in(latest.token) is None
         return _UNDECIDED if expired else latest
+
+    def _counted(self, decision: Decision) -> Decision:
+        self.counters.count("decisions", decision.outcome.value)
+        look_for_telemetry()
+        return decision
 
     def _publish(
         self, decision: Decision, answer: FlagAnswer, generation: int, *, leased: bool
     ) -> None:
+        self._counted(decision)
         with self._lock:
+            decision = replace(decision, valid_from=self._clock.monotonic())
             if self._generation != generation:
                 decision = self._ended(decision)
             self._answer = answer
@@ -250,6 +277,7 @@ class LeasedProvider:
             self._decision = decision if leased else _UNDECIDED
         on = decision.outcome is Outcome.OK
         said = (decision.outcome, self._problem if on else decision.reason)
+        said = _ALL_IS_WELL if said == _ALL_IS_WELL else said  # one for all audiences
         if said != self._said:
             self._said = said
             quiet = decision.outcome is Outcome.FLAG_OFF or (on and self._problem is None)
@@ -276,15 +304,16 @@ class LeasedProvider:
         if renewal.token is None:
             return _no(renewal.outcome, renewal.problem or "", valid_until)
         self._setup.remark([*view.remarks(), *key.remarks])
-        value = format_bearer(renewal.token.value)
-        reason = f"flag {view.question.key} is on ({answer.source})"
+        value = format_bearer(renewal.token)
         hosts = view.settings.allowed_hosts
+        reason = f"flag {view.question.key} is on ({answer.source})"
         return Decision(
-            renewal.token.value,
+            renewal.token,
             value,
             (METADATA_KEY, value),
             Outcome.OK,
-            reason if renewal.problem is None else f"{reason}; {renewal.problem}",
+            # One text for all audiences.
+            sys.intern(reason if renewal.problem is None else f"{reason}; {renewal.problem}"),
             self._clock.monotonic() + min(recheck, renewal.good_for, key.settles_in),
             None if hosts is None else compile_hosts(hosts),
         )

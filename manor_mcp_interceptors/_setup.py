@@ -58,7 +58,9 @@ class Setup:
         # Late bound, so that a library that freezes time is seen.
         self.keys: Final = KeySource(lambda: self.clock.time(), in_code=settings is not None)
         self.flags: Final = FlagPoll(gate, self.end_leases)
-        self._providers: weakref.WeakSet[Leaseholder] = weakref.WeakSet()
+        # A WeakSet would take half as much again for each of a thousand audiences.
+        self._providers: list[weakref.ref[Leaseholder]] = []
+        self._prune_at = 64
         self._remarks: frozenset[str] = frozenset()
         self._lock = threading.Lock()
         _setups.add(self)
@@ -89,20 +91,25 @@ class Setup:
     def register(self, provider: Leaseholder) -> None:
         """Keep `provider` informed for as long as it lives."""
         with self._lock:
-            self._providers.add(provider)
+            self._providers.append(weakref.ref(provider))
+            if len(self._providers) > self._prune_at:
+                self._providers = [known for known in self._providers if known() is not None]
+                self._prune_at = max(64, 2 * len(self._providers))
 
     def end_leases(self) -> None:
         """Have every provider decide anew at its next call."""
         with self._lock:
             providers = list(self._providers)
-        for provider in providers:
-            provider.end_lease()
+        for known in providers:
+            if (provider := known()) is not None:
+                provider.end_lease()
 
     def after_fork(self) -> None:
         self._lock = threading.Lock()
         self.flags.after_fork()
-        for provider in list(self._providers):
-            provider.after_fork()
+        for known in list(self._providers):
+            if (provider := known()) is not None:
+                provider.after_fork()
 
 
 _setups: Final[weakref.WeakSet[Setup]] = weakref.WeakSet()

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 
+from ._counters import Counters
 from .clocks import Clock
 from .keys import SigningKey
 from .outcomes import Outcome
 from .settings import Settings
-from .tokens import AccessToken, clock_skew, effective_margin, mint
+from .tokens import clock_skew, effective_margin, mint
+
+_logger = logging.getLogger("manor_mcp_interceptors")
 
 
 @dataclass(frozen=True, slots=True)
 class Minted:
     """A token, what it was made from, and when, by both clocks."""
 
-    token: AccessToken
+    token: str = field(repr=False)
+    expires_at: int
     inputs: tuple[object, ...] = field(repr=False)
     wall: float
     monotonic: float
@@ -25,7 +30,7 @@ class Minted:
         wall = clock.time()
         if wall < self.wall:  # set back since: what the token's own times mean is unknown
             return 0.0
-        lifetime = self.token.expires_at - margin - self.wall
+        lifetime = self.expires_at - margin - self.wall
         elapsed = max(wall - self.wall, clock.monotonic() - self.monotonic)
         return lifetime - elapsed
 
@@ -34,7 +39,7 @@ class Minted:
 class Renewal:
     """What a look at the cache came to."""
 
-    token: AccessToken | None
+    token: str | None = field(repr=False)
     good_for: float = 0.0
     """Seconds until the cache should be looked at again."""
     outcome: Outcome = Outcome.OK
@@ -45,10 +50,11 @@ class Renewal:
 class TokenCache:
     """One thread at a time may `renew`; the rest may be called from any."""
 
-    __slots__ = ("_clock", "_minted", "_rejected")
+    __slots__ = ("_clock", "_counters", "_minted", "_rejected")
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, counters: Counters) -> None:
         self._clock = clock
+        self._counters = counters
         self._minted: Minted | None = None
         self._rejected: str | None = None
 
@@ -68,11 +74,14 @@ class TokenCache:
             self._minted = fresh = self._mint(settings, key, inputs)
         except Exception as error:
             return self._failed(error, minted)
+        self._counters.count("mints")
+        _logger.debug("MCP auth minted a token for %s", settings.audience)
         return Renewal(fresh.token, fresh.remaining(self._clock, effective_margin(settings)))
 
     def _mint(self, settings: Settings, key: SigningKey, inputs: tuple[object, ...]) -> Minted:
         wall, monotonic = self._clock.time(), self._clock.monotonic()
-        return Minted(mint(settings, key, wall), inputs, wall, monotonic)
+        token = mint(settings, key, wall)
+        return Minted(token.value, token.expires_at, inputs, wall, monotonic)
 
     def _failed(self, error: Exception, minted: Minted | None) -> Renewal:
         # The type alone: an error out of a signer may hold what it was given to sign with.
@@ -92,7 +101,7 @@ class TokenCache:
         would be the old one.
         """
         age = self._clock.monotonic() - minted.monotonic
-        return minted.token.value == self._rejected and age >= max(settings.margin_seconds, 1)
+        return minted.token == self._rejected and age >= max(settings.margin_seconds, 1)
 
     def reject(self, value: str) -> None:
         """Remember that a server refused the token `value`."""
@@ -102,9 +111,16 @@ class TokenCache:
         """Return whether a server refused `value`."""
         return value is not None and value == self._rejected
 
-    def expires_in(self) -> float | None:
-        """Return the seconds until the held token's `exp`; None without an unexpired token."""
-        left = self._minted.remaining(self._clock, 0) if self._minted is not None else 0.0
+    def expires_in(self, value: str | None) -> float | None:
+        """Return the seconds until the `exp` of the token `value`.
+
+        None where it has expired, and where it is not the one held: another may have taken its
+        place a moment ago, and says nothing of it.
+        """
+        minted = self._minted
+        if minted is None or minted.token != value:
+            return None
+        left = minted.remaining(self._clock, 0)
         return left if left > 0 else None
 
 

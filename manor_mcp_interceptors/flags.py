@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -129,10 +130,15 @@ class EnvironmentGate(Backend):
                 continue
             word = text.strip().lower()
             if word in TRUE_WORDS or word in FALSE_WORDS:
-                return FlagAnswer(word in TRUE_WORDS, f"environment variable {name}")
+                return _variable_says(name, enabled=word in TRUE_WORDS)
             message = f"{name}={text[:80]!r} is not 1/true/yes/on or 0/false/no/off"
             raise SettingsError(message, variable=name)
         return FlagAnswer(enabled=False, source="default: nothing is set")
+
+
+@lru_cache(maxsize=8)  # one object for the providers of all audiences
+def _variable_says(name: str, *, enabled: bool) -> FlagAnswer:
+    return FlagAnswer(enabled, f"environment variable {name}")
 
 
 class ManorGate(Backend):
@@ -165,8 +171,8 @@ class CustomBackend(Backend):
 
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
-        self.blocking = bool(getattr(gate, "blocking", True))
-        self.per_call = bool(getattr(gate, "per_call", False))
+        self.blocking: bool = bool(getattr(gate, "blocking", True))
+        self.per_call: bool = bool(getattr(gate, "per_call", False))
 
     def evaluate(self, question: FlagQuestion) -> FlagAnswer:
         answer = self._gate.is_enabled(question.key, subject=question.subject)

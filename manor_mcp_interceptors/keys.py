@@ -68,6 +68,7 @@ class VerificationKeys:
 class _Contents:
     """What a file held at one look. A box: a traceback that prints locals prints no secret."""
 
+    inode: tuple[int, int]
     modified_at: float
     data: bytes = field(repr=False)
 
@@ -82,11 +83,14 @@ class _Contents:
             return "is not UTF-8 text"
         return None if self.text().strip() else "is empty"
 
-    def settles_in(self, now: float) -> float:
+    def settles_in(self, now: float, good: _Contents | None) -> float:
         """Return the seconds for which its writer may still be at work; 0 or less when over.
 
-        A time of change in the future, from another machine's clock, says nothing.
+        A file in another's place was put there whole: by a rename, or behind a symlink. A time
+        of change in the future, from another machine's clock, says nothing.
         """
+        if good is None or good.inode != self.inode or good.data == self.data:
+            return 0.0
         age = now - self.modified_at
         return SETTLE_SECONDS - age if age >= 0 else 0.0
 
@@ -95,12 +99,12 @@ class SecretFile:
     """A mounted secret, read anew at each look.
 
     A file that becomes empty, unreadable or garbled leaves the last good secret in use, and so
-    does one that changed a moment ago: it may be half written. The path is resolved at each look,
-    so Kubernetes' swap of the ``..data`` symlink is just a change.
+    does one that changed in place a moment ago: it may be half written. The path is resolved at
+    each look, so Kubernetes' swap of the ``..data`` symlink is just a change.
     """
 
     def __init__(self, path: str | os.PathLike[str], variable: str) -> None:
-        self.path = os.fspath(path)
+        self.path: str = os.fspath(path)
         self._variable = variable
         self._good: _Contents | None = None
 
@@ -118,7 +122,7 @@ class SecretFile:
         source = f"{self._variable} ({self.path})"
         try:
             fresh = self._look()
-            wait = 0.0 if good is None or good.data == fresh.data else fresh.settles_in(now)
+            wait = fresh.settles_in(now, good)
             if good is not None and wait > 0:
                 return SigningKey(good.text(), key_id, source, settles_in=wait)
             self._refuse(fresh)
@@ -170,7 +174,8 @@ def _read(path: str) -> _Contents | None:
     with open(path, "rb") as file:
         data = file.read(MAX_FILE_BYTES + 1)
         # After reading: whoever wrote while this read did so before this moment.
-        return _Contents(os.fstat(file.fileno()).st_mtime, data)
+        status = os.fstat(file.fileno())
+        return _Contents((status.st_dev, status.st_ino), status.st_mtime, data)
 
 
 class KeySource:
@@ -237,6 +242,7 @@ class KeySource:
     ) -> SigningKey | None:
         """Return the secret that is set, as text or as a file; None where neither is."""
         if secret is not None and path is not None:
+            del secret  # a traceback that prints locals prints no secret
             variable = f"MCP_AUTH_{name.upper()}"
             raise SettingsError(
                 f"{variable} and {variable}_FILE are both set: unset one of them",
@@ -250,10 +256,12 @@ class KeySource:
 
     def _judge(self, key: SigningKey) -> SigningKey:
         """Return `key` with remarks on its form; judged once, since that takes a while."""
-        if self._judged.get(key.source) != key.secret:
+        secret = self._judged.get(key.source)
+        if secret != key.secret:
             refuse_asymmetric(key)
-            self._judged[key.source] = key.secret
-        return replace(key, remarks=(*_remarks(key), *key.remarks))
+            self._judged[key.source] = secret = key.secret
+        # The environment gives a new text at each look; what was minted from it keeps this one.
+        return replace(key, secret=secret, remarks=(*_remarks(key), *key.remarks))
 
     def _name(self, field_name: str) -> str:
         return f"Settings.{field_name}" if self._in_code else f"MCP_AUTH_{field_name.upper()}"

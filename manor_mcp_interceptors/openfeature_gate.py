@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import weakref
 from collections.abc import Callable
@@ -20,14 +21,14 @@ try:
     from openfeature.flag_evaluation import FlagEvaluationDetails, Reason
     from openfeature.provider import ProviderStatus
     from openfeature.provider.no_op_provider import NoOpProvider
-except ImportError as exc:  # `openfeature` alone may exist: it is a namespace package
-    if exc.name is None or exc.name.partition(".")[0] != "openfeature":
+except ImportError as _missing:  # `openfeature` alone may exist: it is a namespace package
+    if _missing.name is None or _missing.name.partition(".")[0] != "openfeature":
         raise
     msg = (
         "manor_mcp_interceptors.openfeature_gate needs openfeature-sdk:"
         " pip install 'manor-mcp-interceptors[openfeature]'"
     )
-    raise ModuleNotFoundError(msg, name="openfeature") from exc
+    raise ModuleNotFoundError(msg, name="openfeature") from _missing
 
 __all__ = ["OpenFeatureGate"]
 
@@ -90,7 +91,7 @@ class OpenFeatureGate(Backend):
         attributes = {"issuer": question.issuer, "audience": question.audience}
         details = self._details(question.key, self._context(question.subject, attributes))
         name = self._client.provider.get_metadata().name
-        return FlagAnswer(details.value, f"OpenFeature provider {name}")
+        return FlagAnswer(details.value, sys.intern(f"OpenFeature provider {name}"))
 
     def caller(self) -> str | None:
         """Return the transaction context's targeting key."""

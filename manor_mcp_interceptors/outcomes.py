@@ -49,6 +49,8 @@ class Decision:
     """Monotonic seconds until which the decision is trusted without another look."""
     allowed_hosts: AllowedHosts | None = None
     """The hosts that the settings allow an HTTP adapter to send the token to; None: any."""
+    valid_from: float = float("-inf")
+    """Monotonic seconds before which it is not: a test may freeze and release that clock."""
 
 
 @dataclass(frozen=True, slots=True)

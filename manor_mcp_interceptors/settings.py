@@ -80,26 +80,34 @@ class Settings:
         Raises:
             SettingsError: A variable's value has not the form it must have.
         """
-        environ = os.environ if environ is None else environ
-        values: dict[str, Any] = {"subject": _service_name(environ)}
-        for variable in VARIABLES:
-            text = environ.get(variable.name)
-            if text is None or (variable.blank_is_unset and not text.strip()):
-                continue
-            try:
-                value = variable.parse(text)
-            except ValueError:
-                value = None
-            if value is None or not variable.accepts(value):
-                raise _wrong(variable, text, variable.name)
-            values[variable.field] = value
-        return cls(**values)
+        read = _read(os.environ if environ is None else environ)
+        del environ  # a traceback that prints locals prints no secret
+        if isinstance(read, SettingsError):
+            raise read
+        return cls(**read)
 
     def __reduce__(self) -> tuple[Callable[..., Settings], tuple[dict[str, Any]]]:
         """Pickle and copy all but the secrets."""
         hidden = {variable.field for variable in VARIABLES if variable.secret}
         kept = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in hidden}
         return _restore, (kept,)
+
+
+def _read(environ: Mapping[str, str]) -> dict[str, Any] | SettingsError:
+    """Return the fields' values, or what is wrong with the first that is; raise nothing."""
+    values: dict[str, Any] = {"subject": _service_name(environ)}
+    for variable in VARIABLES:
+        text = environ.get(variable.name)
+        if text is None or (variable.blank_is_unset and not text.strip()):
+            continue
+        try:
+            value = variable.parse(text)
+        except ValueError:
+            value = None
+        if value is None or not variable.accepts(value):
+            return _wrong(variable, text, variable.name)
+        values[variable.field] = value
+    return values
 
 
 def flag_and_subject(environ: Mapping[str, str]) -> tuple[str, str]:

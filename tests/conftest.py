@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-
 import pytest
 
-from manor_mcp_interceptors import MCPTokenProvider, Settings
-from manor_mcp_interceptors.settings import VARIABLES
+from manor_mcp_interceptors import Settings
 from tests.support import FLAG, SECRET, FakeClock
+
+pytest_plugins = ["manor_mcp_interceptors.pytest_plugin", "tests.support.leak_guard", "pytester"]
+"""Our plugin by name, because it must also be found where the package is not installed."""
 
 
 @pytest.fixture(autouse=True)
-def isolated(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def isolated(mcp_auth_isolated: None) -> None:
     """Start without our variables, and with nothing decided."""
-    for name in [*(v.name for v in VARIABLES), "SERVICE_NAME", FLAG, FLAG.upper()]:
-        if name in os.environ:
-            monkeypatch.delenv(name)
-    MCPTokenProvider.reset()
-    yield
-    MCPTokenProvider.reset()
 
 
 @pytest.fixture

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
+import time
 import traceback
 from pathlib import Path
 
 import pytest
 
-from manor_mcp_interceptors import Settings, SettingsError
+from manor_mcp_interceptors import MCPTokenProvider, Settings, SettingsError
 from manor_mcp_interceptors.keys import MAX_FILE_BYTES, KeySource, SigningKey
 from manor_mcp_interceptors.outcomes import Outcome
-from tests.support import OTHER_SECRET, SECRET
+from tests.support import OTHER_SECRET, SECRET, FakeClock, StaticGate, signed_with
 
 LATER = 4_000_000_000.0
 """Unix time at which no file was written just now."""
@@ -102,6 +103,7 @@ def test_a_short_secret_works_and_is_remarked() -> None:
         (b"\xff\xfe" + SECRET.encode(), "is not UTF-8", Outcome.INVALID_CONFIG),
         (b"x" * (MAX_FILE_BYTES + 1), "is larger than", Outcome.INVALID_CONFIG),
     ],
+    ids=["empty", "blank", "garbled", "large"],
 )
 def test_a_file_of_no_use_says_why(
     tmp_path: Path, content: bytes, problem: str, outcome: Outcome
@@ -192,3 +194,56 @@ def test_no_traceback_with_locals_shows_a_secret(tmp_path: Path) -> None:
         shown = str(caught.value) + "".join(str(frame.locals) for frame in ours)
         assert "KeySource" in shown
         assert not any(part in shown for part in (SECRET, "MIIB", "c2Vj"))
+
+
+@pytest.mark.parametrize("length", [20, 43, 80])
+@pytest.mark.parametrize("first", [b"", b"half", b"x" * 60])
+def test_a_file_that_is_being_written_waits_until_it_has_settled(
+    tmp_path: Path, first: bytes, length: int
+) -> None:
+    """Whatever a writer leaves for a moment, of whatever length, signs nothing; no word of it."""
+    file = tmp_path / "secret"
+    file.write_text(SECRET)
+    now = [LATER]
+    source, settings = KeySource(lambda: now[0]), Settings(secret_file=file)
+    source.signing_key(settings)
+    file.write_bytes(first)
+    now[0] = file.stat().st_mtime + 0.01
+    held = source.signing_key(settings)
+    assert held.secret == SECRET
+    assert held.remarks == ()
+    assert 0 < held.settles_in < 0.05
+    secret = (OTHER_SECRET * 2)[:length]
+    file.write_text(secret)
+    now[0] = file.stat().st_mtime + 0.06
+    assert source.signing_key(settings).secret == secret
+
+
+def test_a_file_renamed_into_place_is_taken_at_once(tmp_path: Path) -> None:
+    """It was written elsewhere, and whole."""
+    file = tmp_path / "secret"
+    file.write_text(SECRET)
+    source, settings = KeySource(time.time), Settings(secret_file=file)
+    assert source.signing_key(settings).secret == SECRET
+    draft = tmp_path / "draft"
+    draft.write_text(OTHER_SECRET)
+    draft.replace(file)
+    assert source.signing_key(settings).secret == OTHER_SECRET
+
+
+def test_a_change_of_the_file_mints_within_the_recheck_interval(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    """And what holds back an unsettled file shortens the lease instead of missing a turn."""
+    file = tmp_path / "secret"
+    file.write_text(SECRET)
+    settings = Settings(secret_file=file)
+    provider = MCPTokenProvider(settings, gate=StaticGate(), clock=clock)
+    assert signed_with(str(provider.token()), SECRET)
+    clock.advance(0.99)
+    file.write_text(OTHER_SECRET)
+    os.utime(file, (clock.wall, clock.wall))
+    clock.advance(0.011)
+    assert signed_with(str(provider.token()), SECRET)
+    clock.advance(0.05)
+    assert signed_with(str(provider.token()), OTHER_SECRET)

@@ -9,7 +9,14 @@ from typing import Any
 import jwt
 import pytest
 
-from manor_mcp_interceptors import MCPTokenProvider, Outcome, Settings, _token_cache
+from manor_mcp_interceptors import (
+    MCPTokenProvider,
+    Outcome,
+    Settings,
+    _leased_provider,
+    _token_cache,
+)
+from manor_mcp_interceptors._leased_provider import LeasedProvider
 from manor_mcp_interceptors.tokens import AccessToken, mint
 from tests.support import OTHER_SECRET, SECRET, FakeClock, StaticGate, legacy_check, signed_with
 
@@ -167,7 +174,7 @@ def test_a_clock_set_back_makes_the_token_stale(clock: FakeClock, mints: Countin
     """A token from the future is refused by every verifier."""
     provider = make(clock)
     provider.token()
-    clock.set_wall(-3600)
+    clock.step_wall(-3600)
     clock.advance(1)
     assert claims_of(provider.token())["iat"] == int(clock.wall) - 5
     assert mints.count == 2
@@ -178,7 +185,7 @@ def test_a_clock_set_back_does_not_lengthen_a_life(clock: FakeClock, mints: Coun
     provider = make(clock)
     provider.token()
     clock.advance(1800)
-    clock.set_wall(-900)
+    clock.step_wall(-900)
     provider.token()
     clock.advance(1800 - 35)
     provider.token()
@@ -189,7 +196,7 @@ def test_a_suspend_is_noticed_within_the_recheck_interval(clock: FakeClock) -> N
     """The monotonic clock stood still; the wall clock tells."""
     provider = make(clock)
     provider.token()
-    clock.set_wall(7200)
+    clock.step_wall(7200)
     clock.advance(1)
     assert claims_of(provider.token())["exp"] > clock.wall
 
@@ -266,6 +273,34 @@ def test_two_hundred_threads_mint_one_token(clock: FakeClock, mints: CountingMin
     assert mints.count == 2
 
 
+def test_an_expired_token_is_not_handed_out_beside_its_successor(
+    clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the moment between the mint and its publication, either: no token, or the new one."""
+    provider = make(clock)
+    expired = provider.token()
+    clock.advance(4000)
+    minted, release = threading.Event(), threading.Event()
+    publish = LeasedProvider._publish
+
+    def slow(*args: Any, **options: Any) -> None:
+        minted.set()
+        assert release.wait(30)
+        publish(*args, **options)
+
+    monkeypatch.setattr(LeasedProvider, "_publish", slow)
+    monkeypatch.setattr(_leased_provider, "FOLLOW_SECONDS", 0.01)
+    leader = threading.Thread(target=provider.token)
+    leader.start()
+    try:
+        assert minted.wait(30)
+        assert provider.token() is None
+    finally:
+        release.set()
+        leader.join()
+    assert provider.token() not in (None, expired)
+
+
 def test_while_one_thread_mints_the_others_go_on(
     clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -296,7 +331,7 @@ def test_outcomes_are_logged_when_they_change(
     clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Once each, with no token and no secret in a line."""
-    caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.INFO)
     gate = StaticGate()
     provider = MCPTokenProvider(Settings(secret=SECRET), gate=gate, clock=clock)
     for on in (True, True, False, False, True):

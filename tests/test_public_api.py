@@ -54,7 +54,6 @@ def run(code: str) -> str:
 def test_the_public_names_are_these() -> None:
     """Adding or dropping one is a decision, not an accident."""
     assert sorted(manor_mcp_interceptors.__all__) == PUBLIC
-    assert set(PUBLIC) <= set(dir(manor_mcp_interceptors))
 
 
 @pytest.mark.parametrize("name", PUBLIC)

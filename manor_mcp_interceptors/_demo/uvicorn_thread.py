@@ -36,13 +36,17 @@ class _Server(uvicorn.Server):
 
 
 @contextmanager
-def serve(application: Any) -> Iterator[str]:
+def serve(application: Any, *, port: int = 0) -> Iterator[str]:
     """Serve `application` until the context ends; give its URL, without a slash at the end.
+
+    Args:
+        application: The ASGI application.
+        port: Where a server that was stopped comes back; 0 is any that is free.
 
     Raises:
         RuntimeError: The application did not start, or did not stop.
     """
-    with _listen() as listener:
+    with _listen(port) as listener:
         server = _Server(
             uvicorn.Config(
                 application,
@@ -67,10 +71,16 @@ def serve(application: Any) -> Iterator[str]:
         raise RuntimeError("the server did not stop")
 
 
-def _listen() -> socket.socket:
+def _listen(port: int) -> socket.socket:
     # The protocol is named, because asyncio sets TCP_NODELAY only where it is: without that, an
     # answer of two packets waits 40 ms for the client's delayed acknowledgement.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.bind(("127.0.0.1", 0))
-    listener.listen()
+    # A server's connections linger on its port for a minute: without this, none comes back there.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(("127.0.0.1", port))
+        listener.listen()
+    except OSError:
+        listener.close()
+        raise
     return listener

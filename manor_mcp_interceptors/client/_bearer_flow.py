@@ -117,11 +117,15 @@ class BearerFlow:
 
     def _not_allowed(self, host: str, why: str) -> Decision:
         outcome = Outcome.TARGET_NOT_ALLOWED
+        self._count("decisions", outcome.value)
         reason = f"{host[:255]!r} may not have a token: {why}"
         if host not in self._told and len(self._told) < MAX_TOLD:
             self._told.add(host)
             _logger.warning("MCP auth %s: %s", outcome, reason)
         return Decision(None, None, None, outcome, reason, 0.0)
+
+    def _count(self, name: str, word: str = "") -> None:
+        self._source.provider.counters.count(name, word)
 
     def _was_refused(self, sent: Sent, answered: Any, status: int) -> bool:
         """Return whether `status` refuses our token; the provider has then been told.

@@ -113,7 +113,7 @@ class GrpcAuth:
         """Tell the provider of a refusal; return the details of a second try, or None."""
         self.refuse(attempt.token)
         try:
-            return attempt.again(self._source.provider.decision())
+            return self._counted(attempt.again(self._source.provider.decision()))
         except Exception as error:
             self._log(error)
             return None
@@ -122,10 +122,15 @@ class GrpcAuth:
         """As `renew`, without holding up the event loop."""
         self.refuse(attempt.token)
         try:
-            return attempt.again(await self._source.provider.decision_async())
+            return self._counted(attempt.again(await self._source.provider.decision_async()))
         except Exception as error:
             self._log(error)
             return None
+
+    def _counted(self, second_try: Any) -> Any:
+        if second_try is not None:
+            self._source.provider.counters.count("retries")
+        return second_try
 
     def _go_without(self, error: Exception) -> None:
         """Log an error of ours, once: the call goes out as the caller made it.
@@ -136,9 +141,11 @@ class GrpcAuth:
         if isinstance(error, TokenUnavailableError):
             raise TokenUnavailableRpcError(str(error), error.outcome) from None
         self._log(error)
+        kind = type(error).__name__
+        del error  # a traceback that prints locals prints not what it says
         if self._required:
             raise TokenUnavailableRpcError(
-                f"this call requires a token and none could be had: {type(error).__name__}",
+                f"this call requires a token and none could be had: {kind}",
                 Outcome.SIGNING_FAILED,
             ) from None
 

@@ -68,6 +68,7 @@ class HttpxFlow(BearerFlow):
             return None
         if response.cookies:
             response.cookies.set_cookie_header(request)
+        self._count("retries")
         return self._send(request, decision)
 
     def _origin(self, url: Any) -> Origin:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from manor_mcp_interceptors import _otel
 from manor_mcp_interceptors.errors import TokenUnavailableError
 from manor_mcp_interceptors.outcomes import Decision
 from manor_mcp_interceptors.provider import MCPTokenProvider, _instances, check_audience
@@ -44,6 +45,8 @@ class TokenSource:
         return self._checked(await self.provider.decision_async())
 
     def _checked(self, decision: Decision) -> Decision:
+        if _otel.annotate is not None:
+            _otel.annotate(decision.outcome.value)
         if decision.token is None and self._required:
             raise TokenUnavailableError(
                 f"this call requires a token and there is none: {decision.reason}",

@@ -8,11 +8,11 @@ from typing import Any
 
 try:
     from grpc import StatusCode, aio
-except ModuleNotFoundError as exc:
-    if exc.name != "grpc":
+except ModuleNotFoundError as _missing:
+    if _missing.name != "grpc":
         raise
     msg = "grpc_aio_interceptors needs grpcio: pip install 'manor-mcp-interceptors[grpc]'"
-    raise ModuleNotFoundError(msg, name="grpc") from exc
+    raise ModuleNotFoundError(msg, name="grpc") from _missing
 
 from manor_mcp_interceptors.provider import MCPTokenProvider
 

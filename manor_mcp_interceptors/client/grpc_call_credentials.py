@@ -4,11 +4,11 @@ from __future__ import annotations
 
 try:
     import grpc
-except ModuleNotFoundError as exc:
-    if exc.name != "grpc":
+except ModuleNotFoundError as _missing:
+    if _missing.name != "grpc":
         raise
     msg = "grpc_call_credentials needs grpcio: pip install 'manor-mcp-interceptors[grpc]'"
-    raise ModuleNotFoundError(msg, name="grpc") from exc
+    raise ModuleNotFoundError(msg, name="grpc") from _missing
 
 from manor_mcp_interceptors.errors import TokenUnavailableError
 from manor_mcp_interceptors.provider import MCPTokenProvider

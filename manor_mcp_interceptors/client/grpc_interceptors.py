@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 try:
     import grpc
-except ModuleNotFoundError as exc:
-    if exc.name != "grpc":
+except ModuleNotFoundError as _missing:
+    if _missing.name != "grpc":
         raise
     msg = "GrpcAuthInterceptor needs grpcio: pip install 'manor-mcp-interceptors[grpc]'"
-    raise ModuleNotFoundError(msg, name="grpc") from exc
+    raise ModuleNotFoundError(msg, name="grpc") from _missing
 
 from manor_mcp_interceptors.provider import MCPTokenProvider
 
@@ -24,12 +24,23 @@ __all__ = ["GrpcAuthInterceptor"]
 
 Continuation = Callable[[Any, Any], Any]
 
+if TYPE_CHECKING:  # generic to type checkers alone
+    _UnaryUnaryClientInterceptor = grpc.UnaryUnaryClientInterceptor[Any, Any]
+    _UnaryStreamClientInterceptor = grpc.UnaryStreamClientInterceptor[Any, Any]
+    _StreamUnaryClientInterceptor = grpc.StreamUnaryClientInterceptor[Any, Any]
+    _StreamStreamClientInterceptor = grpc.StreamStreamClientInterceptor[Any, Any]
+else:
+    _UnaryUnaryClientInterceptor = grpc.UnaryUnaryClientInterceptor
+    _UnaryStreamClientInterceptor = grpc.UnaryStreamClientInterceptor
+    _StreamUnaryClientInterceptor = grpc.StreamUnaryClientInterceptor
+    _StreamStreamClientInterceptor = grpc.StreamStreamClientInterceptor
+
 
 class GrpcAuthInterceptor(
-    grpc.UnaryUnaryClientInterceptor,  # type: ignore[type-arg]
-    grpc.UnaryStreamClientInterceptor,  # type: ignore[type-arg]
-    grpc.StreamUnaryClientInterceptor,  # type: ignore[type-arg]
-    grpc.StreamStreamClientInterceptor,  # type: ignore[type-arg]
+    _UnaryUnaryClientInterceptor,
+    _UnaryStreamClientInterceptor,
+    _StreamUnaryClientInterceptor,
+    _StreamStreamClientInterceptor,
 ):
     """Puts a token on every call of a sync channel; one object for all four call kinds.
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from ._httpx_flow import HttpxFlow
 
 try:
     import httpx2
-except ModuleNotFoundError as exc:
-    if exc.name != "httpx2":
+except ModuleNotFoundError as _missing:
+    if _missing.name != "httpx2":
         raise
     msg = "Httpx2Auth needs httpx2: pip install 'manor-mcp-interceptors[httpx2]'"
-    raise ModuleNotFoundError(msg, name="httpx2") from exc
+    raise ModuleNotFoundError(msg, name="httpx2") from _missing
 
 __all__ = ["Httpx2Auth"]
 
@@ -22,4 +24,4 @@ class Httpx2Auth(HttpxFlow, httpx2.Auth):
     can be sent again. A redirect to another origin gets no token.
     """
 
-    byte_stream = httpx2.ByteStream
+    byte_stream: ClassVar[type] = httpx2.ByteStream

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from ._httpx_flow import HttpxFlow
 
 try:
     import httpx
-except ModuleNotFoundError as exc:
-    if exc.name != "httpx":
+except ModuleNotFoundError as _missing:
+    if _missing.name != "httpx":
         raise
     msg = "HttpxAuth needs httpx: pip install 'manor-mcp-interceptors[httpx]'"
-    raise ModuleNotFoundError(msg, name="httpx") from exc
+    raise ModuleNotFoundError(msg, name="httpx") from _missing
 
 __all__ = ["HttpxAuth"]
 
@@ -22,4 +24,4 @@ class HttpxAuth(HttpxFlow, httpx.Auth):
     can be sent again. A redirect to another origin gets no token.
     """
 
-    byte_stream = httpx.ByteStream
+    byte_stream: ClassVar[type] = httpx.ByteStream

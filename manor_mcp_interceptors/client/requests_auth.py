@@ -13,11 +13,11 @@ try:
     from requests import PreparedRequest, RequestException, Response
     from requests.auth import AuthBase
     from requests.cookies import extract_cookies_to_jar
-except ModuleNotFoundError as exc:
-    if exc.name != "requests":
+except ModuleNotFoundError as _missing:
+    if _missing.name != "requests":
         raise
     msg = "RequestsAuth needs requests: pip install 'manor-mcp-interceptors[requests]'"
-    raise ModuleNotFoundError(msg, name="requests") from exc
+    raise ModuleNotFoundError(msg, name="requests") from _missing
 
 __all__ = ["RequestsAuth"]
 
@@ -70,6 +70,7 @@ class RequestsAuth(BearerFlow, AuthBase):
         )
         request.prepare_cookies(request._cookies)
         again = self._attach(request, decision, sent)
+        self._count("retries")
         second: Response = connection.send(request, **options)
         second.history.append(response)
         if again is not None:

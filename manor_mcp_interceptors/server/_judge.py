@@ -18,6 +18,7 @@ from jwt.exceptions import (
 )
 
 from manor_mcp_interceptors._bearer import parse_bearer
+from manor_mcp_interceptors._counters import TOTALS, Counters, look_for_telemetry
 from manor_mcp_interceptors._hs256 import ALGORITHMS, new_jws
 from manor_mcp_interceptors.clocks import Clock
 from manor_mcp_interceptors.errors import SettingsError
@@ -58,7 +59,17 @@ class _Law:
 class Judge:
     """Accepts or refuses tokens. Safe from any thread."""
 
-    __slots__ = ("_clock", "_given", "_keys", "_law", "_leeway", "_remarks", "_subjects", "_tally")
+    __slots__ = (
+        "_clock",
+        "_given",
+        "_keys",
+        "_law",
+        "_leeway",
+        "_remarks",
+        "_subjects",
+        "_tally",
+        "counters",
+    )
 
     def __init__(
         self,
@@ -75,6 +86,7 @@ class Judge:
         # Late bound, so that a library that freezes time is seen.
         self._keys = KeySource(lambda: self._clock.time(), in_code=settings is not None)
         self._tally = Rejections()
+        self.counters: Counters = Counters(TOTALS)
         self._remarks: frozenset[str] = frozenset()
         self._law = self._look()
         self._report(self._law)
@@ -93,14 +105,13 @@ class Judge:
             # By the wall clock alone: a clock that was set back ends the lease as well.
             if not law.looked_at <= now < law.valid_until:
                 law = self._renew(law)
-            return _judge(token, law, now)
+            return _judge(token, law, now, self.counters)
         except Refused as refused:
             reason = refused.reason
         except Exception as error:  # whatever it was: never in, and never a crash
             reason = Reason.INTERNAL
             _logger.debug("MCP auth verification broke: %s", type(error).__name__)
-        self._tally.add(reason, now)
-        return reason
+        return self._refuse(reason, now)
 
     def judge_authorization(self, values: Sequence[str]) -> VerifiedToken | Reason:
         """As `judge`, of every ``Authorization`` value that came with one call."""
@@ -112,7 +123,12 @@ class Judge:
             if token is not None:
                 return self.judge(token)
             reason = Reason.NOT_BEARER
-        self._tally.add(reason, self._clock.time())
+        return self._refuse(reason, self._clock.time())
+
+    def _refuse(self, reason: Reason, now: float) -> Reason:
+        self._tally.add(reason, now)
+        self.counters.count("verifications", reason.value)
+        look_for_telemetry()
         return reason
 
     def _renew(self, law: _Law) -> _Law:
@@ -144,7 +160,7 @@ class Judge:
             _logger.warning("MCP auth verification: %s", text)
 
 
-def _judge(token: str, law: _Law, now: float) -> VerifiedToken:
+def _judge(token: str, law: _Law, now: float, counters: Counters) -> VerifiedToken:
     if law.keys is None or law.rules is None:
         missing = law.problem is not None and law.problem.outcome is Outcome.NOT_CONFIGURED
         raise Refused(Reason.NOT_CONFIGURED if missing else Reason.INVALID_CONFIG)
@@ -154,10 +170,14 @@ def _judge(token: str, law: _Law, now: float) -> VerifiedToken:
         raise Refused(Reason.TOO_LARGE)
     known = law.memory.find(token)
     if known is not None:
-        return known.at(now)
+        caller = known.at(now)
+        counters.count("verifications", "remembered")
+        return caller
     acceptance = judge_claims(_signed_payload(token, law.keys), law.rules)
     caller = acceptance.at(now)
     law.memory.add(token, acceptance)
+    counters.count("verifications", "accepted")
+    look_for_telemetry()
     return caller
 
 

@@ -6,14 +6,14 @@ try:
     from fastapi import HTTPException, WebSocketException
     from fastapi.openapi.models import HTTPBearer
     from fastapi.security.base import SecurityBase
-except ModuleNotFoundError as exc:
-    if exc.name != "fastapi":
+except ModuleNotFoundError as _missing:
+    if _missing.name != "fastapi":
         raise
     msg = (
         "manor_mcp_interceptors.server.fastapi_dependency needs fastapi:"
         " pip install 'manor-mcp-interceptors[fastapi]'"
     )
-    raise ModuleNotFoundError(msg, name="fastapi") from exc
+    raise ModuleNotFoundError(msg, name="fastapi") from _missing
 
 from starlette.requests import HTTPConnection
 
@@ -37,7 +37,9 @@ class MCPTokenDependency(SecurityBase):
 
     def __init__(self, verifier: TokenVerifier | None = None) -> None:
         """Take what verifies the tokens; None is one from the environment, made at need."""
-        self.model = HTTPBearer(bearerFormat="JWT", description="A token of a Manor service.")
+        self.model: HTTPBearer = HTTPBearer(
+            bearerFormat="JWT", description="A token of a Manor service."
+        )
         self.scheme_name = "MCPToken"
         self._verifier = verifier
 
@@ -58,5 +60,5 @@ class MCPTokenDependency(SecurityBase):
         raise HTTPException(_UNAUTHORIZED, PHRASE, {"WWW-Authenticate": challenge(verdict)})
 
 
-verify_mcp_token = MCPTokenDependency()
+verify_mcp_token: MCPTokenDependency = MCPTokenDependency()
 """The dependency that verifies by the environment: ``Depends(verify_mcp_token)``."""

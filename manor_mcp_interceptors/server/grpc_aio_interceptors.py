@@ -6,19 +6,19 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import aclosing
 from functools import wraps
 from inspect import isasyncgenfunction, iscoroutinefunction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 try:
     import grpc
     import grpc.aio
-except ModuleNotFoundError as exc:
-    if exc.name != "grpc":
+except ModuleNotFoundError as _missing:
+    if _missing.name != "grpc":
         raise
     msg = (
         "manor_mcp_interceptors.server.grpc_aio_interceptors needs grpcio:"
         " pip install 'manor-mcp-interceptors[grpc]'"
     )
-    raise ModuleNotFoundError(msg, name="grpc") from exc
+    raise ModuleNotFoundError(msg, name="grpc") from _missing
 
 from ._door import PHRASE
 from ._grpc_gate import HEALTH, Behavior, Gate, rebuild
@@ -29,8 +29,13 @@ from .verifier import TokenVerifier, VerifiedToken
 
 __all__ = ["AioMCPAuthServerInterceptor", "current_caller"]
 
+if TYPE_CHECKING:  # generic to type checkers alone
+    _ServerInterceptor = grpc.aio.ServerInterceptor[Any, Any]
+else:
+    _ServerInterceptor = grpc.aio.ServerInterceptor
 
-class AioMCPAuthServerInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
+
+class AioMCPAuthServerInterceptor(_ServerInterceptor):
     """As `MCPAuthServerInterceptor`, for ``grpc.aio.server(interceptors=[...])``."""
 
     def __init__(

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import Context, copy_context
 from functools import wraps
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 try:
     import grpc
-except ModuleNotFoundError as exc:
-    if exc.name != "grpc":
+except ModuleNotFoundError as _missing:
+    if _missing.name != "grpc":
         raise
     msg = (
         "manor_mcp_interceptors.server.grpc_interceptors needs grpcio:"
         " pip install 'manor-mcp-interceptors[grpc]'"
     )
-    raise ModuleNotFoundError(msg, name="grpc") from exc
+    raise ModuleNotFoundError(msg, name="grpc") from _missing
 
 from ._door import PHRASE
 from ._grpc_gate import HEALTH, Behavior, Gate, rebuild
@@ -26,10 +26,15 @@ from .verifier import TokenVerifier, VerifiedToken
 
 __all__ = ["MCPAuthServerInterceptor", "current_caller"]
 
+if TYPE_CHECKING:  # generic to type checkers alone
+    _ServerInterceptor = grpc.ServerInterceptor[Any, Any]
+else:
+    _ServerInterceptor = grpc.ServerInterceptor
+
 _END = object()
 
 
-class MCPAuthServerInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
+class MCPAuthServerInterceptor(_ServerInterceptor):
     """Lets calls in that carry a valid token; refuses the rest with UNAUTHENTICATED.
 
     Put it first: ``grpc.server(pool, interceptors=[MCPAuthServerInterceptor()])``. The service's

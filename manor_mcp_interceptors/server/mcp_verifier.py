@@ -4,14 +4,14 @@ from __future__ import annotations
 
 try:
     from mcp.server.auth.provider import AccessToken
-except ModuleNotFoundError as exc:
-    if exc.name != "mcp":
+except ModuleNotFoundError as _missing:
+    if _missing.name != "mcp":
         raise
     msg = (
         "manor_mcp_interceptors.server.mcp_verifier needs mcp:"
         " pip install 'manor-mcp-interceptors[mcp]'"
     )
-    raise ModuleNotFoundError(msg, name="mcp") from exc
+    raise ModuleNotFoundError(msg, name="mcp") from _missing
 
 from ._door import judge_of
 from .reasons import Reason

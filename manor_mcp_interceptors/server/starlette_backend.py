@@ -11,14 +11,14 @@ try:
     )
     from starlette.requests import HTTPConnection
     from starlette.responses import JSONResponse, Response
-except ModuleNotFoundError as exc:
-    if exc.name != "starlette":
+except ModuleNotFoundError as _missing:
+    if _missing.name != "starlette":
         raise
     msg = (
         "manor_mcp_interceptors.server.starlette_backend needs starlette:"
         " pip install 'manor-mcp-interceptors[starlette]'"
     )
-    raise ModuleNotFoundError(msg, name="starlette") from exc
+    raise ModuleNotFoundError(msg, name="starlette") from _missing
 
 from ._door import PHRASE, challenge, judge_of
 from .reasons import Reason

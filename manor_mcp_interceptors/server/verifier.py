@@ -9,6 +9,7 @@ from hashlib import blake2b
 from manor_mcp_interceptors.clocks import Clock
 from manor_mcp_interceptors.errors import SettingsError, TokenRejectedError
 from manor_mcp_interceptors.settings import Settings
+from manor_mcp_interceptors.stats import VerifierStats, verifier_stats
 
 from ._claims import VerifiedToken
 from ._judge import MAX_TOKEN_LENGTH, Judge
@@ -90,6 +91,7 @@ class TokenVerifier(Judge):
             if law.looked_at <= now < law.valid_until and len(token) <= MAX_TOKEN_LENGTH:
                 known = law.memory.young.get(blake2b(token.encode()).digest())
                 if known is not None and known.valid_from <= now < known.valid_until:
+                    self.counters.count("verifications", "remembered")
                     return known.token
         except (AttributeError, TypeError, UnicodeEncodeError):
             pass  # no text, or none that could be a token: `judge` has a word for it
@@ -102,3 +104,7 @@ class TokenVerifier(Judge):
     def rejections(self) -> dict[str, int]:
         """Return how many calls were refused, by reason; a reason that never was is not there."""
         return self._tally.counts()
+
+    def stats(self) -> VerifierStats:
+        """Return what this verifier did so far, in numbers."""
+        return verifier_stats(self.counters)

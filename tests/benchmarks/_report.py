@@ -74,7 +74,7 @@ def write_json(path: str, sections: dict[str, list[Table]]) -> None:
 
 
 def write_plot(path: str, tables: Sequence[Table]) -> None:
-    """Draw each table's ratios, on a logarithmic scale, as a PNG; needs matplotlib."""
+    """Draw each table's ratios as a PNG; needs matplotlib."""
     matplotlib = import_module("matplotlib")
     matplotlib.use("Agg")
     pyplot = import_module("matplotlib.pyplot")
@@ -104,7 +104,8 @@ def _draw(axis: Any, table: Table) -> None:
     bars = axis.barh([result.name for result in results], ratios, color=colours)
     axis.bar_label(bars, labels=[f"{ratio:.3g}" for ratio in ratios], padding=3, fontsize=7)
     axis.tick_params(labelsize=7)
-    axis.set_xscale("log")
+    if max(ratios) > 20 * min(ratios):  # else bars from 0, whose lengths can be compared
+        axis.set_xscale("log")
     axis.margins(x=0.12)
     sizes = any(result.ratio is None for result in results)
     axis.set_title(f"{table.title} ({table.unit if sizes else 'ratio'})", fontsize=9, loc="left")

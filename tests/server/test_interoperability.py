@@ -153,6 +153,7 @@ def _run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str] |
         return None
 
 
+@pytest.mark.prints_token("that is how the other process hands it over")
 @pytest.mark.parametrize("kid", KIDS)
 def test_jose_of_nodejs(kid: str | None, node: Node) -> None:
     """With every claim required and the algorithm given."""

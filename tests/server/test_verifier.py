@@ -243,7 +243,7 @@ def test_a_clock_that_is_set_back_ends_the_recheck(tmp_path: Path, clock: FakeCl
     token = forge(claims(iat=NOW - 7200))
     assert reason(verifier, token) is None
     write(path, OTHER_SECRET)
-    clock.set_wall(-3600)
+    clock.step_wall(-3600)
     assert reason(verifier, token) == "signature"
 
 
@@ -313,6 +313,9 @@ def test_a_damaged_previous_secret_leaves_the_current_one(
         TokenVerifier(Settings(secret=SECRET, previous_secret_file=path))
 
 
+NAMES_OF_SECRETS = {SECRET: "current", OTHER_SECRET: "previous", THIRD_SECRET: "third"}
+
+
 @pytest.mark.parametrize(
     ("own_kid", "previous", "kid", "secret", "expected"),
     [
@@ -333,6 +336,7 @@ def test_a_damaged_previous_secret_leaves_the_current_one(
         ("k2", OTHER_SECRET, "k1", SECRET, "signature"),
         ("k2", None, "k1", SECRET, "unknown_key"),
     ],
+    ids=lambda value: NAMES_OF_SECRETS.get(value, value),
 )
 def test_which_secret_a_kid_means(
     own_kid: str | None,

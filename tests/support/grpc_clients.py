@@ -29,9 +29,10 @@ THIN_WAYS = [("thin", name) for name in SYNC_CALLS]
 class WatchedProvider(MCPTokenProvider):
     """A provider on a clock that stands still, whose refusals a test can wait for."""
 
-    def __init__(self, *, on: bool = True) -> None:
-        self.clock = FakeClock()
-        super().__init__(Settings(secret=SECRET), gate=StaticGate(on=on), clock=self.clock)
+    def __init__(self, *, on: bool = True, clock: FakeClock | None = None, **settings: Any) -> None:
+        self.clock = clock or FakeClock()
+        known = Settings(**{"secret": SECRET, **settings})
+        super().__init__(known, gate=StaticGate(on=on), clock=self.clock)
         self.refused: queue.SimpleQueue[str] = queue.SimpleQueue()
 
     def invalidate(self, token: str) -> None:

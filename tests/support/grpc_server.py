@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent import futures
 from dataclasses import dataclass
 from typing import Any
@@ -39,7 +39,13 @@ class GrpcServer(grpc.GenericRpcHandler):  # type: ignore[type-arg]
     same kind.
     """
 
-    def __init__(self, credentials: grpc.ServerCredentials | None = None) -> None:
+    def __init__(
+        self,
+        credentials: grpc.ServerCredentials | None = None,
+        *,
+        interceptors: Sequence[grpc.ServerInterceptor[Any, Any]] = (),
+        port: int = 0,
+    ) -> None:
         self.calls: list[Seen] = []
         self.refuses: Callable[[str | bytes | None], bool] = lambda value: False
         self.refuse_after = 0.0
@@ -50,13 +56,14 @@ class GrpcServer(grpc.GenericRpcHandler):  # type: ignore[type-arg]
         """Set when a call hangs."""
         self.cancelled = threading.Event()
         """Set when a call ended while it was hanging."""
-        self._server = grpc.server(futures.ThreadPoolExecutor(60))
+        self._server = grpc.server(futures.ThreadPoolExecutor(60), interceptors=list(interceptors))
         self._server.add_generic_rpc_handlers((self,))
+        address = f"127.0.0.1:{port}"
         if credentials is None:
-            port = self._server.add_insecure_port("127.0.0.1:0")
+            self.port = self._server.add_insecure_port(address)
         else:
-            port = self._server.add_secure_port("127.0.0.1:0", credentials)
-        self.target = f"127.0.0.1:{port}"
+            self.port = self._server.add_secure_port(address, credentials)
+        self.target = f"127.0.0.1:{self.port}"
 
     def __enter__(self) -> GrpcServer:  # noqa: PYI034 - Self is not in 3.10
         self._server.start()

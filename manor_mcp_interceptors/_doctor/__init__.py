@@ -1,0 +1,1 @@
+"""``manor-mcp doctor``: why does a call carry no token, or why does a server refuse it?"""

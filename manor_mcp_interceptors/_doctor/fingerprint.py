@@ -1,0 +1,34 @@
+"""Tell whether two hosts hold the same secret, without showing it to anyone."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import lru_cache
+from typing import Final
+
+_CONTEXT: Final = b"manor_mcp_interceptors: fingerprint of a shared secret, v1"
+"""A fixed salt: two hosts have nothing else in common. It keeps tables made for other purposes
+from being of use here."""
+
+_COST: Final = 2**15
+_BLOCK: Final = 8
+
+
+@lru_cache(maxsize=4)
+def fingerprint(secret: str) -> str:
+    """Return eight hex digits of a slow digest of `secret`, as ``1a2b-3c4d``.
+
+    A fingerprint is read aloud and pasted into tickets, so it must not help to find the secret.
+    scrypt makes each guess cost 32 MiB and a tenth of a second, and 32 bits confirm a guess but
+    poorly. That protects a secret of human making; a random one needs no protection.
+    """
+    digest = hashlib.scrypt(
+        secret.encode(),
+        salt=_CONTEXT,
+        n=_COST,
+        r=_BLOCK,
+        p=1,
+        maxmem=256 * _BLOCK * _COST,  # twice what it takes; OpenSSL's own limit is just below
+        dklen=4,
+    ).hex()
+    return f"{digest[:4]}-{digest[4:]}"

@@ -1,0 +1,43 @@
+"""The handshake of the official MCP client, through our own adapter."""
+
+from __future__ import annotations
+
+import asyncio
+
+import httpx2
+from mcp import Client
+from mcp.client.streamable_http import streamable_http_client
+
+from manor_mcp_interceptors.client.httpx2_auth import Httpx2Auth
+from manor_mcp_interceptors.provider import MCPTokenProvider
+
+from .checks import Check, State
+from .http_call import TIMEOUT
+
+
+def check_handshake(provider: MCPTokenProvider, url: str) -> Check:
+    """Tell how far the official client gets."""
+    try:
+        return asyncio.run(_shake_hands(provider, url))
+    except Exception as error:
+        finding = f"the official client failed: {_innermost(error)}"
+        return Check("MCP handshake", State.WARNING, finding, "is this URL the MCP endpoint?")
+
+
+async def _shake_hands(provider: MCPTokenProvider, url: str) -> Check:
+    async with (
+        httpx2.AsyncClient(auth=Httpx2Auth(provider=provider), timeout=TIMEOUT) as http,
+        Client(streamable_http_client(url, http_client=http), cache=None) as client,
+    ):
+        tools = await client.list_tools()
+        info = client.server_info
+        name = "the server" if info is None else f"{info.name} {info.version}".strip()
+        details = (("protocol", str(client.protocol_version)), ("tools", str(len(tools.tools))))
+        return Check("MCP handshake", State.OK, f"done with {name}", "", details)
+
+
+def _innermost(error: BaseException) -> str:
+    """Name what stands at the bottom of nested groups; the type alone, as a text may tell all."""
+    while (inner := getattr(error, "exceptions", None)) is not None:
+        error = inner[0]
+    return type(error).__name__

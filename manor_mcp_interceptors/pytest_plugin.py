@@ -1,0 +1,119 @@
+"""Fixtures for tests of code that calls MCP servers.
+
+pytest finds them by itself where this package is installed. Before a test asks for one of them,
+nothing happens and nothing third-party is imported; no transport ever is.
+
+What the fixtures hand out is in `manor_mcp_interceptors.testing`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from .provider import MCPTokenProvider
+    from .testing import AuthServer, FakeClock, StaticGate
+
+__all__ = [
+    "mcp_auth_clock",
+    "mcp_auth_gate",
+    "mcp_auth_isolated",
+    "mcp_auth_off",
+    "mcp_auth_on",
+    "mcp_auth_secret",
+    "mcp_auth_server",
+]
+
+
+@pytest.fixture(scope="session")
+def mcp_auth_secret() -> str:
+    """A secret, random in each session; its `repr` does not show it."""
+    from .testing import new_secret
+
+    return new_secret()
+
+
+@pytest.fixture
+def mcp_auth_isolated(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """None of this library's variables is set, and the process-wide providers are new ones."""
+    from .testing import isolated_provider, our_variables
+
+    # monkeypatch, rather than a restore of our own, because the test uses it for the same names.
+    for name in our_variables():
+        monkeypatch.setenv(name, "")  # so that one the test sets for good is removed as well
+        monkeypatch.delenv(name)
+    with isolated_provider():
+        yield
+
+
+@pytest.fixture
+def mcp_auth_gate() -> StaticGate:
+    """The feature flag of `mcp_auth_on` and `mcp_auth_off`; set its `on` to switch it."""
+    from .testing import StaticGate
+
+    return StaticGate()
+
+
+@pytest.fixture
+def mcp_auth_clock() -> FakeClock:
+    """A clock that stands at the present until it is told to move.
+
+    A test that asks for it has the provider and `mcp_auth_server` go by it, too.
+    """
+    from .testing import FakeClock
+
+    return FakeClock(time.time())
+
+
+@pytest.fixture
+def mcp_auth_on(
+    mcp_auth_isolated: None,  # noqa: ARG001 - a fixture asked for what it does
+    mcp_auth_secret: str,
+    mcp_auth_gate: StaticGate,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> MCPTokenProvider:
+    """Auth is switched on as a deployment does it, and every change is seen by the next call."""
+    from .provider import MCPTokenProvider
+    from .testing import auth_variables
+
+    for name, value in auth_variables(mcp_auth_secret).items():
+        monkeypatch.setenv(name, value)
+    MCPTokenProvider.configure(gate=mcp_auth_gate, clock=_clock(request))
+    return MCPTokenProvider.get_instance()
+
+
+@pytest.fixture
+def mcp_auth_off(
+    mcp_auth_on: MCPTokenProvider,
+    mcp_auth_secret: str,
+    mcp_auth_gate: StaticGate,
+    monkeypatch: pytest.MonkeyPatch,
+) -> MCPTokenProvider:
+    """As `mcp_auth_on`, with the feature flag off: calls go out without a token."""
+    from .testing import auth_variables
+
+    for name, value in auth_variables(mcp_auth_secret, on=False).items():
+        monkeypatch.setenv(name, value)
+    mcp_auth_gate.on = False
+    return mcp_auth_on
+
+
+@pytest.fixture
+def mcp_auth_server(mcp_auth_secret: str, request: pytest.FixtureRequest) -> Iterator[AuthServer]:
+    """A real HTTP server on 127.0.0.1 that verifies each request's token and records it."""
+    from .testing import AuthServer
+
+    with AuthServer(mcp_auth_secret, clock=_clock(request)) as server:
+        yield server
+
+
+def _clock(request: pytest.FixtureRequest) -> FakeClock | None:
+    if "mcp_auth_clock" not in request.fixturenames:
+        return None  # the `time` module, frozen or not
+    clock: FakeClock = request.getfixturevalue("mcp_auth_clock")
+    return clock

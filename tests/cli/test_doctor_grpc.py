@@ -1,0 +1,120 @@
+"""``doctor --grpc`` names the true cause, against real servers."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+
+import pytest
+
+from manor_mcp_interceptors import TokenVerifier
+from manor_mcp_interceptors._demo.servers import _serve_grpc
+from tests.cli.running import doctor, run
+from tests.support import OTHER_SECRET, SECRET
+from tests.support.auth_servers import GOOD, METHOD, grpc_server
+
+WITH = "call with the token"
+WITHOUT = "call without a token"
+OTHER_METHOD = "/acme.Billing/Total"
+
+pytestmark = pytest.mark.usefixtures("env_on")
+
+
+@pytest.mark.parametrize("method", [METHOD, "/model_context_protocol.Mcp/ListTools"])
+def test_all_is_well(method: str) -> None:
+    """Refused without, served with, whichever of the usual services it is."""
+    with grpc_server(GOOD, method=method) as target:
+        found = doctor("--grpc", target)
+    assert (found.exit_code, found.cause) == (0, None)
+    assert "UNAUTHENTICATED" in found.checks[WITHOUT]["finding"]
+    assert "OK: the server accepts the token" in found.checks[WITH]["finding"]
+
+
+def test_the_search_service_itself() -> None:
+    """The real servicer, which dislikes no empty message."""
+    with _serve_grpc(TokenVerifier(GOOD)) as server:
+        assert doctor("--grpc", server.target).exit_code == 0
+    with _serve_grpc(TokenVerifier(replace(GOOD, secret=OTHER_SECRET))) as server:
+        assert "another secret" in doctor("--grpc", server.target).finding
+
+
+def test_another_secret() -> None:
+    """The fingerprint is there to compare."""
+    with grpc_server(replace(GOOD, secret=OTHER_SECRET)) as target:
+        found = doctor("--grpc", target)
+    assert (found.exit_code, found.cause) == (1, WITH)
+    assert "UNAUTHENTICATED: the server holds another secret" in found.finding
+
+
+def test_another_audience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The default one is tried."""
+    monkeypatch.setenv("MCP_AUTH_AUDIENCE", "wrong-mcp")
+    with grpc_server(GOOD) as target:
+        found = doctor("--grpc", target)
+    assert "expects the audience 'service-search-mcp', not 'wrong-mcp'" in found.finding
+
+
+@pytest.mark.parametrize(("ahead", "word"), [(-120.0, "behind"), (4000.0, "ahead of")])
+def test_the_clock_is_off(ahead: float, word: str) -> None:
+    """There is no Date in gRPC; a token of another time is what the server takes."""
+    with grpc_server(GOOD, ahead=ahead) as target:
+        found = doctor("--grpc", target)
+    assert f"the server's clock is {word} this host's" in found.finding
+
+
+def test_the_previous_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This host has rotated already, the server has not."""
+    monkeypatch.setenv("MCP_AUTH_SECRET", OTHER_SECRET)
+    monkeypatch.setenv("MCP_AUTH_PREVIOUS_SECRET", SECRET)
+    with grpc_server(GOOD) as target:
+        assert "accepts the previous secret alone" in doctor("--grpc", target).finding
+
+
+def test_server_without_auth() -> None:
+    """It serves anybody: a warning, since calls do work."""
+    with grpc_server(None) as target:
+        found = doctor("--grpc", target)
+    assert (found.exit_code, found.checks[WITHOUT]["state"]) == (0, "warning")
+
+
+def test_server_down() -> None:
+    """Nobody listens."""
+    with grpc_server(GOOD) as target:
+        pass
+    found = doctor("--grpc", target)
+    assert (found.exit_code, found.cause) == (1, "server")
+    assert "UNAVAILABLE" in found.finding
+
+
+def test_tls_where_there_is_none() -> None:
+    """The handshake fails, and the fix asks for it."""
+    with grpc_server(GOOD) as target:
+        found = doctor("--grpc", target, "--tls")
+    assert found.cause == "server"
+    assert "--tls" in found.fix
+
+
+def test_a_method_may_be_named() -> None:
+    """A server of which nothing is known says nothing of the token; with --method it does."""
+    with grpc_server(GOOD, method=OTHER_METHOD) as target:
+        found = doctor("--grpc", target)
+        assert (found.exit_code, found.checks[WITH]["state"]) == (0, "warning")
+        assert "--method" in found.checks[WITH]["fix"]
+        found = doctor("--grpc", target, "--method", OTHER_METHOD)
+    assert (found.exit_code, found.checks[WITH]["state"]) == (0, "ok")
+
+
+def test_without_grpcio(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What to install."""
+    monkeypatch.setitem(sys.modules, "grpc", None)
+    found = doctor("--grpc", "127.0.0.1:1")
+    assert (found.exit_code, found.cause) == (1, "gRPC")
+    assert "manor-mcp-interceptors[grpc]" in found.fix
+
+
+def test_no_secret_and_no_token_in_what_is_said() -> None:
+    """Neither ours nor one of the tokens that are tried."""
+    with grpc_server(replace(GOOD, secret=OTHER_SECRET)) as target:
+        output = run("doctor", "--grpc", target).output
+    assert SECRET not in output
+    assert "eyJ" not in output

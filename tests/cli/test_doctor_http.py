@@ -1,0 +1,265 @@
+"""``doctor --url`` names the true cause, against real servers."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from manor_mcp_interceptors import MCPTokenProvider, TokenVerifier
+from manor_mcp_interceptors._demo.guestbook import Guestbook
+from manor_mcp_interceptors._demo.http_service import http_service
+from manor_mcp_interceptors._demo.mcp_server import mcp_server
+from manor_mcp_interceptors._doctor.http_call import HttpServer
+from tests.cli.running import doctor, run
+from tests.support import FLAG, OTHER_SECRET, SECRET
+from tests.support.auth_servers import GOOD, http_server
+from tests.support.uvicorn_server import serve
+
+WITH = "call with the token"
+WITHOUT = "call without a token"
+
+pytestmark = pytest.mark.usefixtures("env_on")
+
+
+def test_all_is_well() -> None:
+    """Refused without, served with; the clocks agree."""
+    with http_server(GOOD) as url:
+        found = doctor("--url", url)
+    assert (found.exit_code, found.cause) == (0, None)
+    assert "401" in found.checks[WITHOUT]["finding"]
+    assert found.checks[WITHOUT]["details"]["challenge"] == "Bearer"
+    assert "the server accepts the token" in found.checks[WITH]["finding"]
+    assert found.checks["clock"]["state"] == "ok"
+
+
+def test_another_secret() -> None:
+    """The fingerprint is there to compare."""
+    with http_server(replace(GOOD, secret=OTHER_SECRET)) as url:
+        found = doctor("--url", url)
+    assert (found.exit_code, found.cause) == (1, WITH)
+    assert "the server holds another secret than this host" in found.finding
+    assert found.checks["secret"]["details"]["fingerprint"] in found.finding
+    assert "manor-mcp verify" in found.fix
+
+
+@pytest.mark.parametrize("expected", ["service-search-mcp", "{url}", "{origin}"])
+def test_another_audience(monkeypatch: pytest.MonkeyPatch, expected: str) -> None:
+    """The one that the server expects is named, where it can be guessed: default, URL, origin."""
+    monkeypatch.setenv("MCP_AUTH_AUDIENCE", "wrong-mcp")
+    port = _free_port()
+    url = f"http://127.0.0.1:{port}/mcp"
+    audience = expected.format(url=url, origin=f"http://127.0.0.1:{port}")
+    with http_server(replace(GOOD, audience=audience), port=port):
+        found = doctor("--url", url)
+    assert found.cause == WITH
+    assert f"expects the audience {audience!r}, not 'wrong-mcp'" in found.finding
+
+
+def test_the_configured_audience_instead_of_the_chosen_one() -> None:
+    """``--audience`` is wrong, and what is configured would be right."""
+    with http_server(GOOD) as url:
+        found = doctor("--url", url, "--audience", "wrong-mcp")
+    assert "expects the audience 'service-search-mcp', not 'wrong-mcp'" in found.finding
+
+
+def test_another_issuer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for the audience."""
+    monkeypatch.setenv("MCP_AUTH_ISSUER", "somebody")
+    with http_server(GOOD) as url:
+        found = doctor("--url", url)
+    assert "expects the issuer 'manor-internal', not 'somebody'" in found.finding
+
+
+@pytest.mark.parametrize("ahead", [-120.0, 4000.0])
+def test_the_clock_is_off(ahead: float) -> None:
+    """By how much, and whose is ahead."""
+    with http_server(GOOD, ahead=ahead) as url:
+        found = doctor("--url", url)
+    assert found.cause == WITH
+    word = "ahead of" if ahead > 0 else "behind"
+    seconds = round(abs(ahead))
+    near = [f"clock is {s} s {word} this host's" for s in (seconds - 1, seconds, seconds + 1)]
+    assert any(text in found.finding for text in near), found.finding
+    assert "NTP" in found.fix
+
+
+@pytest.mark.parametrize(("ahead", "word"), [(-120.0, "behind"), (4000.0, "ahead")])
+def test_the_clock_is_off_and_there_is_no_date(ahead: float, word: str) -> None:
+    """A token of another time is what the server takes."""
+    with http_server(GOOD, ahead=ahead, tells_time=False) as url:
+        found = doctor("--url", url)
+    assert "clock" not in found.checks
+    assert f"the server's clock is {word}" in found.finding
+
+
+def test_a_clock_that_is_off_and_does_no_harm_is_a_warning() -> None:
+    """Two minutes ahead: our tokens still live there."""
+    with http_server(GOOD, ahead=120) as url:
+        found = doctor("--url", url)
+    assert (found.exit_code, found.checks["clock"]["state"]) == (0, "warning")
+
+
+def test_the_previous_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This host has rotated already, the server has not."""
+    monkeypatch.setenv("MCP_AUTH_SECRET", OTHER_SECRET)
+    monkeypatch.setenv("MCP_AUTH_PREVIOUS_SECRET", SECRET)
+    with http_server(GOOD) as url:
+        found = doctor("--url", url)
+    assert "accepts the previous secret alone" in found.finding
+
+
+def test_another_key_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The secret is right, its name is not."""
+    monkeypatch.setenv("MCP_AUTH_KEY_ID", "2026-11")
+    with http_server(replace(GOOD, key_id="2026-10")) as url:
+        found = doctor("--url", url)
+    assert "does not know the key id '2026-11'" in found.finding
+
+
+def test_host_not_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No token is sent there; what the server says without one is told."""
+    monkeypatch.setenv("MCP_AUTH_ALLOWED_HOSTS", "*.example.com")
+    with http_server(GOOD) as url:
+        found = doctor("--url", url)
+    assert (found.exit_code, found.cause) == (1, "host")
+    assert "127.0.0.1 may not be sent a token" in found.finding
+    assert WITH not in found.checks
+    assert WITHOUT in found.checks
+
+
+def test_server_down() -> None:
+    """Nobody listens."""
+    found = doctor("--url", f"http://127.0.0.1:{_free_port()}/mcp")
+    assert (found.exit_code, found.cause) == (1, "server")
+    assert "Connection refused" in found.finding
+
+
+def test_server_without_auth() -> None:
+    """It serves anybody: a warning, since calls do work."""
+    with http_server(None) as url:
+        found = doctor("--url", url)
+    assert (found.exit_code, found.checks[WITHOUT]["state"]) == (0, "warning")
+    assert "does not ask for a token" in found.checks[WITHOUT]["finding"]
+
+
+def test_refused_before_auth() -> None:
+    """The same answer with a token and without: nobody looked at it."""
+    with http_server(GOOD) as url:
+        found = doctor("--url", url.replace("/mcp", "/mpc"))
+    assert found.cause == WITH
+    assert "404 Not Found with and without a token" in found.finding
+
+
+@pytest.mark.parametrize("status", [302, 307])
+def test_a_redirect_is_told_and_not_followed(status: int) -> None:
+    """No token goes where the address did not say."""
+    with socket.create_server(("127.0.0.1", 0)) as elsewhere:
+        elsewhere.setblocking(False)
+        target = f"http://127.0.0.1:{elsewhere.getsockname()[1]}/mcp"
+        with http_server(GOOD, moved_to=target, moved_as=status) as url:
+            found = doctor("--url", url)
+        with pytest.raises(BlockingIOError):
+            elsewhere.accept()
+    assert found.cause == WITH
+    assert found.finding.startswith(f"{status} ")
+    assert f", to {target} with and without a token" in found.finding
+
+
+def test_a_proxy_that_wants_a_password() -> None:
+    """Its 401 says nothing of the token."""
+    with http_server(replace(GOOD, secret=OTHER_SECRET), asks_for="Basic realm=office") as url:
+        found = doctor("--url", url)
+    assert found.cause == WITH
+    assert "wants other credentials: Basic realm=office" in found.finding
+
+
+def test_without_a_token_the_server_is_asked_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The cause is the flag; what the server wants is told."""
+    monkeypatch.setenv(FLAG.upper(), "off")
+    with http_server(GOOD) as url:
+        found = doctor("--url", url)
+    assert found.cause == "flag"
+    assert "401" in found.checks[WITHOUT]["finding"]
+    assert found.checks[WITH]["state"] == "note"
+
+
+def test_an_http_service_that_is_no_mcp_server() -> None:
+    """FastAPI, with the check that is in use today: called by GET."""
+    with serve(http_service(SECRET, Guestbook())) as origin:
+        found = doctor("--url", f"{origin}/whoami")
+        assert (found.exit_code, found.cause) == (0, None)
+        assert "MCP handshake" not in found.checks
+    with serve(http_service(OTHER_SECRET, Guestbook())) as origin:
+        assert "another secret" in doctor("--url", f"{origin}/whoami").finding
+
+
+@pytest.fixture
+def mcp_url() -> Iterator[str]:
+    """Serve the official SDK's server; give its URL."""
+    with serve(mcp_server(TokenVerifier(GOOD), Guestbook())) as origin:
+        yield f"{origin}/mcp"
+
+
+def test_the_mcp_handshake(mcp_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Done by the official client, through our adapter; with a wrong secret it is not tried."""
+    found = doctor("--url", mcp_url)
+    assert (found.exit_code, found.cause) == (0, None)
+    assert "done with manor-search" in found.checks["MCP handshake"]["finding"]
+    assert found.checks["MCP handshake"]["details"]["tools"] == "2"
+
+    monkeypatch.setenv("MCP_AUTH_SECRET", OTHER_SECRET)
+    MCPTokenProvider.reset()
+    found = doctor("--url", mcp_url)
+    assert "another secret" in found.finding
+    assert "MCP handshake" not in found.checks
+
+
+def test_a_session_that_was_opened_is_ended() -> None:
+    """The doctor leaves nothing behind at the server."""
+    application = mcp_server(TokenVerifier(GOOD), Guestbook())
+    seen = []
+
+    async def noting(scope: Any, receive: Any, send: Any) -> None:
+        async def note(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                session = dict(message["headers"]).get(b"mcp-session-id")
+                seen.append((scope["method"], message["status"], session))
+            await send(message)
+
+        await application(scope, receive, note)
+
+    token = MCPTokenProvider.get_token()
+    with serve(noting) as origin:
+        assert HttpServer(f"{origin}/mcp").call(token).served
+    (_, _, session), *_ = seen
+    assert session
+    assert seen == [("POST", 200, session), ("DELETE", 200, session)]
+
+
+@pytest.mark.parametrize(
+    "url", ["127.0.0.1:8000", "ftp://host/", "http://", "http://[::1", "http://a:99999"]
+)
+def test_a_url_that_is_none_is_wrong_usage(url: str) -> None:
+    """Exit code 2."""
+    assert run("doctor", "--url", url).exit_code == 2
+
+
+def test_no_secret_and_no_token_in_what_is_said() -> None:
+    """Neither ours nor one of the tokens that are tried."""
+    with http_server(replace(GOOD, secret=OTHER_SECRET)) as url:
+        output = run("doctor", "--url", url).output
+    assert SECRET not in output
+    assert "eyJ" not in output
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port

@@ -1,0 +1,176 @@
+"""Counters: what they count, that they lose nothing, and that they cost no lock."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from manor_mcp_interceptors import (
+    MCPTokenProvider,
+    Outcome,
+    Settings,
+    TokenRejectedError,
+    TokenVerifier,
+    _token_cache,
+)
+from manor_mcp_interceptors._counters import TOTALS, Counters
+from manor_mcp_interceptors.stats import process_stats
+from tests.support import SECRET, FakeClock, StaticGate
+
+
+def make(
+    clock: FakeClock, gate: StaticGate | None = None, *, secret: str | None = SECRET
+) -> MCPTokenProvider:
+    return MCPTokenProvider(Settings(secret=secret), gate=gate or StaticGate(), clock=clock)
+
+
+def test_a_decision_is_counted_once_for_each_lease(clock: FakeClock) -> None:
+    """A hundred calls within one lease are one decision, and one mint."""
+    provider = make(clock)
+    for _ in range(100):
+        provider.token()
+    assert provider.stats().decisions == {Outcome.OK: 1}
+    clock.advance(1.5)
+    provider.token()
+    assert provider.stats().decisions == {Outcome.OK: 2}
+    assert provider.stats().mints == 1
+
+
+def test_each_outcome_has_its_own_count(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Off, on, and broken are told apart."""
+    gate = StaticGate(on=False)
+    provider = make(clock, gate)
+    provider.token()
+    gate.on = True
+    clock.advance(2)
+    provider.token()
+    clock.advance(4000)
+    monkeypatch.setattr(_token_cache, "mint", lambda *_: 1 / 0)
+    provider.token()
+    stats = provider.stats()
+    assert stats.decisions == {Outcome.FLAG_OFF: 1, Outcome.OK: 1, Outcome.SIGNING_FAILED: 1}
+    assert stats.mints == 1
+
+
+def test_a_call_refused_by_its_own_flag_is_a_decision(clock: FakeClock) -> None:
+    """A refusal is leased to nobody, so each refused call is one; a token is shared as ever."""
+    gate = StaticGate()
+    gate.per_call = True  # type: ignore[attr-defined]
+    provider = make(clock, gate)
+    for gate.on in (True, False, True, False, False):
+        provider.token()
+    assert provider.stats().decisions == {Outcome.OK: 1, Outcome.FLAG_OFF: 3}
+    assert provider.stats().mints == 1
+
+
+def test_a_refused_token_is_a_refresh_if_it_is_the_current_one(clock: FakeClock) -> None:
+    """An old token's refusal is no news."""
+    provider = make(clock)
+    token = provider.token()
+    assert token is not None
+    provider.invalidate("x.y.z")
+    assert provider.stats().refreshes == 0
+    provider.invalidate(token)
+    assert provider.stats().refreshes == 1
+    clock.advance(31)
+    assert provider.token() != token
+    assert provider.stats().mints == 2
+
+
+def test_the_process_adds_up_its_providers(clock: FakeClock) -> None:
+    """Each provider has its own numbers; the sums go on when a provider is gone."""
+    before = process_stats().client
+    for _ in range(3):
+        make(clock).token()
+    after = process_stats().client
+    assert after.mints - before.mints == 3
+    assert after.decisions[Outcome.OK] - before.decisions.get(Outcome.OK, 0) == 3
+
+
+def test_no_count_is_lost_between_threads() -> None:
+    """Eight threads that switch at every chance count what they counted."""
+    counters, total = Counters(TOTALS), 8 * 5000
+    before = TOTALS.words("retries").get("", 0)
+    barrier = threading.Barrier(8)
+
+    def work() -> None:
+        barrier.wait()
+        for _ in range(5000):
+            counters.count("retries")
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=work) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert counters.words("retries") == {"": total}
+    assert TOTALS.words("retries")[""] - before == total
+
+
+def test_verifications_are_told_apart_by_result(clock: FakeClock) -> None:
+    """Good ones, remembered ones, and each reason to refuse."""
+    settings = Settings(secret=SECRET)
+    verifier, before = TokenVerifier(settings, clock=clock), process_stats().server
+    token = make(clock).token()
+    assert token is not None
+    for _ in range(3):
+        verifier.verify(token)
+    clock.advance(4000)
+    for bad in (token, f"{token}x", f"{token}x"):
+        with pytest.raises(TokenRejectedError):
+            verifier.verify(bad)
+    verifier.judge_authorization([])
+    stats, after = verifier.stats(), process_stats().server
+    assert (stats.accepted, stats.remembered) == (1, 2)
+    assert stats.rejected == {"expired": 1, "signature": 2, "missing": 1} == verifier.rejections()
+    assert (after.accepted - before.accepted, after.remembered - before.remembered) == (1, 2)
+
+
+def test_a_forked_child_counts_its_own() -> None:
+    """Workers of one preloaded application would else report the parent's numbers each."""
+    code = """
+import os
+from manor_mcp_interceptors import MCPTokenProvider, get_token
+from manor_mcp_interceptors.stats import process_stats
+get_token()
+provider = MCPTokenProvider.get_instance()
+child = os.fork()
+if child == 0:
+    os._exit(len(provider.stats().decisions) + len(process_stats().client.decisions))
+print(os.waitpid(child, 0)[1], len(provider.stats().decisions))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("0 1\n", "")
+
+
+def test_stats_hold_no_secret_and_no_token(clock: FakeClock) -> None:
+    """They may be printed."""
+    provider = make(clock)
+    token = provider.token()
+    assert str(token) not in repr(provider.stats())
+    assert SECRET not in repr(process_stats())
+
+
+def test_what_happens_to_a_token_is_logged_once(
+    clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A mint at DEBUG; a refusal once for each token; the token itself never."""
+    caplog.set_level("DEBUG", "manor_mcp_interceptors")
+    provider = make(clock)
+    token = provider.token()
+    assert token is not None
+    for _ in range(3):
+        provider.invalidate(token)
+        provider.token()
+    lines = [(record.levelname, record.getMessage()) for record in caplog.records]
+    assert lines.count(("DEBUG", "MCP auth minted a token for service-search-mcp")) == 1
+    assert lines.count(("WARNING", "MCP auth: a server refused the current token")) == 1
+    assert token not in caplog.text

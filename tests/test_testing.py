@@ -1,0 +1,181 @@
+"""What other test runners import, and the server that records."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import threading
+
+import pytest
+
+from manor_mcp_interceptors import MCPTokenProvider, Outcome, Settings, diagnose, get_token
+from manor_mcp_interceptors.testing import (
+    AuthServer,
+    FakeClock,
+    StaticGate,
+    auth_off,
+    auth_on,
+    auth_variables,
+    isolated_auth,
+    new_secret,
+)
+from tests.support import FLAG, OTHER_SECRET, SECRET, legacy_check, signed_with
+from tests.support.http_call import get
+
+
+def token_for(secret: str, *, clock: FakeClock | None = None, **fields: str) -> str:
+    settings = Settings(secret=secret, **fields)  # type: ignore[arg-type]
+    token = MCPTokenProvider(settings, gate=StaticGate(), clock=clock).token()
+    assert token is not None
+    return token
+
+
+def test_switched_on_there_is_a_token_and_afterwards_all_is_as_before(
+    env_on: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Environment, configuration and cached tokens alike."""
+    monkeypatch.setenv("MCP_AUTH_AUDIENCE", "mine")
+    provider, before = MCPTokenProvider.get_instance(), get_token()
+    environment = dict(os.environ)
+    with auth_on() as secret:
+        token = get_token()
+        assert token is not None
+        assert signed_with(token, secret)
+        assert legacy_check(token, secret)["aud"] == "service-search-mcp"
+        os.environ["MCP_AUTH_ISSUER"] = "set by the test"
+    assert dict(os.environ) == environment
+    assert MCPTokenProvider.get_instance() is provider
+    assert get_token() == before
+
+
+def test_switched_off_there_is_none() -> None:
+    """The flag's doing, not the secret's."""
+    with auth_off():
+        assert get_token() is None
+        assert diagnose().outcome is Outcome.FLAG_OFF
+
+
+def test_what_was_configured_comes_back(clock: FakeClock) -> None:
+    """`configure` in an application's start survives a test's isolation, even one that fails."""
+    MCPTokenProvider.configure(settings=Settings(secret=SECRET), gate=StaticGate(), clock=clock)
+    before = get_token()
+
+    def fail_apart() -> None:
+        with isolated_auth():
+            assert diagnose().outcome is Outcome.FLAG_OFF
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_apart()
+    assert get_token() == before is not None
+
+
+def test_a_fake_clock_moves_only_when_told(clock: FakeClock) -> None:
+    """Both clocks, or the wall clock alone."""
+    start = clock.time(), clock.monotonic()
+    clock.advance(2)
+    clock.step_wall(-5)
+    assert (clock.time() - start[0], clock.monotonic() - start[1]) == (-3, 2)
+
+
+def test_a_secret_is_random_and_not_shown() -> None:
+    """Neither alone nor inside of something."""
+    secret = new_secret()
+    assert new_secret() != secret
+    assert len(secret) >= 32
+    assert secret.encode().decode() not in repr([secret]) + repr(auth_variables(secret))
+
+
+def test_the_variables_switch_another_process_too() -> None:
+    """They are all that a deployment would set."""
+    on, off = auth_variables(SECRET), auth_variables(SECRET, on=False)
+    assert on == {
+        "MCP_AUTH_SECRET": SECRET,
+        "MCP_AUTH_RECHECK_SECONDS": "0",
+        FLAG.upper(): "on",
+    }
+    assert off == {**on, FLAG.upper(): "off"}
+
+
+def test_the_server_knows_who_called() -> None:
+    """A good token: 200, and its subject and claims are on record."""
+    token = token_for(SECRET, subject="service-orders")
+    with AuthServer(SECRET) as server:
+        answer = get(server, token, path="/search?q=manor")
+    assert (answer.status, answer.json) == (200, {"ok": True})
+    seen = server.last
+    assert (seen.method, seen.path, seen.authorized) == ("GET", "/search?q=manor", True)
+    assert (seen.subject, seen.claims["aud"]) == ("service-orders", "service-search-mcp")
+    assert seen.reason is None
+    assert token not in repr(seen) + repr(server.requests)
+
+
+@pytest.mark.parametrize(
+    ("token", "reason"),
+    [(None, "missing"), ("garbage", "malformed"), (token_for(OTHER_SECRET), "signature")],
+    ids=["none", "garbage", "another secret"],
+)
+def test_the_server_refuses_all_else(token: str | None, reason: str) -> None:
+    """401, the challenge of RFC 6750, and a reason on record."""
+    with AuthServer(SECRET) as server:
+        answer = get(server, token)
+    assert answer.status == 401
+    assert answer.headers["www-authenticate"].startswith("Bearer")
+    seen = server.last
+    assert (seen.authorized, seen.subject, dict(seen.claims)) == (False, None, {})
+    assert seen.reason is not None
+
+
+def test_the_server_wants_its_own_audience() -> None:
+    """And no other."""
+    with AuthServer(SECRET, audience="mine") as server:
+        assert get(server, token_for(SECRET)).status == 401
+        assert get(server, token_for(SECRET, audience="mine")).status == 200
+
+
+def test_the_server_goes_by_the_clock_it_is_given(clock: FakeClock) -> None:
+    """A token expires when that clock says so."""
+    token = token_for(SECRET, clock=clock)
+    with AuthServer(SECRET, clock=clock) as server:
+        assert get(server, token).status == 200
+        clock.advance(3600)
+        assert get(server, token).status == 401
+
+
+def test_the_server_refuses_as_often_as_it_is_told_to() -> None:
+    """Good tokens as well, so that a client's retry can be tested."""
+    token = token_for(SECRET)
+    with AuthServer(SECRET) as server:
+        server.refuse(2)
+        assert [get(server, token).status for _ in range(3)] == [401, 401, 200]
+    assert [seen.reason for seen in server.requests] == ["refused", "refused", None]
+
+
+def test_the_server_may_let_anonymous_requests_pass() -> None:
+    """As a server does during a rollout; a bad token is refused all the same."""
+    with AuthServer(SECRET) as server:
+        server.requires_token = False
+        assert [get(server, token).status for token in (None, "garbage")] == [200, 401]
+    assert [seen.subject for seen in server.requests] == [None, None]
+
+
+@pytest.mark.parametrize("body", [b"abc", iter([b"a", b"bc"])], ids=["sized", "chunked"])
+def test_the_server_reads_any_body_and_replies_what_it_is_told(body: bytes) -> None:
+    """So that the code under test gets the answer that it needs."""
+    with AuthServer(SECRET) as server:
+        server.reply = {"results": [1, 2]}
+        answer = get(server, token_for(SECRET), method="POST", path="/search", body=body)
+        assert get(server, token_for(SECRET), method="HEAD").status == 200
+    assert answer.json == {"results": [1, 2]}
+    assert (server.requests[0].method, server.requests[0].body) == ("POST", b"abc")
+
+
+def test_a_connection_left_open_does_not_keep_the_server() -> None:
+    """Closing ends its threads and what clients still hold."""
+    before = set(threading.enumerate())
+    with AuthServer(SECRET) as server:
+        connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=5)
+        connection.request("GET", "/")
+        assert connection.getresponse().read() == b'{"error": "invalid_token"}'
+    connection.close()
+    assert set(threading.enumerate()) == before

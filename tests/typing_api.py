@@ -1,0 +1,179 @@
+"""One line for each public call, as users write it. Type-checked with the rest, never run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import fastapi
+import grpc
+import httpx
+import httpx2
+import requests
+from fastmcp.server.auth import AuthProvider
+from mcp.server.auth.provider import TokenVerifier as MCPProtocol
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.authentication import AuthenticationMiddleware
+from typing_extensions import assert_type
+
+import manor_mcp_interceptors
+from manor_mcp_interceptors import (
+    GrpcAuthInterceptor,
+    Httpx2Auth,
+    HttpxAuth,
+    MCPAuthError,
+    MCPTokenProvider,
+    Outcome,
+    RequestsAuth,
+    Settings,
+    SettingsError,
+    TokenRejectedError,
+    TokenStatus,
+    TokenUnavailableError,
+    TokenVerifier,
+    VerifiedToken,
+    diagnose,
+    get_auth_headers,
+    get_token,
+    grpc_aio_interceptors,
+    grpc_call_credentials,
+    is_enabled,
+)
+from manor_mcp_interceptors.flags import Gate
+from manor_mcp_interceptors.openfeature_gate import OpenFeatureGate
+from manor_mcp_interceptors.server.fastapi_dependency import MCPTokenDependency, verify_mcp_token
+from manor_mcp_interceptors.server.fastmcp_verifier import FastMCPTokenVerifier
+from manor_mcp_interceptors.server.grpc_aio_interceptors import AioMCPAuthServerInterceptor
+from manor_mcp_interceptors.server.grpc_interceptors import (
+    MCPAuthServerInterceptor,
+    current_caller,
+)
+from manor_mcp_interceptors.server.mcp_verifier import MCPTokenVerifier
+from manor_mcp_interceptors.server.reasons import Reason
+from manor_mcp_interceptors.server.starlette_backend import MCPTokenBackend, MCPUser, on_error
+from manor_mcp_interceptors.stats import ProcessStats, ProviderStats, VerifierStats, process_stats
+from manor_mcp_interceptors.testing import (
+    AuthServer,
+    FakeClock,
+    RecordedRequest,
+    StaticGate,
+    auth_off,
+    auth_on,
+    auth_variables,
+    isolated_auth,
+    isolated_provider,
+    new_secret,
+    our_variables,
+)
+
+# The core
+assert_type(manor_mcp_interceptors.__version__, str)
+assert_type(get_token(), str | None)
+assert_type(get_token("other-mcp"), str | None)
+assert_type(get_auth_headers(audience="other-mcp"), dict[str, str])
+assert_type(is_enabled(), bool)
+assert_type(diagnose(), TokenStatus)
+assert_type(diagnose().outcome, Outcome)
+assert_type(diagnose().seconds_to_expiry, float | None)
+
+settings = Settings(secret="s", audience="a", ttl_seconds=60, allowed_hosts=("a.example",))
+assert_type(Settings.from_env(), Settings)
+assert_type(Settings.from_env({"MCP_AUTH_SECRET": "s"}), Settings)
+gate: Gate = OpenFeatureGate()
+provider = MCPTokenProvider(settings, gate=gate, clock=FakeClock())
+assert_type(MCPTokenProvider.get_instance(), MCPTokenProvider)
+assert_type(MCPTokenProvider.get_instance("other-mcp"), MCPTokenProvider)
+assert_type(MCPTokenProvider.get_token(), str | None)
+assert_type(MCPTokenProvider.get_auth_headers(), dict[str, str])
+MCPTokenProvider.configure(settings=settings, gate=StaticGate(), clock=FakeClock())
+MCPTokenProvider.reset()
+assert_type(provider.for_audience("other-mcp"), MCPTokenProvider)
+assert_type(provider.token(), str | None)
+assert_type(provider.headers(), dict[str, str])
+assert_type(provider.status(), TokenStatus)
+assert_type(provider.stats(), ProviderStats)
+assert_type(process_stats(), ProcessStats)
+provider.invalidate("token")
+
+
+async def tokens() -> None:
+    assert_type(await provider.token_async(), str | None)
+
+
+try:
+    get_token()
+except SettingsError as error:
+    assert_type(error.variable, str)
+except TokenUnavailableError as error:
+    assert_type(error.outcome, Outcome)
+except TokenRejectedError as error:
+    assert_type(error.reason, str)
+except (MCPAuthError, ValueError):
+    pass
+
+# The client door
+session = requests.Session()
+session.auth = RequestsAuth(provider=provider, audience="a", required=True, allowed_hosts=["h"])
+requests.get("http://localhost", auth=RequestsAuth(), timeout=5)
+httpx.Client(auth=HttpxAuth(provider=provider, audience="a", required=True, allowed_hosts=["h"]))
+httpx.AsyncClient(auth=HttpxAuth())
+httpx2.Client(auth=Httpx2Auth(provider=provider, audience="a", required=True, allowed_hosts=["h"]))
+httpx2.AsyncClient(auth=Httpx2Auth())
+channel = grpc.insecure_channel("localhost:1")
+grpc.intercept_channel(channel, GrpcAuthInterceptor(provider=provider, audience="a", required=True))
+grpc.aio.insecure_channel(
+    "localhost:1",
+    interceptors=grpc_aio_interceptors(provider=provider, audience="a", required=True),
+)
+grpc.composite_channel_credentials(
+    grpc.ssl_channel_credentials(),
+    grpc_call_credentials(provider=provider, audience="a", required=True),
+)
+
+# The server door
+verifier = TokenVerifier(settings, leeway_seconds=1, allowed_subjects=["s"], clock=FakeClock())
+assert_type(TokenVerifier.from_env(), TokenVerifier)
+assert_type(verifier.verify("token"), VerifiedToken)
+assert_type(verifier.verify("token").subject, str)
+assert_type(verifier.verify("token").claims, Mapping[str, Any])
+assert_type(verifier.rejections(), dict[str, int])
+assert_type(verifier.stats(), VerifierStats)
+assert_type(Reason("missing").value, str)
+
+app = fastapi.FastAPI(dependencies=[fastapi.Depends(MCPTokenDependency(verifier))])
+
+
+@app.get("/")
+async def read(caller: Annotated[VerifiedToken, fastapi.Depends(verify_mcp_token)]) -> str:
+    return caller.subject
+
+
+Starlette(
+    middleware=[
+        Middleware(
+            AuthenticationMiddleware,
+            backend=MCPTokenBackend(verifier, required=False),
+            on_error=on_error,
+        )
+    ]
+)
+assert_type(MCPUser(verifier.verify("token")).token, VerifiedToken)
+grpc.server(None, interceptors=[MCPAuthServerInterceptor(verifier, exempt=["/a.B/C"])])  # type: ignore[arg-type]
+grpc.aio.server(interceptors=[AioMCPAuthServerInterceptor(verifier, exempt=["/a.B/C"])])
+assert_type(current_caller(), VerifiedToken | None)
+protocol: MCPProtocol = MCPTokenVerifier(verifier, resource="https://mcp.example")
+auth: AuthProvider = FastMCPTokenVerifier(verifier, resource="https://mcp.example")
+
+# Stand-ins for tests
+with auth_on("secret", clock=FakeClock()) as secret, auth_off() as other:
+    assert_type(secret, str)
+    assert_type(other, str)
+with isolated_auth(), isolated_provider(), AuthServer(new_secret(), audience="a") as server:
+    assert_type(server.url, str)
+    assert_type(server.last, RecordedRequest)
+    assert_type(server.requests, list[RecordedRequest])
+    server.refuse(times=2)
+    server.reply = {"results": []}
+assert_type(auth_variables("secret", on=False), dict[str, str])
+assert_type(our_variables(), frozenset[str])
