@@ -65,7 +65,7 @@ def pyjwt(token: str) -> object:
 
 
 def _cold() -> Run:
-    """Verify more tokens in turn than are remembered, so that none of them is."""
+    """Verify with an empty memory each time."""
     from manor_mcp_interceptors.server._memory import Memory
 
     verifier = TokenVerifier(SETTINGS)
