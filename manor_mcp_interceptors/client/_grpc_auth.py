@@ -13,7 +13,7 @@ from manor_mcp_interceptors.errors import TokenUnavailableError
 from manor_mcp_interceptors.outcomes import Decision, Outcome
 from manor_mcp_interceptors.provider import MCPTokenProvider
 
-from ._grpc_metadata import add_entry, has_authorization, replace_details
+from ._grpc_metadata import add_entry, has_authorization, replace_details, with_metadata
 from ._token_source import TokenSource
 
 _logger = logging.getLogger("manor_mcp_interceptors")
@@ -28,7 +28,7 @@ class Attempt:
         self._original = original
         timeout = getattr(original, "timeout", None)
         self._deadline = None if timeout is None else monotonic() + timeout
-        self.details = replace_details(original, metadata=add_entry(original.metadata, entry))
+        self.details = with_metadata(original, add_entry(original.metadata, entry))
         self.token = token
 
     def again(self, decision: Decision) -> Any:
@@ -131,6 +131,11 @@ class GrpcAuth:
         return second_try
 
     def _go_without(self, error: Exception) -> None:
+        """Log an error of ours, once: the call goes out as the caller made it.
+
+        Raises:
+            TokenUnavailableRpcError: A token is required.
+        """
         if isinstance(error, TokenUnavailableError):
             raise TokenUnavailableRpcError(str(error), error.outcome) from None
         self._log(error)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import threading
+import weakref
 from collections.abc import Callable
 from contextvars import copy_context
+from functools import partial
 from typing import Any
 
 import grpc
@@ -19,7 +21,38 @@ def was_refused(call: Any) -> bool:
         error = call.exception()
     except grpc.FutureCancelledError:
         return False
-    return isinstance(error, grpc.RpcError) and error.code() is grpc.StatusCode.UNAUTHENTICATED
+    return isinstance(error, grpc.RpcError) and is_refusal(error)
+
+
+def is_refusal(error: Any) -> bool:
+    """Return whether `error`, which a call has raised, is UNAUTHENTICATED."""
+    code = getattr(error, "code", None)  # a bare RpcError of someone's own has none
+    return code is not None and code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+def watch(call: Any, refused: Callable[[], None]) -> None:
+    """Have `refused` called when `call` ends, if it met UNAUTHENTICATED. Never waits."""
+    try:
+        # A weak reference: grpc cancels a stream that nobody holds any more.
+        ended = partial(_ended, weakref.ref(call), refused)
+        try:
+            waits = call.add_callback(ended)
+        except NotImplementedError:  # an error that was raised is a call that has ended
+            waits = False
+        if not waits:
+            ended()
+    except Exception:  # another interceptor's object, which is no full call and future
+        return
+
+
+def _ended(reference: weakref.ref[Any], refused: Callable[[], None]) -> None:
+    # On the thread that serves the channel, which an exception would kill.
+    call = reference()
+    try:
+        if call is not None and was_refused(call):
+            refused()
+    except Exception:
+        return
 
 
 class RetryingCall(grpc.Call, grpc.Future):  # type: ignore[type-arg]

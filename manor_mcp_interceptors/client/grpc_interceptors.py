@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,7 @@ from manor_mcp_interceptors.provider import MCPTokenProvider
 
 from ._grpc_auth import Attempt, GrpcAuth, TokenUnavailableRpcError
 from ._grpc_metadata import reusable
-from ._grpc_retry import RetryingCall, Tries, was_refused
+from ._grpc_retry import RetryingCall, Tries, was_refused, watch
 
 __all__ = ["GrpcAuthInterceptor"]
 
@@ -125,27 +124,8 @@ class GrpcAuthInterceptor(
         if attempt is None:
             return continuation(details, request)
         call = continuation(attempt.details, request)
-        self._watch(call, attempt.token)
+        watch(call, partial(self._auth.refuse, attempt.token))
         return call
-
-    def _watch(self, call: Any, token: str) -> None:
-        """Renew the token when `call` ends, if it was refused."""
-        try:
-            # A weak reference: grpc cancels a stream that nobody holds any more.
-            ended = partial(self._ended, weakref.ref(call), token)
-            if call.done() or not call.add_callback(ended):
-                ended()
-        except Exception:  # another interceptor's object, which is no full call and future
-            return
-
-    def _ended(self, reference: weakref.ref[Any], token: str) -> None:
-        # On the thread that serves the channel, which an exception would kill.
-        call = reference()
-        try:
-            if call is not None and was_refused(call):
-                self._auth.refuse(token)
-        except Exception:
-            return
 
     def _again(self, continuation: Continuation, attempt: Attempt, request: Any) -> Any:
         details = self._auth.renew(attempt)

@@ -1,0 +1,1 @@
+"""What auth costs, beside its floors and its peers: ``python -m tests.benchmarks``."""

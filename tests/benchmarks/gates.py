@@ -1,0 +1,91 @@
+"""The cached token behind every kind of gate."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from types import ModuleType
+from unittest import mock
+
+from manor_mcp_interceptors import MCPTokenProvider, Settings
+from manor_mcp_interceptors.flags import EnvironmentGate, Gate, ManorGate
+from tests.support import FLAG, SECRET, StaticGate
+
+from ._harness import Bench, Row, Table, calls
+from ._setup import Snapshot
+
+
+def tables(bench: Bench) -> Iterator[Table]:
+    """Compare leased gates with the bare snapshot; show what asking at every call costs."""
+    with ExitStack() as stack:
+        stack.enter_context(mock.patch.dict(os.environ, {FLAG.upper(): "on"}))
+        stack.enter_context(_manor())
+        token = provider(StaticGate()).token() or ""
+        leased = {
+            "a gate of one's own, non-blocking": provider(StaticGate()),
+            "a gate of one's own, on a worker thread": provider(BlockingGate()),
+            "EnvironmentGate": provider(EnvironmentGate()),
+            "ManorGate": provider(ManorGate()),
+            "the default gates": provider(None),
+            **stack.enter_context(_openfeature()),
+        }
+        per_call = {
+            "per_call = True, non-blocking": provider(PerCallGate()),
+            "MCP_AUTH_RECHECK_SECONDS=0": provider(StaticGate(), recheck_seconds=0),
+            "the same, settings from the environment": _from_environment(stack),
+        }
+        yield bench.compare(
+            "The cached token behind every gate",
+            [
+                Row("bare snapshot method, clock check", calls(Snapshot(token).get), "floor"),
+                *(
+                    Row(name, calls(held.token), "ours", at_most=1.6)
+                    for name, held in leased.items()
+                ),
+                *(Row(name, calls(held.token), "ours") for name, held in per_call.items()),
+            ],
+            unit="ns",
+            notes=("the last three ask gate and settings at every call, as they were told to",),
+        )
+
+
+def provider(gate: Gate | None, **settings: float) -> MCPTokenProvider:
+    """Return a provider that has decided already."""
+    made = MCPTokenProvider(Settings(secret=SECRET, **settings), gate=gate)  # type: ignore[arg-type]
+    if made.token() is None:
+        raise RuntimeError(made.status().reason)
+    return made
+
+
+def _from_environment(stack: ExitStack) -> MCPTokenProvider:
+    variables = {"MCP_AUTH_SECRET": SECRET, "MCP_AUTH_RECHECK_SECONDS": "0"}
+    stack.enter_context(mock.patch.dict(os.environ, variables))
+    return MCPTokenProvider(gate=StaticGate())
+
+
+class BlockingGate:
+    """A gate that promises nothing, so it is asked on a worker thread."""
+
+    def is_enabled(self, key: str, *, subject: str) -> bool:
+        return True
+
+
+class PerCallGate(StaticGate):
+    per_call = True
+
+
+@contextmanager
+def _manor() -> Iterator[None]:
+    """Stand in for a package that is not on PyPI."""
+    package, flags = ModuleType("manor"), ModuleType("manor.feature_flags")
+    flags.is_enabled = lambda _key: True  # type: ignore[attr-defined]
+    package.feature_flags = flags  # type: ignore[attr-defined]
+    with mock.patch.dict(sys.modules, {"manor": package, "manor.feature_flags": flags}):
+        yield
+
+
+@contextmanager
+def _openfeature() -> Iterator[dict[str, MCPTokenProvider]]:
+    yield {}

@@ -1,0 +1,68 @@
+"""A new token: once per hour and process, so a matter of microseconds only."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from importlib import import_module
+
+import jwt
+
+from manor_mcp_interceptors import MCPTokenProvider, Settings
+from manor_mcp_interceptors.keys import KeySource
+from manor_mcp_interceptors.tokens import mint
+from tests.support import SECRET, StaticGate
+
+from ._harness import Bench, Row, Run, Table, calls, peer
+
+CLAIMS = {
+    "iss": "manor-internal",
+    "aud": "service-search-mcp",
+    "sub": "service-application",
+    "iat": int(time.time()),
+    "exp": int(time.time()) + 3600,
+}
+
+
+def tables(bench: Bench) -> Iterator[Table]:
+    """Compare signing with PyJWT's own, and show what a whole new decision costs."""
+    settings = Settings(secret=SECRET)
+    key = KeySource(time.time).signing_key(settings)
+    yield bench.compare(
+        "A new token",
+        [
+            Row("PyJWT, encode", calls(lambda: jwt.encode(CLAIMS, SECRET, "HS256")), "floor"),
+            Row("mint()", calls(lambda: mint(settings, key, time.time())), "ours"),
+            Row("provider: decide anew, mint", _decide_and_mint(settings), "ours"),
+            Row("provider: decide anew, token kept", _decide(settings), "ours"),
+            peer("joserfc", _joserfc),
+            peer("authlib", _authlib),
+        ],
+        unit="us",
+    )
+
+
+def _decide_and_mint(settings: Settings) -> Run:
+    gate = StaticGate()
+    return calls(lambda: MCPTokenProvider(settings, gate=gate).token())
+
+
+def _decide(settings: Settings) -> Run:
+    provider = MCPTokenProvider(settings, gate=StaticGate())
+
+    def decide() -> None:
+        provider.end_lease()
+        provider.token()
+
+    return calls(decide)
+
+
+def _joserfc() -> Run:
+    joserfc_jwt = import_module("joserfc.jwt")
+    key = import_module("joserfc.jwk").OctKey.import_key(SECRET)
+    return calls(lambda: joserfc_jwt.encode({"alg": "HS256"}, CLAIMS, key))
+
+
+def _authlib() -> Run:
+    authlib_jwt = import_module("authlib.jose").JsonWebToken(["HS256"])
+    return calls(lambda: authlib_jwt.encode({"alg": "HS256"}, CLAIMS, SECRET))

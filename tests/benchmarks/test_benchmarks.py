@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .__main__ import SECTIONS, main, run_section
+from ._harness import Bench, Row, Table, calls, peer
+from ._report import as_text, write_json
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+@pytest.mark.filterwarnings("ignore")  # the peers' own
+def test_every_section_runs(section: str) -> None:
+    """Each section measures something for every row of ours; no number is looked at."""
+    tables = run_section(section, quick=True)
+    assert tables
+    for table in tables:
+        assert table.title in as_text(table)
+        assert all(result.value is not None for result in table.results if result.role != "peer")
+
+
+def test_a_peer_that_is_not_installed() -> None:
+    """A missing peer is shown as such, and is no failure."""
+
+    def missing() -> None:
+        raise ModuleNotFoundError(name="peer")
+
+    table = table_of(peer("a peer", missing))  # type: ignore[arg-type]
+    assert "not installed" in as_text(table)
+
+
+def table_of(*others: Row, at_most: float = 1e9) -> Table:
+    rows = [Row("floor", calls(int), "floor"), Row("ours", calls(int), "ours", at_most=at_most)]
+    return Bench(quick=True).compare("A table", [*rows, *others], unit="ns")
+
+
+def test_a_missed_target_is_said_and_fails_nothing() -> None:
+    """The verdict stands in the table."""
+    assert "met, <= 1e+09 x" in as_text(table_of())
+    assert "MISSED, <= -1e+09 x" in as_text(table_of(at_most=-1e9))
+
+
+def test_all_numbers_go_to_a_file(tmp_path: Path) -> None:
+    """The JSON file holds each table, and what it was measured on."""
+    path = tmp_path / "numbers.json"
+    write_json(str(path), {"section": [table_of()]})
+    read = json.loads(path.read_text())
+    assert read["sections"]["section"][0]["results"][1]["name"] == "ours"
+    assert read["machine"]["python"] == sys.version
+
+
+def test_the_command() -> None:
+    """The documented command prints a table; progress goes to standard error."""
+    command = [sys.executable, "-m", "tests.benchmarks", "hot-path", "--quick"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "get_token()" in done.stdout
+    assert "hot-path" in done.stderr
+
+
+def test_an_unknown_section_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """A misspelt section is a mistake that is named."""
+    with pytest.raises(SystemExit):
+        main(["hot-pat", "--quick"])
+    assert "no such section: hot-pat" in capsys.readouterr().err
