@@ -182,6 +182,8 @@ def _bad_secret(name: str, error: SettingsError) -> Check:
     elif "cannot be read" in str(error):
         user = f" (uid {os.getuid()})" if hasattr(os, "getuid") else ""
         fix = f"mount the file there, and let this process{user} read it"
+    elif "are both set" in str(error):
+        fix = f"unset {error.variable} or {error.variable}_FILE: one of the two is enough"
     else:
         fix = "give it random text of 32 bytes or more; `manor-mcp keygen` makes some"
     return Check(name, State.FAILED, str(error), fix)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from openfeature import api
 
-from manor_mcp_interceptors import MCPTokenProvider, _token_cache
+from manor_mcp_interceptors import MCPTokenProvider, _secret_file, _token_cache
 from manor_mcp_interceptors._doctor.fingerprint import fingerprint
 from tests.cli.running import doctor, run
 from tests.support import FLAG, OTHER_SECRET, SECRET
@@ -160,6 +160,16 @@ def test_secret_file_unreadable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     found = doctor()
     assert "cannot be read: Permission denied" in found.finding
     assert "uid" in found.fix
+
+
+def test_secret_set_twice(env_on: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nothing is wrong with either: one of them has to go."""
+    monkeypatch.setenv("MCP_AUTH_SECRET_FILE", str(tmp_path / "secret"))
+    found = doctor()
+    assert (found.exit_code, found.cause) == (1, "secret")
+    assert "MCP_AUTH_SECRET and MCP_AUTH_SECRET_FILE are both set" in found.finding
+    assert found.fix.startswith("unset MCP_AUTH_SECRET or MCP_AUTH_SECRET_FILE")
+    assert "keygen" not in found.fix
 
 
 def test_lifetime_garbled(env_on: None, monkeypatch: pytest.MonkeyPatch) -> None:
