@@ -62,6 +62,7 @@ def explain(
     tried = ", ".join(_audiences(settings, audiences))
     finding = (
         f"{status}: the server holds another secret than this host (fingerprint {mark}),"
+        " or has no secret, or bad settings,"
         f" or expects an audience that is not among {settings.audience}"
         f"{', ' if tried else ''}{tried}"
     )
