@@ -50,7 +50,13 @@ def run() -> int:
 
 @app.command(epilog=EXIT_CODES)
 def doctor(
-    url: Annotated[str | None, typer.Option(help="Also call this HTTP or MCP server.")] = None,
+    url: Annotated[
+        str | None,
+        typer.Option(
+            help="Also call this HTTP or MCP server: POST an MCP initialize to it first,"
+            " GET where that is a 404 or a 405."
+        ),
+    ] = None,
     grpc: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", help="Also call this gRPC server.")
     ] = None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from .checks import Check, State
 
@@ -22,6 +23,13 @@ class Answer:
     """``WWW-Authenticate``, or the gRPC status's message."""
     clock_offset: float | None = None
     """Seconds by which the server's clock is ahead of this host's, where it tells."""
+    is_mcp: bool = False
+    """Whether its body is JSON-RPC, as an MCP server's is."""
+
+    @property
+    def misdirected(self) -> bool:
+        """Whether the server takes no call for this host name, with whatever token."""
+        return self.status.startswith("421")  # RFC 9110, section 15.5.20
 
 
 class UnreachableError(Exception):
@@ -38,6 +46,12 @@ Call = Callable[[str | None], Answer]
 CLOCK_TOLERANCE = 2.0
 """Seconds: a ``Date`` is in whole seconds, and an answer takes its time."""
 
+HOST_CHECK: Final = "the server takes no call for this host name, as the MCP SDK's host check does"
+HOST_CHECK_FIX: Final = (
+    'at the server: streamable_http_app(host="0.0.0.0"), or transport_security=... with this'
+    " host name; without them the SDK answers to localhost alone"
+)
+
 
 def check_without(answer: Answer) -> Check:
     """Judge what the server says to a call without a token."""
@@ -50,6 +64,8 @@ def check_without(answer: Answer) -> Check:
         finding = f"{answer.status}: the server does not ask for a token"
         fix = "turn verification on at the server, when the rollout is through"
         return Check(name, State.WARNING, finding, fix, details)
+    if answer.misdirected:
+        return Check(name, State.NOTE, f"{answer.status}: {HOST_CHECK}", HOST_CHECK_FIX, details)
     finding = f"{answer.status}: not about a token"
     return Check(name, State.NOTE, finding, "", details)
 
@@ -58,6 +74,8 @@ def check_with(bare: Answer, answer: Answer) -> Check:
     """Judge what the server says to a call with the token, unless it refuses it."""
     details = (("challenge", answer.challenge),) if answer.challenge else ()
     name = "call with the token"
+    if answer.misdirected:
+        return Check(name, State.FAILED, f"{answer.status}: {HOST_CHECK}", HOST_CHECK_FIX, details)
     if answer.served:
         proof = "the server accepts the token" if bare.refused else "served, as without a token"
         return Check(name, State.OK, f"{answer.status}: {proof}", "", details)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from http.client import HTTPException, HTTPMessage
 from typing import Any, Final
@@ -13,6 +14,7 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 from manor_mcp_interceptors._bearer import HEADER_NAME, format_bearer
 
 from .answers import Answer, UnreachableError
+from .json_rpc import is_json_rpc
 
 TIMEOUT: Final = 10.0
 """Seconds."""
@@ -29,7 +31,7 @@ INITIALIZE: Final = json.dumps(
         },
     }
 ).encode()
-"""How an MCP client begins; a server that speaks no MCP answers 404 or 405."""
+"""How an MCP client begins; a server that speaks no MCP mostly answers 404 or 405."""
 
 
 class _NoRedirect(HTTPRedirectHandler):
@@ -70,8 +72,10 @@ class HttpServer:
         sent = time.time()
         try:
             with _send(request) as response:
+                answer = _answer(response.status, response.reason, response.headers, sent)
+                is_mcp = self.speaks_mcp and answer.served and is_json_rpc(response)
                 self._end_session(response.headers, headers)
-                return _answer(response.status, response.reason, response.headers, sent)
+                return replace(answer, is_mcp=is_mcp)
         except URLError as error:
             raise _unreachable(self.url, error.reason) from None
         except (OSError, HTTPException) as error:

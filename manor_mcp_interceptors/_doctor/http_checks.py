@@ -83,6 +83,10 @@ def _audiences_of(url: str) -> list[str]:
 def _handshake(provider: MCPTokenProvider, server: HttpServer, answer: Answer) -> list[Check]:
     if not server.speaks_mcp or not answer.served:
         return []
+    if not answer.is_mcp:
+        # An ordinary endpoint that takes any POST: each further one may do something there.
+        finding = "not tried: what answered initialize is no MCP server, its body is no JSON-RPC"
+        return [Check("MCP handshake", State.NOTE, finding)]
     if find_spec("mcp") is None or find_spec("httpx2") is None:
         finding = "initialize was answered; install the extra mcp for the official client's word"
         return [Check("MCP handshake", State.NOTE, finding)]

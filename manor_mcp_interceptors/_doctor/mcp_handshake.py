@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Final
 
 import httpx2
 from mcp import Client
@@ -14,11 +15,15 @@ from manor_mcp_interceptors.provider import MCPTokenProvider
 from .checks import Check, State
 from .http_call import TIMEOUT
 
+PATIENCE: Final = 20.0
+"""Seconds for the whole of it: the client waits for ever for an answer to its own question where
+a server answers another one."""
+
 
 def check_handshake(provider: MCPTokenProvider, url: str) -> Check:
     """Tell how far the official client gets."""
     try:
-        return asyncio.run(_shake_hands(provider, url))
+        return asyncio.run(asyncio.wait_for(_shake_hands(provider, url), PATIENCE))
     except Exception as error:
         finding = f"the official client failed: {_innermost(error)}"
         return Check("MCP handshake", State.WARNING, finding, "is this URL the MCP endpoint?")

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
-from manor_mcp_interceptors import MCPTokenProvider, TokenVerifier
 from manor_mcp_interceptors._demo.guestbook import Guestbook
 from manor_mcp_interceptors._demo.http_service import http_service
-from manor_mcp_interceptors._demo.mcp_server import mcp_server
-from manor_mcp_interceptors._doctor.http_call import HttpServer
 from tests.cli.running import doctor, run
 from tests.support import FLAG, OTHER_SECRET, SECRET
 from tests.support.auth_servers import GOOD, http_server
@@ -42,6 +37,7 @@ def test_another_secret() -> None:
         found = doctor("--url", url)
     assert (found.exit_code, found.cause) == (1, WITH)
     assert "the server holds another secret than this host" in found.finding
+    assert "or has no secret, or bad settings" in found.finding  # it answers the same to those
     assert found.checks["secret"]["details"]["fingerprint"] in found.finding
     assert "manor-mcp verify" in found.fix
 
@@ -197,49 +193,6 @@ def test_an_http_service_that_is_no_mcp_server() -> None:
         assert "MCP handshake" not in found.checks
     with serve(http_service(OTHER_SECRET, Guestbook())) as origin:
         assert "another secret" in doctor("--url", f"{origin}/whoami").finding
-
-
-@pytest.fixture
-def mcp_url() -> Iterator[str]:
-    """Serve the official SDK's server; give its URL."""
-    with serve(mcp_server(TokenVerifier(GOOD), Guestbook())) as origin:
-        yield f"{origin}/mcp"
-
-
-def test_the_mcp_handshake(mcp_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Done by the official client, through our adapter; with a wrong secret it is not tried."""
-    found = doctor("--url", mcp_url)
-    assert (found.exit_code, found.cause) == (0, None)
-    assert "done with manor-search" in found.checks["MCP handshake"]["finding"]
-    assert found.checks["MCP handshake"]["details"]["tools"] == "2"
-
-    monkeypatch.setenv("MCP_AUTH_SECRET", OTHER_SECRET)
-    MCPTokenProvider.reset()
-    found = doctor("--url", mcp_url)
-    assert "another secret" in found.finding
-    assert "MCP handshake" not in found.checks
-
-
-def test_a_session_that_was_opened_is_ended() -> None:
-    """The doctor leaves nothing behind at the server."""
-    application = mcp_server(TokenVerifier(GOOD), Guestbook())
-    seen = []
-
-    async def noting(scope: Any, receive: Any, send: Any) -> None:
-        async def note(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                session = dict(message["headers"]).get(b"mcp-session-id")
-                seen.append((scope["method"], message["status"], session))
-            await send(message)
-
-        await application(scope, receive, note)
-
-    token = MCPTokenProvider.get_token()
-    with serve(noting) as origin:
-        assert HttpServer(f"{origin}/mcp").call(token).served
-    (_, _, session), *_ = seen
-    assert session
-    assert seen == [("POST", 200, session), ("DELETE", 200, session)]
 
 
 @pytest.mark.parametrize(
