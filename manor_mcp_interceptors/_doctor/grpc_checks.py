@@ -11,7 +11,7 @@ from manor_mcp_interceptors.provider import MCPTokenProvider
 from .answers import Answer, UnreachableError, check_with, check_without
 from .causes import explain
 from .checks import Check, State
-from .local_checks import token_settings
+from .settings_checks import token_settings
 
 TIMEOUT: Final = 5.0
 """Seconds."""
@@ -120,7 +120,10 @@ def _checks(
         finding = "UNIMPLEMENTED: the server accepts the token, and knows none of the methods tried"
         return [*checks, Check("call with the token", State.OK, finding)]
     if answer.status == "UNIMPLEMENTED":
-        finding = "the server knows none of the methods that were tried, token or not"
-        fix = "name one of its methods: --method /package.Service/Method"
+        finding = (
+            "nothing was tested: the server knows no method that was called, and asked"
+            " nobody for a token"
+        )
+        fix = "name one of its methods, unary: --method /package.Service/Method"
         return [*checks, Check("call with the token", State.WARNING, finding, fix)]
     return [*checks, check_with(bare, answer)]

@@ -99,7 +99,8 @@ def test_a_method_may_be_named() -> None:
     with grpc_server(GOOD, method=OTHER_METHOD) as target:
         found = doctor("--grpc", target)
         assert (found.exit_code, found.checks[WITH]["state"]) == (0, "warning")
-        assert "--method" in found.checks[WITH]["fix"]
+        assert found.checks[WITH]["finding"].startswith("nothing was tested")
+        assert "--method /package.Service/Method" in found.checks[WITH]["fix"]
         found = doctor("--grpc", target, "--method", OTHER_METHOD)
     assert (found.exit_code, found.checks[WITH]["state"]) == (0, "ok")
 
