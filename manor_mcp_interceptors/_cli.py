@@ -33,6 +33,9 @@ app = typer.Typer(
 Audience = Annotated[
     str | None, typer.Option(help="The server's audience; the configured one by default.")
 ]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Also show default settings and adapters.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 TokenArgument = Annotated[
     str,
@@ -73,6 +76,7 @@ def doctor(
             help="Call this first: the code by which your application sets gate or settings.",
         ),
     ] = None,
+    verbose: Verbose = False,  # noqa: FBT002
     json: AsJson = False,  # noqa: FBT002 - an option, as typer wants it
 ) -> None:
     """Say why a call carries a token, or none, and how a server answers to it.
@@ -102,7 +106,7 @@ def doctor(
     if json:
         show_json(as_data(checks))
     else:
-        show_checks(checks)
+        show_checks(checks, verbose=verbose)
     raise typer.Exit(0 if cause(checks) is None else 1)
 
 

@@ -21,24 +21,34 @@ _MARKS: Final = {
 }
 
 
-def show_checks(checks: Sequence[Check]) -> None:
+def show_checks(checks: Sequence[Check], *, verbose: bool) -> None:
     """Print the checks, and what they come to."""
     console = Console(highlight=False)
     for check in checks:
         _line(console, check.state, check.name, check.finding)
-        show_table(dict(check.details), console)
-        if check.fix:
-            _row(
-                console,
-                Text("    →" if _can_draw(console) else "    fix:"),
-                Text(check.fix, "cyan"),
-            )
+        show_table(dict(check.details + (check.more if verbose else ())), console)
+        _fix(console, check)
     console.print()
+    _sum_up(console, checks)
+
+
+def _sum_up(console: Console, checks: Sequence[Check]) -> None:
     first = cause(checks)
-    if first is None:
-        _line(console, State.OK, "A call made now carries a token.", "")
-    else:
+    if first is not None:
         _line(console, State.FAILED, f"The cause: {first.name}.", first.finding)
+        _fix(console, first)
+        return
+    _line(console, State.OK, "A call made now carries a token.", "")
+    for check in checks:
+        if check.state is State.WARNING:
+            _line(console, State.WARNING, f"But: {check.name}.", check.finding)
+            _fix(console, check)
+
+
+def _fix(console: Console, check: Check) -> None:
+    if check.fix:
+        arrow = "    →" if _can_draw(console) else "    fix:"
+        _row(console, Text(arrow), Text(printable(check.fix), "cyan"))
 
 
 def show_table(rows: Mapping[str, Any], console: Console | None = None) -> None:

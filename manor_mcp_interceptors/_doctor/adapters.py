@@ -30,4 +30,4 @@ def check_adapters() -> Check:
         except PackageNotFoundError:
             shown = f"not installed: pip install 'manor-mcp-interceptors[{extra}]'"
         rows.append((adapter, shown))
-    return Check("adapters", State.NOTE, f"{found} of {len(rows)} installed", "", tuple(rows))
+    return Check("adapters", State.NOTE, f"{found} of {len(rows)} installed", more=tuple(rows))

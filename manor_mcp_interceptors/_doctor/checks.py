@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from enum import Enum
 
+Rows = Sequence[tuple[str, str]]
+"""Names and values."""
+
 
 class State(str, Enum):
     """How a check ended."""
@@ -28,6 +31,8 @@ class Check:
     finding: str
     fix: str = ""
     details: tuple[tuple[str, str], ...] = ()
+    more: tuple[tuple[str, str], ...] = ()
+    """Details that people see with ``--verbose`` alone."""
 
     @property
     def failed(self) -> bool:
@@ -49,8 +54,11 @@ def as_data(checks: Sequence[Check]) -> dict[str, object]:
     return {
         "ok": first is None,
         "cause": None if first is None else first.name,
-        "checks": [
-            {**asdict(check), "state": check.state.value, "details": dict(check.details)}
-            for check in checks
-        ],
+        "checks": [_check_as_data(check) for check in checks],
     }
+
+
+def _check_as_data(check: Check) -> dict[str, object]:
+    data = {**asdict(check), "state": check.state.value}
+    del data["more"]
+    return {**data, "details": dict(check.details + check.more)}

@@ -13,7 +13,7 @@ from .answers import Answer, UnreachableError, check_clock, check_with, check_wi
 from .causes import explain
 from .checks import Check, State
 from .http_call import HttpServer
-from .local_checks import token_settings, usable_settings
+from .settings_checks import token_settings, usable_settings
 
 
 def http_checks(provider: MCPTokenProvider, url: str, audiences: Sequence[str]) -> list[Check]:

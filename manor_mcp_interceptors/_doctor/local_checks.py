@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
-from dataclasses import replace
 from typing import Final
 
 from manor_mcp_interceptors._setup import View
@@ -14,11 +12,11 @@ from manor_mcp_interceptors.flags import FlagAnswer
 from manor_mcp_interceptors.keys import SigningKey
 from manor_mcp_interceptors.outcomes import Outcome
 from manor_mcp_interceptors.provider import MCPTokenProvider
-from manor_mcp_interceptors.settings import VARIABLES, Settings, Variable
 
 from .checks import Check, State
 from .claims import read_unverified, readable
 from .fingerprint import fingerprint
+from .settings_checks import check_settings, usable_settings
 
 _IN_CODE: Final = (
     "A gate, or an OpenFeature provider, that the application sets in code is not seen here"
@@ -34,7 +32,7 @@ def local_checks(provider: MCPTokenProvider) -> list[Check]:
     view = provider._setup.look(provider._audience)
     return [
         check_flag(view, provider._answer, _backend_name(provider)),
-        check_settings(provider._setup.given[0], view),
+        *check_settings(provider._setup.given[0], view),
         *check_secrets(provider),
         check_pyjwt(),
         check_token(provider),
@@ -82,77 +80,6 @@ def _backend_name(provider: MCPTokenProvider) -> str:
         "CustomBackend": type(getattr(backend, "_gate", backend)).__name__,
     }
     return names.get(type(backend).__name__, type(backend).__name__)
-
-
-def check_settings(given: Settings | None, view: View) -> Check:
-    """Show each variable with its value or default, and name every one that is wrong."""
-    if given is not None:
-        details = tuple((v.name, _shown(v, getattr(given, v.field))) for v in VARIABLES)
-        return _settings(view, [], (*details, ("source", "Settings(...) in code")))
-    problems: list[str] = []
-    rows = []
-    for variable in VARIABLES:
-        try:
-            one = Settings.from_env(_only(variable.name, "SERVICE_NAME"))
-        except SettingsError as error:
-            problems.append(str(error))
-            rows.append((variable.name, "WRONG"))
-            continue
-        shown = _shown(variable, getattr(one, variable.field))
-        if not os.environ.get(variable.name, "").strip():
-            named = variable.field == "subject" and os.environ.get("SERVICE_NAME", "").strip()
-            shown = f"{shown} ({'from SERVICE_NAME' if named else 'default'})"
-        rows.append((variable.name, shown))
-    return _settings(view, problems, tuple(rows))
-
-
-def _settings(view: View, problems: list[str], details: tuple[tuple[str, str], ...]) -> Check:
-    if view.error is not None and not problems:
-        problems = [str(view.error)]
-    if problems:
-        fix = "set it in that form, or unset it for the default"
-        return Check("settings", State.FAILED, "; ".join(problems), fix, details)
-    if remarks := view.remarks():
-        fix = "choose a margin below the lifetime"
-        return Check("settings", State.WARNING, "; ".join(remarks), fix, details)
-    count = sum(not value.endswith("(default)") for _, value in details)
-    return Check("settings", State.OK, f"{count} of {len(details)} set", "", details)
-
-
-def _only(*names: str) -> Mapping[str, str]:
-    return {name: os.environ[name] for name in names if name in os.environ}
-
-
-def _shown(variable: Variable, value: object) -> str:
-    if value is None:
-        return "none"
-    if variable.secret:
-        return "set, not shown"
-    return ", ".join(value) if isinstance(value, tuple) else str(value)
-
-
-def usable_settings(provider: MCPTokenProvider) -> Settings:
-    """Return the settings, without the variables that are wrong."""
-    given: Settings | None = provider._setup.given[0]
-    if given is not None:
-        return given
-    good: dict[str, str] = dict(_only("SERVICE_NAME"))
-    for variable in VARIABLES:
-        one = _only(variable.name)
-        try:
-            Settings.from_env(one)
-        except SettingsError:
-            continue
-        good |= one
-    return Settings.from_env(good)
-
-
-def token_settings(provider: MCPTokenProvider) -> Settings:
-    """Return the settings that the provider's token is made with."""
-    settings = usable_settings(provider)
-    if provider._audience is None:
-        return settings
-    return replace(settings, audience=provider._audience)
 
 
 def check_secrets(provider: MCPTokenProvider) -> list[Check]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import builtins
-import json
 import sys
 import types
 from pathlib import Path
@@ -172,17 +171,6 @@ def test_secret_set_twice(env_on: None, monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert "keygen" not in found.fix
 
 
-def test_lifetime_garbled(env_on: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every wrong variable is named, not just the first; the rest is checked all the same."""
-    monkeypatch.setenv("MCP_AUTH_TTL_SECONDS", "1h")
-    monkeypatch.setenv("MCP_AUTH_MARGIN_SECONDS", "-3")
-    found = doctor()
-    assert (found.exit_code, found.cause) == (1, "settings")
-    assert "MCP_AUTH_TTL_SECONDS='1h' is not a whole number" in found.finding
-    assert "MCP_AUTH_MARGIN_SECONDS='-3'" in found.finding
-    assert found.checks["secret"]["state"] == "ok"
-
-
 def test_pyjwt_missing(env_on: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the command that installs it into this very interpreter."""
     real = builtins.__import__
@@ -218,57 +206,13 @@ def test_a_poor_secret_is_a_warning(
     assert (found.exit_code, found.checks["secret"]["state"]) == (0, "warning")
 
 
-def test_settings_made_in_code_are_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """--setup runs the application's own set-up first."""
-    (tmp_path / "my_application.py").write_text(
-        "from manor_mcp_interceptors import MCPTokenProvider, Settings\n"
-        "class Gate:\n"
-        "    def is_enabled(self, key, *, subject): return True\n"
-        "def set_up():\n"
-        f"    settings = Settings(secret={SECRET!r}, audience='other-mcp')\n"
-        "    MCPTokenProvider.configure(settings=settings, gate=Gate())\n"
-    )
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", sys.path.copy())
-    found = doctor("--setup", "my_application:set_up")
-    assert found.exit_code == 0
-    assert found.checks["flag"]["details"]["asked"] == "Gate"
-    assert found.checks["token"]["details"]["aud"] == "other-mcp"
-    assert found.checks["secret"]["details"]["source"] == "Settings.secret"
-
-    result = run("doctor", "--setup", "my_application:no_such")
-    assert result.exit_code == 2
-    assert "AttributeError" in result.output
-
-
 def test_the_audience_may_be_chosen(env_on: None) -> None:
     """As where an adapter is made; a blank one is wrong usage."""
     assert doctor("--audience", "other-mcp").checks["token"]["details"]["aud"] == "other-mcp"
     assert run("doctor", "--audience", " ").exit_code == 2
 
 
-def test_the_service_s_name_is_told_apart_from_a_default(
-    env_on: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It is set, if by another name."""
-    monkeypatch.setenv("SERVICE_NAME", "service-orders")
-    shown = doctor().checks["settings"]["details"]["MCP_AUTH_SUBJECT"]
-    assert shown == "service-orders (from SERVICE_NAME)"
-
-
 def test_a_fingerprint_compares_secrets_and_shows_none() -> None:
     """The same on every host, different for different secrets, slow, and short."""
     assert fingerprint(SECRET) == fingerprint(SECRET) == "9de3-17ee"
     assert fingerprint(SECRET) != fingerprint(OTHER_SECRET)
-
-
-def test_for_people(env_on: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a terminal: no colour, a line for each thing, the cause at the end."""
-    monkeypatch.setenv("MCP_AUTH_TTL_SECONDS", "1h")
-    result = run("doctor")
-    assert result.exit_code == 1
-    assert "\x1b" not in result.stdout
-    last = result.stdout.rstrip().splitlines()[-1]
-    assert "The cause: settings." in last
-    assert "MCP_AUTH_TTL_SECONDS='1h'" in last
-    assert json.loads(run("doctor", "--json").stdout)["cause"] == "settings"

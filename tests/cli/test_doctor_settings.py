@@ -1,0 +1,98 @@
+"""The doctor on settings, and on names that are none."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.running import doctor, run
+from tests.support import SECRET
+
+
+def test_lifetime_garbled(env_on: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every wrong variable is named, not just the first; the rest is checked all the same."""
+    monkeypatch.setenv("MCP_AUTH_TTL_SECONDS", "1h")
+    monkeypatch.setenv("MCP_AUTH_MARGIN_SECONDS", "-3")
+    found = doctor()
+    assert (found.exit_code, found.cause) == (1, "settings")
+    assert "MCP_AUTH_TTL_SECONDS='1h' is not a whole number" in found.finding
+    assert "MCP_AUTH_MARGIN_SECONDS='-3'" in found.finding
+    assert found.checks["secret"]["state"] == "ok"
+
+
+def test_settings_made_in_code_are_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """--setup runs the application's own set-up first."""
+    (tmp_path / "my_application.py").write_text(
+        "from manor_mcp_interceptors import MCPTokenProvider, Settings\n"
+        "class Gate:\n"
+        "    def is_enabled(self, key, *, subject): return True\n"
+        "def set_up():\n"
+        f"    settings = Settings(secret={SECRET!r}, audience='other-mcp')\n"
+        "    MCPTokenProvider.configure(settings=settings, gate=Gate())\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    found = doctor("--setup", "my_application:set_up")
+    assert found.exit_code == 0
+    assert found.checks["flag"]["details"]["asked"] == "Gate"
+    assert found.checks["token"]["details"]["aud"] == "other-mcp"
+    assert found.checks["secret"]["details"]["source"] == "Settings.secret"
+
+    result = run("doctor", "--setup", "my_application:no_such")
+    assert result.exit_code == 2
+    assert "AttributeError" in result.output
+
+
+def test_the_service_s_name_is_told_apart_from_a_default(
+    env_on: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is set, if by another name."""
+    monkeypatch.setenv("SERVICE_NAME", "service-orders")
+    shown = doctor().checks["settings"]["details"]["MCP_AUTH_SUBJECT"]
+    assert shown == "service-orders (from SERVICE_NAME)"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [
+        ("MCP_AUTH_TTL", "MCP_AUTH_TTL_SECONDS"),
+        ("MCP_AUTH_AUDIANCE", "MCP_AUTH_AUDIENCE"),
+        ("MCP_AUTH_SKEW", "MCP_AUTH_CLOCK_SKEW_SECONDS"),
+        ("MCP_AUTH_SECRETS", "MCP_AUTH_SECRET"),
+        ("mcp_auth_key_id", "MCP_AUTH_KEY_ID"),
+    ],
+)
+def test_a_misspelt_variable(
+    env_on: None, monkeypatch: pytest.MonkeyPatch, wrong: str, right: str
+) -> None:
+    """A warning with the name that was meant; the value, which may be a secret, is not shown."""
+    monkeypatch.setenv(wrong, "hush")
+    found = doctor()
+    check = found.checks["environment"]
+    assert (found.exit_code, check["state"]) == (0, "warning")
+    assert check["finding"] == f"set, and nothing reads it: {wrong}"
+    assert check["fix"] == f"rename {wrong} to {right}, or unset it"
+    assert "hush" not in found.text
+
+
+def test_a_variable_like_no_other(env_on: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No far-fetched guess; a second one is named as well."""
+    monkeypatch.setenv("MCP_AUTH_ZZZ", "1")
+    monkeypatch.setenv("MCP_AUTH_ISUER", "me")
+    check = doctor().checks["environment"]
+    assert check["finding"].endswith("MCP_AUTH_ISUER, MCP_AUTH_ZZZ")
+    assert "rename MCP_AUTH_ISUER to MCP_AUTH_ISSUER" in check["fix"]
+    assert "unset MCP_AUTH_ZZZ: no variable is called anything like it" in check["fix"]
+
+
+def test_the_flag_s_own_variable_may_be_called_so(
+    env_on: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its name is the operator's choice."""
+    monkeypatch.setenv("MCP_AUTH_FEATURE_FLAG", "mcp_auth_enabled")
+    monkeypatch.setenv("MCP_AUTH_ENABLED", "on")
+    found = doctor()
+    assert found.exit_code == 0
+    assert "environment" not in found.checks
