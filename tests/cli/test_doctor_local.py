@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from openfeature import api
 
-from manor_mcp_interceptors import MCPTokenProvider, _token_cache
+from manor_mcp_interceptors import MCPTokenProvider, _secret_file, _token_cache
 from manor_mcp_interceptors._doctor.fingerprint import fingerprint
 from tests.cli.running import doctor, run
 from tests.support import FLAG, OTHER_SECRET, SECRET
