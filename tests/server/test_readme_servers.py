@@ -23,7 +23,7 @@ from tests.support import SECRET
 from tests.support.uvicorn_server import serve
 
 README = (Path(__file__).parent.parent.parent / "README.md").read_text()
-METHOD = "/example.Search/WhoAmI"
+METHOD = "/manor.mcp.v1.SearchService/ListTools"
 
 
 def example(heading: str) -> str:
