@@ -94,3 +94,9 @@ def test_each_client_example_runs_and_the_server_knows_the_caller(
     guestbook.read()  # turn the page
     exec(compile(code, heading, "exec"), {"__name__": "__main__"})
     assert guestbook.read() == "a-reader"
+
+
+def test_the_flag_file_is_the_one_that_the_tests_roll_out() -> None:
+    """Word for word."""
+    (printed,) = re.findall(r"```json\n(.*?)```", README, re.DOTALL)
+    assert printed == (ROOT / "tests" / "data" / "flags.json").read_text()

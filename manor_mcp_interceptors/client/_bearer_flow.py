@@ -94,8 +94,7 @@ class BearerFlow:
         Raises:
             TokenUnavailableError: There is no token, and a token is required.
         """
-        if earlier or self._hosts or decision.allowed_hosts or decision.token is None:
-            decision = self._source._checked(self._scoped(decision, request.url, earlier))
+        decision = self._source.checked(self._scoped(decision, request.url, earlier))
         if decision.authorization is None:
             if earlier and request.headers.get(HEADER_NAME) == earlier.decision.authorization:
                 del request.headers[HEADER_NAME]  # ours, copied by the redirect

@@ -35,16 +35,14 @@ class TokenSource:
         Raises:
             TokenUnavailableError: There is no token, and a token is required.
         """
-        # The body of `provider` and of `_checked`, for three calls less on the hot path.
-        provider = self._provider or _instances.get(self._audience) or self.provider
-        decision = provider.decision()
-        return decision if decision.token is not None else self._checked(decision)
+        return self.checked(self.provider.decision())
 
     async def decision_async(self) -> Decision:
         """As `decision`, without holding up the event loop where a flag's backend is slow."""
-        return self._checked(await self.provider.decision_async())
+        return self.checked(await self.provider.decision_async())
 
-    def _checked(self, decision: Decision) -> Decision:
+    def checked(self, decision: Decision) -> Decision:
+        """Return `decision` once the caller's span knows of it, and if the call may go so."""
         if _otel.annotate is not None:
             _otel.annotate(decision.outcome.value)
         if decision.token is None and self._required:

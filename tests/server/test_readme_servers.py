@@ -23,7 +23,7 @@ from tests.support import SECRET
 from tests.support.uvicorn_server import serve
 
 README = (Path(__file__).parent.parent.parent / "README.md").read_text()
-METHOD = "/example.Search/WhoAmI"
+METHOD = "/manor.mcp.v1.SearchService/ListTools"
 
 
 def example(heading: str) -> str:
@@ -147,6 +147,6 @@ def test_any_other_server() -> None:
 def test_every_reason_is_explained() -> None:
     """The table of reasons is the code's."""
     section = README.split("### What a refused caller sees, and what the log says\n")[1]
-    section = section.split("\n### ")[0].split("| reason |")[1]
+    section = re.split(r"\n##+ ", section)[0].split("| reason |")[1]
     rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
     assert re.findall(r"`(\w+)`", "".join(rows)) == [reason.value for reason in Reason]
