@@ -6,11 +6,19 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from types import ModuleType
+from typing import Any
 from unittest import mock
+
+from openfeature import api
+from openfeature.contrib.provider.flagd import FlagdProvider
+from openfeature.contrib.provider.flagd.config import ResolverType
+from openfeature.provider.in_memory_provider import InMemoryFlag, InMemoryProvider
 
 from manor_mcp_interceptors import MCPTokenProvider, Settings
 from manor_mcp_interceptors.flags import EnvironmentGate, Gate, ManorGate
+from manor_mcp_interceptors.openfeature_gate import OpenFeatureGate
 from tests.support import FLAG, SECRET, StaticGate
 
 from ._harness import Bench, Row, Table, calls
@@ -51,9 +59,9 @@ def tables(bench: Bench) -> Iterator[Table]:
         )
 
 
-def provider(gate: Gate | None, **settings: float) -> MCPTokenProvider:
+def provider(gate: Gate | None, **settings: Any) -> MCPTokenProvider:
     """Return a provider that has decided already."""
-    made = MCPTokenProvider(Settings(secret=SECRET, **settings), gate=gate)  # type: ignore[arg-type]
+    made = MCPTokenProvider(Settings(secret=SECRET, **settings), gate=gate)
     if made.token() is None:
         raise RuntimeError(made.status().reason)
     return made
@@ -88,4 +96,19 @@ def _manor() -> Iterator[None]:
 
 @contextmanager
 def _openfeature() -> Iterator[dict[str, MCPTokenProvider]]:
-    yield {}
+    """Set real providers for OpenFeature: in memory, and flagd on the rollout of the README."""
+    flag = InMemoryFlag("on", {"on": True, "off": False})
+    file = str(Path(__file__).parent.parent / "data" / "flags.json")
+    flagd = FlagdProvider(resolver_type=ResolverType.FILE, offline_flag_source_path=file)
+    api.set_provider_and_wait(InMemoryProvider({FLAG: flag}), "memory")
+    api.set_provider_and_wait(flagd, "flagd")
+    try:
+        yield {
+            "OpenFeatureGate, in memory": provider(OpenFeatureGate(domain="memory")),
+            "OpenFeatureGate, flagd in file mode": provider(
+                OpenFeatureGate(domain="flagd"), subject="service-indexer"
+            ),
+        }
+    finally:
+        api.shutdown()
+        api.clear_providers()
