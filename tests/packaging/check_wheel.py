@@ -185,7 +185,7 @@ def main() -> None:
         wheel, sdist = build(work)
         version, extras = look_into_wheel(wheel)
         look_into_sdist(sdist)
-        require(extras ^ {*NAMES, "all", "test"}, "extras here and in the metadata differ")
+        require(extras ^ {*NAMES, "all", "bench", "test"}, "extras here and in the metadata differ")
         built = time.monotonic() - start
         with ThreadPoolExecutor(2) as pool:
             jobs = [pool.submit(try_alone, work, wheel, version, e) for e in ["", *NAMES, "all"]]
