@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 from typing import Final
 
 from ._bearer import METADATA_KEY, format_bearer
@@ -26,6 +27,21 @@ _ALL_IS_WELL: Final = (Outcome.OK, None)
 
 Said = tuple[Outcome, str | None]
 """What was logged last: the outcome, and what is wrong about it."""
+
+
+class Flight(threading.Event):
+    """One thread's decision on its way, for others to wait for.
+
+    That thread itself must not: a log handler in the middle of the decision may make a call.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._leader = threading.get_ident()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait for the decision; not at all on the thread that makes it."""
+        return self._leader != threading.get_ident() and super().wait(timeout)
 
 
 def decide(

@@ -9,7 +9,7 @@ from typing import Final
 
 from ._bearer import HEADER_NAME
 from ._counters import TOTALS, Counters, look_for_telemetry
-from ._decide import NEVER, UNDECIDED, announce, decide, describe, refusal
+from ._decide import NEVER, UNDECIDED, Flight, announce, decide, describe, refusal
 from ._setup import Setup, View
 from ._token_cache import TokenCache
 from .flags import FlagAnswer
@@ -67,7 +67,7 @@ class LeasedProvider:
     def after_fork(self) -> None:
         """Start with a free lock: in a forked child, the thread that held it is gone."""
         self._lock = threading.Lock()
-        self._flight: threading.Event | None = None
+        self._flight: Flight | None = None
         self._renewing = False
         self.counters.clear()
 
@@ -207,7 +207,7 @@ class LeasedProvider:
                 return latest
             leader = self._flight
             if leader is None:
-                self._flight = mine = threading.Event()
+                self._flight = mine = Flight()
         if leader is not None:
             return self._follow(leader, view, answer)
         try:
@@ -220,7 +220,7 @@ class LeasedProvider:
             mine.set()
         return decision
 
-    def _follow(self, leader: threading.Event, view: View, answer: FlagAnswer) -> Decision:
+    def _follow(self, leader: Flight, view: View, answer: FlagAnswer) -> Decision:
         """Go on with the last decision while its token lives; wait only where there is none."""
         if not answer.enabled:
             return self._counted(refusal(view, answer))

@@ -342,3 +342,29 @@ def test_outcomes_are_logged_when_they_change(
     assert words == ["MCP auth ok", "MCP auth flag_off", "MCP auth ok"]
     assert SECRET not in caplog.text
     assert "eyJ" not in caplog.text
+
+
+def test_a_log_handler_may_make_a_call(clock: FakeClock) -> None:
+    """In the middle of a decision, on its thread: it goes without a token, and waits for none."""
+    provider = make(clock, recheck_seconds=0)
+    got: list[str | None] = []
+
+    class Calling(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if len(got) < 5:
+                got.append(provider.token())
+
+    logger, handler = logging.getLogger("manor_mcp_interceptors"), Calling()
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+    caller = threading.Thread(target=provider.token, daemon=True)
+    try:
+        caller.start()
+        caller.join(4)  # less than a follower waits
+        assert not caller.is_alive()
+        assert got
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+    assert provider.token() is not None
