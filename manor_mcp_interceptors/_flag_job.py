@@ -5,28 +5,43 @@ from __future__ import annotations
 import contextvars
 import time
 from collections.abc import Hashable
-from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from .flags import Backend, FlagAnswer, FlagQuestion, NoAnswerError
 
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
-@dataclass(eq=False, slots=True)
+
 class Job:
     """One question on its way to the gate."""
 
-    backend: Backend
-    question: FlagQuestion
-    known_as: Hashable
-    patience: float
-    submitted: float = field(default_factory=lambda: time.monotonic())
-    started: float | None = None
-    abandoned: bool = False
-    """Whether somebody has gone on without the answer."""
-    answered: FlagAnswer | None = None
-    context: contextvars.Context = field(default_factory=contextvars.copy_context)
-    answer: Future[FlagAnswer] = field(default_factory=Future)
+    def __init__(
+        self, backend: Backend, question: FlagQuestion, known_as: Hashable, patience: float
+    ) -> None:
+        from concurrent.futures import Future  # only where a gate may block
+
+        self.backend = backend
+        self.question = question
+        self.known_as = known_as
+        self.patience = patience
+        self.submitted = time.monotonic()
+        self.started: float | None = None
+        self.abandoned = False
+        """Whether somebody has gone on without the answer."""
+        self.answered: FlagAnswer | None = None
+        self.context = contextvars.copy_context()
+        self.answer: Future[FlagAnswer] = Future()
+
+    def result(self, limit: float) -> FlagAnswer | None:
+        """Wait for the answer, for `limit` seconds at most; return None where it is late."""
+        from concurrent.futures import TimeoutError as FutureTimeoutError
+
+        try:
+            return self.answer.result(min(limit, self.remaining()))
+        except FutureTimeoutError:
+            return None
 
     def remaining(self) -> float:
         """Seconds that a caller may still wait for the answer."""

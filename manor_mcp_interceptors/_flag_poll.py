@@ -8,7 +8,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Hashable
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Final
 
 from ._flag_job import Job, evaluate, evaluate_on_worker, wait_for
@@ -93,11 +92,9 @@ class FlagPoll:
             return self._learn(known_as, question, result)
         job = self._submit(backend, question, known_as)
         if job is not None:
-            try:
-                return job.answer.result(min(limit, job.remaining()))
-            except FutureTimeoutError:
-                if (answer := self._give_up(job)) is not None:
-                    return answer
+            answer = job.result(limit) or self._give_up(job)
+            if answer is not None:
+                return answer
         return self._last_known(known_as, question)
 
     async def ask_async(self, question: FlagQuestion) -> FlagAnswer:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import logging
 import threading
-from dataclasses import replace
 from typing import Final
 
 from ._bearer import HEADER_NAME
 from ._counters import TOTALS, Counters, look_for_telemetry
+from ._dataclass import replace
 from ._decide import NEVER, UNDECIDED, Flight, announce, decide, describe, refusal
 from ._setup import Setup, View
 from ._token_cache import TokenCache
 from .flags import FlagAnswer
 from .outcomes import Decision, Outcome, TokenStatus
-from .stats import ProviderStats, provider_stats
 
 _logger = logging.getLogger("manor_mcp_interceptors")
 
@@ -123,10 +122,6 @@ class LeasedProvider:
         view = self._setup.look(self._audience)
         expires_in = self._cache.expires_in(decision.token)
         return describe(self._setup, view, decision, self._answer, expires_in)
-
-    def stats(self) -> ProviderStats:
-        """Return what this provider did so far, in numbers."""
-        return provider_stats(self.counters)
 
     def invalidate(self, token: str) -> None:
         """Say that a server refused `token`.

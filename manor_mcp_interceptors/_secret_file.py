@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import os
 import stat
-from dataclasses import dataclass, field
 from typing import Final
 
+from ._dataclass import dataclass, field
 from .errors import SettingsError
 from .outcomes import Outcome
 

@@ -8,9 +8,9 @@ import threading
 import time
 import weakref
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
+from ._dataclass import dataclass, replace
 from ._flag_poll import FlagPoll
 from .clocks import Clock
 from .errors import SettingsError

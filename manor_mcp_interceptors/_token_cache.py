@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
 
 from ._counters import Counters
+from ._dataclass import dataclass, field
 from .clocks import Clock
 from .keys import SigningKey
 from .outcomes import Outcome

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final, Protocol
 
+from ._dataclass import dataclass
 from .errors import SettingsError
 
 if TYPE_CHECKING:
@@ -149,6 +148,8 @@ class ManorGate(Backend):
         """Return whether the package can be found; it is not imported for that."""
         if "manor.feature_flags" in sys.modules:
             return True
+        from importlib.util import find_spec  # half a millisecond
+
         try:
             return find_spec("manor.feature_flags") is not None
         except (ImportError, ValueError):  # no `manor` at all; a module without a spec

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
 from typing import Final
 
+from ._dataclass import dataclass, field, replace
 from ._secret_file import SETTLE_SECONDS, SecretFile, SigningKey
 from .errors import SettingsError
 from .outcomes import Outcome

@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ._leased_provider import LeasedProvider
 from ._setup import Setup
@@ -15,6 +15,9 @@ from .errors import SettingsError
 from .flags import Gate
 from .outcomes import Outcome, TokenStatus
 from .settings import Settings
+
+if TYPE_CHECKING:
+    from .stats import ProviderStats
 
 __all__ = ["MCPTokenProvider", "diagnose", "get_auth_headers", "get_token", "is_enabled"]
 
@@ -107,6 +110,12 @@ class MCPTokenProvider(LeasedProvider):
         """Return the headers for `audience`; ``{}`` when there is no token. Never raises."""
         return get_auth_headers(audience)
 
+    def stats(self) -> ProviderStats:
+        """Return what this provider did so far, in numbers."""
+        from .stats import provider_stats  # seldom asked for, and not free to import
+
+        return provider_stats(self.counters)
+
     def __copy__(self) -> MCPTokenProvider:
         return self
 
@@ -187,6 +196,10 @@ def get_token(audience: str | None = None) -> str | None:
     except (KeyError, TypeError):  # not made yet; not even hashable
         made = _instance_or_none(audience)
         return None if made is None else made.token()
+    # The body of `LeasedProvider.decision`: this is the hottest path, and a call less.
+    decision = instance._decision
+    if decision.valid_from <= instance._clock.monotonic() < decision.valid_until:
+        return decision.token
     return instance.token()
 
 
@@ -211,7 +224,7 @@ def diagnose() -> TokenStatus:
 
 def _instance_or_none(audience: str | None) -> MCPTokenProvider | None:
     try:
-        return MCPTokenProvider.get_instance(audience)
+        return _instances.get(audience) or MCPTokenProvider.get_instance(audience)
     except (SettingsError, TypeError) as error:
         _logger.warning("MCP auth %s: %s", Outcome.INVALID_CONFIG, error)
         return None

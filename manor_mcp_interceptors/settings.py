@@ -6,9 +6,9 @@ import math
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import KW_ONLY, dataclass, field, fields
 from typing import Any, Final
 
+from ._dataclass import dataclass, field
 from ._hosts import compile_hosts
 from .errors import SettingsError
 
@@ -17,6 +17,7 @@ __all__ = ["VARIABLES", "Settings", "Variable"]
 _TEN_YEARS: Final = 315_360_000
 _SERVICE_NAME: Final = "SERVICE_NAME"
 _DEFAULT_SUBJECT: Final = "service-application"
+_DEFAULT_FLAG: Final = "manor_search_enable_api_token_v1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,8 @@ class Variable:
     """Text to value; raises ValueError where the text has not that form."""
     accepts: Callable[[Any], bool]
     """Whether a value given in code is usable."""
-    _: KW_ONLY
+    optional: bool = False
+    """Whether the field may be None: not set."""
     secret: bool = False
     """Whether the value must never be shown."""
     blank_is_unset: bool = False
@@ -55,7 +57,7 @@ class Settings:
     subject: str = _DEFAULT_SUBJECT
     ttl_seconds: int = 3600
     margin_seconds: int = 30
-    feature_flag: str = "manor_search_enable_api_token_v1"
+    feature_flag: str = _DEFAULT_FLAG
     clock_skew_seconds: int = 5
     recheck_seconds: float = 1.0
     key_id: str | None = None
@@ -68,7 +70,7 @@ class Settings:
         """Check every field, so that no later code has to."""
         for variable in VARIABLES:
             value = getattr(self, variable.field)
-            if value is None and _DEFAULTS[variable.field] is None:
+            if value is None and variable.optional:
                 continue
             if not variable.accepts(value):
                 raise _wrong(variable, value, f"Settings.{variable.field} ({variable.name})")
@@ -88,9 +90,8 @@ class Settings:
 
     def __reduce__(self) -> tuple[Callable[..., Settings], tuple[dict[str, Any]]]:
         """Pickle and copy all but the secrets."""
-        hidden = {variable.field for variable in VARIABLES if variable.secret}
-        kept = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in hidden}
-        return _restore, (kept,)
+        kept = [variable.field for variable in VARIABLES if not variable.secret]
+        return _restore, ({name: getattr(self, name) for name in kept},)
 
 
 def _read(environ: Mapping[str, str]) -> dict[str, Any] | SettingsError:
@@ -116,7 +117,7 @@ def flag_and_subject(environ: Mapping[str, str]) -> tuple[str, str]:
     The flag is asked before the settings are judged: a broken TTL behind a flag that is off is
     "flag off", not an error.
     """
-    flag = environ.get("MCP_AUTH_FEATURE_FLAG", "").strip() or str(_DEFAULTS["feature_flag"])
+    flag = environ.get("MCP_AUTH_FEATURE_FLAG", "").strip() or _DEFAULT_FLAG
     subject = environ.get("MCP_AUTH_SUBJECT", "").strip() or _service_name(environ)
     return flag, subject
 
@@ -185,13 +186,22 @@ def _host_tuple(value: Any) -> bool:
     return True
 
 
-_SECRET: Final = ("text in UTF-8 that is not blank", str, _text)
-_FILE: Final = ("the path of a file", _path, _file_path)
 _TEXT: Final = ("text that is not blank", str, _text)
 
+
+def _secret(name: str, field: str) -> Variable:
+    form = "text in UTF-8 that is not blank"
+    return Variable(name, field, form, str, _text, optional=True, secret=True, blank_is_unset=True)
+
+
+def _file(name: str, field: str) -> Variable:
+    form = "the path of a file"
+    return Variable(name, field, form, _path, _file_path, optional=True, blank_is_unset=True)
+
+
 VARIABLES: Final[tuple[Variable, ...]] = (
-    Variable("MCP_AUTH_SECRET", "secret", *_SECRET, secret=True, blank_is_unset=True),
-    Variable("MCP_AUTH_SECRET_FILE", "secret_file", *_FILE, blank_is_unset=True),
+    _secret("MCP_AUTH_SECRET", "secret"),
+    _file("MCP_AUTH_SECRET_FILE", "secret_file"),
     Variable("MCP_AUTH_ISSUER", "issuer", *_TEXT),
     Variable("MCP_AUTH_AUDIENCE", "audience", *_TEXT),
     Variable("MCP_AUTH_SUBJECT", "subject", *_TEXT),
@@ -224,19 +234,16 @@ VARIABLES: Final[tuple[Variable, ...]] = (
         float,
         _seconds,
     ),
-    Variable("MCP_AUTH_KEY_ID", "key_id", *_TEXT, blank_is_unset=True),
-    Variable(
-        "MCP_AUTH_PREVIOUS_SECRET", "previous_secret", *_SECRET, secret=True, blank_is_unset=True
-    ),
-    Variable("MCP_AUTH_PREVIOUS_SECRET_FILE", "previous_secret_file", *_FILE, blank_is_unset=True),
+    Variable("MCP_AUTH_KEY_ID", "key_id", *_TEXT, optional=True, blank_is_unset=True),
+    _secret("MCP_AUTH_PREVIOUS_SECRET", "previous_secret"),
+    _file("MCP_AUTH_PREVIOUS_SECRET_FILE", "previous_secret_file"),
     Variable(
         "MCP_AUTH_ALLOWED_HOSTS",
         "allowed_hosts",
         "a comma-separated list of hosts, such as mcp.example.com,*.internal (unset it for any)",
         _hosts,
         _host_tuple,
+        optional=True,
     ),
 )
 """Every variable there is, in the order of the README's table."""
-
-_DEFAULTS: Final[Mapping[str, object]] = {f.name: f.default for f in fields(Settings)}

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
 
+from ._dataclass import dataclass, field
 from .keys import SigningKey
 from .settings import Settings
 
