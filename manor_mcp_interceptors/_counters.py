@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import os
 import weakref
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
 from . import _otel
@@ -12,6 +14,7 @@ from . import _otel
 _Ticks = dict[tuple[str, str], "itertools.count[int]"]
 
 _BEFORE: Final = len("count(")
+_NOTHING: Final[Mapping[tuple[str, str], int]] = MappingProxyType({})
 
 
 class Counters:
@@ -21,29 +24,36 @@ class Counters:
     counts, the process's `TOTALS` counts too. Safe from any thread.
     """
 
-    __slots__ = ("__weakref__", "_ticks", "_total")
+    __slots__ = ("__weakref__", "_ticks", "_total", "_zero")
 
     def __init__(self, total: Counters | None = None, *, cleared_by_owner: bool = False) -> None:
         """Count for `total` too; in a forked child, start anew, unless the owner sees to that."""
         self._ticks: _Ticks = {}
-        self._total = None if total is None else total._ticks
+        self._zero = _NOTHING
+        self._total = total
         if not cleared_by_owner:
             _all.add(self)
 
     def count(self, name: str, word: str = "") -> None:
         """Count one event."""
-        key = name, word
-        for ticks in (self._ticks, self._total):
-            if ticks is None:
-                continue
-            try:
-                # One step in C: no thread can come between the reading and the writing.
-                next(ticks[key])
-            except KeyError:
-                next(ticks.setdefault(_keys.setdefault(key, key), itertools.count()))
+        for tick in self.ticks(name, word):
+            next(tick)
+
+    def ticks(self, name: str, word: str = "") -> tuple[itertools.count[int], ...]:
+        """Return what one event moves, each with `next`: to be kept where `count` is too slow.
+
+        That is one step in C: no thread can come between the reading and the writing.
+        """
+        key = _keys.setdefault((name, word), (name, word))
+        own = self._ticks.get(key) or self._ticks.setdefault(key, itertools.count())
+        return (own,) if self._total is None else (own, *self._total.ticks(name, word))
 
     def read(self) -> dict[tuple[str, str], int]:
         """Return what was counted so far."""
+        counts = {key: count - self._zero.get(key, 0) for key, count in self._counts().items()}
+        return {key: count for key, count in counts.items() if count}
+
+    def _counts(self) -> dict[tuple[str, str], int]:
         # Its repr is the one way to read an itertools.count without moving it.
         return {key: int(repr(tick)[_BEFORE:-1]) for key, tick in self._ticks.copy().items()}
 
@@ -52,8 +62,8 @@ class Counters:
         return {word: count for (its_name, word), count in self.read().items() if its_name == name}
 
     def clear(self) -> None:
-        """Start from nothing."""
-        self._ticks.clear()
+        """Start from nothing. The ticks stay: others may hold on to them."""
+        self._zero = self._counts() or _NOTHING
 
 
 _keys: Final[dict[tuple[str, str], tuple[str, str]]] = {}

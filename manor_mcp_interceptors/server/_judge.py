@@ -26,8 +26,8 @@ from manor_mcp_interceptors.keys import KeySource, VerificationKeys
 from manor_mcp_interceptors.outcomes import Outcome
 from manor_mcp_interceptors.settings import Settings
 
-from ._claims import Rules, VerifiedToken, judge_claims
-from ._memory import Memory
+from ._claims import Acceptance, Rules, VerifiedToken, judge_claims
+from ._memory import CAPACITY, Memory
 from ._rejections import Rejections
 from .reasons import Reason, Refused
 
@@ -54,6 +54,18 @@ class _Law:
     looked_at: float
     valid_until: float
     memory: Memory = field(default_factory=Memory, repr=False)
+    at_hand: dict[str, Acceptance] = field(default_factory=dict, repr=False)
+    """Tokens seen since that look, as they came: a digest costs more than all the rest.
+
+    Each is good for no longer than this law, and goes with it; what outlasts it is the digest.
+    """
+
+    def keep_at_hand(self, token: str, acceptance: Acceptance) -> None:
+        """Have the next look at `token` find it as it is, for as long as this law is in force."""
+        if len(self.at_hand) < CAPACITY:
+            since = max(self.looked_at, acceptance.valid_from)
+            until = min(self.valid_until, acceptance.valid_until)
+            self.at_hand[token] = replace(acceptance, valid_from=since, valid_until=until)
 
 
 class Judge:
@@ -66,6 +78,7 @@ class Judge:
         "_law",
         "_leeway",
         "_remarks",
+        "_remembered",
         "_subjects",
         "_tally",
         "counters",
@@ -87,6 +100,7 @@ class Judge:
         self._keys = KeySource(lambda: self._clock.time(), in_code=settings is not None)
         self._tally = Rejections()
         self.counters: Counters = Counters(TOTALS)
+        self._remembered = self.counters.ticks("verifications", "remembered")
         self._remarks: frozenset[str] = frozenset()
         self._law = self._look()
         self._report(self._law)
@@ -99,9 +113,13 @@ class Judge:
 
     def judge(self, token: str) -> VerifiedToken | Reason:
         """Return the claims of `token`, or why it is refused, which is counted and logged."""
-        now = self._clock.time()
+        law, now = self._law, self._clock.time()
         try:
-            law = self._law
+            known = law.at_hand.get(token) if isinstance(token, str) else None
+            if known is not None and known.valid_from <= now < known.valid_until:
+                for tick in self._remembered:
+                    next(tick)
+                return known.token
             # By the wall clock alone: a clock that was set back ends the lease as well.
             if not law.looked_at <= now < law.valid_until:
                 law = self._renew(law)
@@ -171,15 +189,13 @@ def _judge(token: str, law: _Law, now: float, counters: Counters) -> VerifiedTok
     if len(token) > MAX_TOKEN_LENGTH:
         raise Refused(Reason.TOO_LARGE)
     known = law.memory.find(token)
-    if known is not None:
-        caller = known.at(now)
-        counters.count("verifications", "remembered")
-        return caller
-    acceptance = judge_claims(_signed_payload(token, law.keys), law.rules)
+    acceptance = known or judge_claims(_signed_payload(token, law.keys), law.rules)
     caller = acceptance.at(now)
-    law.memory.add(token, acceptance)
-    counters.count("verifications", "accepted")
-    look_for_telemetry()
+    if known is None:
+        law.memory.add(token, acceptance)
+        look_for_telemetry()
+    counters.count("verifications", "accepted" if known is None else "remembered")
+    law.keep_at_hand(token, acceptance)
     return caller
 
 

@@ -24,20 +24,19 @@ class Memory:
     of others, and every step is one atomic operation: there is no lock to hold or to fork with.
     """
 
-    __slots__ = ("_old", "young")
+    __slots__ = ("_old", "_young")
 
     def __init__(self) -> None:
-        self.young: dict[bytes, Acceptance] = {}
-        """By `digest`; for look-ups only."""
+        self._young: dict[bytes, Acceptance] = {}
         self._old: dict[bytes, Acceptance] = {}
 
     def __len__(self) -> int:
-        return len(self.young) + len(self._old)
+        return len(self._young) + len(self._old)
 
     def find(self, token: str) -> Acceptance | None:
         """Return what is known of `token`; None where it was not accepted lately."""
         key = digest(token)
-        known = self.young.get(key)
+        known = self._young.get(key)
         if known is None and (known := self._old.get(key)) is not None:
             self._put(key, known)
         return known
@@ -47,6 +46,6 @@ class Memory:
         self._put(digest(token), acceptance)
 
     def _put(self, key: bytes, acceptance: Acceptance) -> None:
-        if len(self.young) >= CAPACITY:
-            self._old, self.young = self.young, {}
-        self.young[key] = acceptance
+        if len(self._young) >= CAPACITY:
+            self._old, self._young = self._young, {}
+        self._young[key] = acceptance

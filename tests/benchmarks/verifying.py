@@ -11,6 +11,7 @@ from itertools import cycle
 import jwt
 
 from manor_mcp_interceptors import Settings, TokenVerifier
+from manor_mcp_interceptors._bearer import format_bearer
 from manor_mcp_interceptors.keys import KeySource
 from manor_mcp_interceptors.tokens import mint
 from tests.support import AUDIENCE, SECRET
@@ -24,20 +25,22 @@ SETTINGS = Settings(secret=SECRET)
 def tables(bench: Bench) -> Iterator[Table]:
     """Compare with PyJWT told to check as much, and with a look into a dictionary."""
     token = new_token()
+    value = format_bearer(token)  # a server sees a new text at each call, and so do these rows
+    start = len(value) - len(token)
     remembered = TokenVerifier(SETTINGS)
     held = {token: remembered.verify(token)}
     yield bench.compare(
         "A token verified",
         [
-            Row("PyJWT, decode", calls(lambda: pyjwt(token)), "floor"),
+            Row("PyJWT, decode", calls(lambda: pyjwt(value[start:])), "floor"),
             Row("TokenVerifier, a token not seen before", _cold(), "ours"),
             Row(
                 "TokenVerifier, a remembered token",
-                calls(lambda: remembered.verify(token)),
+                calls(lambda: remembered.verify(value[start:])),
                 "ours",
                 limit=0.6,
             ),
-            Row("a look into a dictionary", calls(lambda: held[token]), "floor"),
+            Row("a look into a dictionary", calls(lambda: held[value[start:]]), "floor"),
             peer("joserfc", lambda: _joserfc(token)),
             peer("authlib", lambda: _authlib(token)),
             peer("FastMCP, JWTVerifier", lambda: _fastmcp(token)),
@@ -73,6 +76,7 @@ def _cold() -> Run:
 
     def verify() -> None:
         object.__setattr__(verifier._law, "memory", Memory())
+        verifier._law.at_hand.clear()
         verifier.verify(next(tokens))
 
     return calls(verify)

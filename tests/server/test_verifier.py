@@ -184,13 +184,46 @@ def test_memory_is_bounded_and_keeps_what_is_used(
     assert CAPACITY < 10_000
 
 
-def test_memory_holds_no_token(settings: Settings, clock: FakeClock) -> None:
-    """A digest stands for it: who reads the memory has nothing to send."""
-    verifier, token = TokenVerifier(settings, clock=clock), forge(claims())
+def test_memory_holds_no_token(
+    settings: Settings, clock: FakeClock, judged_anew: list[str]
+) -> None:
+    """What outlasts the recheck interval is a digest: who reads the memory has nothing to send."""
+    verifier, token, other = TokenVerifier(settings, clock=clock), forge(claims()), forge({})
     verifier.verify(token)
-    assert all(isinstance(key, bytes) for key in verifier._law.memory.young)
+    assert token in verifier._law.at_hand
+    clock.advance(settings.recheck_seconds)
+    assert reason(verifier, other) == "claim_missing"
+    assert verifier._law.at_hand == {}
+    assert [type(key) for key in verifier._law.memory._young] == [bytes]
+    verifier.verify(token)
+    assert judged_anew.count(token) == 1
     assert token not in repr(verifier._law)
     assert SECRET not in repr(verifier._law)
+
+
+def test_what_is_at_hand_is_bounded_too(
+    settings: Settings, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A flood of distinct good tokens within one recheck interval: the rest goes by digest."""
+    monkeypatch.setattr("manor_mcp_interceptors.server._judge.CAPACITY", 50)
+    verifier = TokenVerifier(settings, clock=clock)
+    for number in range(100):
+        verifier.verify(forge(claims(jti=str(number))))
+    assert len(verifier._law.at_hand) == 50
+    assert len(verifier._law.memory) == 100
+
+
+def test_what_is_at_hand_expires(settings: Settings, clock: FakeClock) -> None:
+    """A token's own end comes before that of the recheck interval, and not a moment later."""
+    patient = dataclasses.replace(settings, recheck_seconds=10_000)
+    verifier, token = TokenVerifier(patient, clock=clock), forge(claims(exp=NOW + 2))
+    for _ in range(2):
+        verifier.verify(token)
+        clock.advance(1)
+    assert reason(verifier, token) == "expired"
+    verifier.verify(other := forge(claims()))
+    clock.wall -= 100  # which ends the interval as well
+    assert reason(verifier, other) == "not_yet_valid"
 
 
 def test_a_flood_of_bad_tokens_costs_no_memory(settings: Settings, clock: FakeClock) -> None:
