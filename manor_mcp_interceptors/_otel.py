@@ -56,18 +56,31 @@ annotate: Callable[[str], None] | None = None
 """Puts the outcome on the current span; None for as long as the application traces nothing."""
 
 awaited: Final = {"opentelemetry.metrics", "opentelemetry.trace"}
-"""What the application has not imported so far."""
+"""What the application does not use so far."""
 
 
 def look(totals: Callable[[], Counts]) -> None:
-    """Take up metrics and traces as soon as the application has imported them."""
+    """Take up metrics and traces as soon as the application uses them."""
     for name in tuple(awaited):
-        if name in sys.modules:
+        if name in sys.modules and (name != "opentelemetry.trace" or _spans_may_record()):
             try:
                 awaited.remove(name)
             except KeyError:  # another thread was first
                 continue
             _take_up(name, totals)
+
+
+def _spans_may_record() -> bool:
+    """Return whether anybody has a kind of span that records.
+
+    The API has none, and libraries import it that do not trace: to look for a span at each call
+    would be half of what an adapter costs.
+    """
+    try:
+        from opentelemetry.trace import NonRecordingSpan, Span
+    except ImportError:  # another library's stub: the first call shows what it can do
+        return True
+    return any(kind is not NonRecordingSpan for kind in Span.__subclasses__())
 
 
 def _take_up(name: str, totals: Callable[[], Counts]) -> None:

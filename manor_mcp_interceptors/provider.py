@@ -196,7 +196,7 @@ def get_token(audience: str | None = None) -> str | None:
     except (KeyError, TypeError):  # not made yet; not even hashable
         made = _instance_or_none(audience)
         return None if made is None else made.token()
-    # The body of `LeasedProvider.decision`: this is the hottest path, and a call less.
+    # The body of `LeasedProvider.leased`, for one call less on the hottest path.
     decision = instance._decision
     if decision.valid_from <= instance._clock.monotonic() < decision.valid_until:
         return decision.token

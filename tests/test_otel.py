@@ -150,6 +150,23 @@ print([n for n in sys.modules if n.startswith("opentelemetry")], _otel.annotate)
     assert run(absent + code) == "['opentelemetry'] None\n"
 
 
+def test_no_span_is_looked_for_where_nothing_records() -> None:
+    """The API alone, as the MCP SDK brings it, costs no call a look; a tracing SDK is found."""
+    code = """
+import time, opentelemetry.trace
+from manor_mcp_interceptors import MCPTokenProvider, Settings, _otel, get_token
+clock = __import__("manor_mcp_interceptors.testing").testing.FakeClock()
+MCPTokenProvider.configure(settings=Settings(secret="x" * 32), clock=clock)
+get_token()
+print(_otel.annotate)
+import opentelemetry.sdk.trace
+clock.advance(1)
+get_token()
+print(_otel.annotate is None)
+"""
+    assert run(code) == "None\nFalse\n"
+
+
 def test_an_opentelemetry_that_does_not_work_breaks_no_call() -> None:
     """Half an installation, another library's stub: the call goes on, with its token."""
     code = """

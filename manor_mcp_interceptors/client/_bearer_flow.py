@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
+from manor_mcp_interceptors import _otel
 from manor_mcp_interceptors._bearer import HEADER_NAME
 from manor_mcp_interceptors._hosts import AllowedHosts, compile_hosts, normalize_host
 from manor_mcp_interceptors.errors import SettingsError
@@ -94,7 +95,10 @@ class BearerFlow:
         Raises:
             TokenUnavailableError: There is no token, and a token is required.
         """
-        decision = self._source.checked(self._scoped(decision, request.url, earlier))
+        if earlier is not None or (self._hosts or decision.allowed_hosts) is not None:
+            decision = self._scoped(decision, request.url, earlier)
+        if decision.token is None or _otel.annotate is not None:
+            decision = self._source.checked(decision)
         if decision.authorization is None:
             if earlier and request.headers.get(HEADER_NAME) == earlier.decision.authorization:
                 del request.headers[HEADER_NAME]  # ours, copied by the redirect

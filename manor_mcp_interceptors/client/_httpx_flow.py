@@ -34,7 +34,8 @@ class HttpxFlow(BearerFlow):
 
     async def async_auth_flow(self, request: Any) -> AsyncGenerator[Any, Any]:
         """As `sync_auth_flow`, without holding up the event loop where a flag is slow."""
-        sent = self._send(request, await self._source.provider.decision_async())
+        provider = self._source.provider
+        sent = self._send(request, provider.leased() or await provider.decision_async())
         response = yield request
         if response.status_code == UNAUTHORIZED and self._refused(sent, response):
             decision = await self._source.provider.decision_async()

@@ -39,7 +39,8 @@ class TokenSource:
 
     async def decision_async(self) -> Decision:
         """As `decision`, without holding up the event loop where a flag's backend is slow."""
-        return self.checked(await self.provider.decision_async())
+        provider = self.provider
+        return self.checked(provider.leased() or await provider.decision_async())
 
     def checked(self, decision: Decision) -> Decision:
         """Return `decision` once the caller's span knows of it, and if the call may go so."""
