@@ -84,8 +84,8 @@ class BearerFlow:
         """Return where in its file the body of `request` begins; None for any other body."""
         raise NotImplementedError
 
-    def _attach(self, request: Any, decision: Decision, earlier: Sent | None) -> Sent | None:
-        """Put the token on `request`; return None where it goes without one.
+    def _put(self, request: Any, decision: Decision, earlier: Sent | None) -> Decision | None:
+        """Put the token on `request`; return the decision it is of, None where it goes without.
 
         Args:
             request: Any library's, with ``url`` and ``headers``.
@@ -95,6 +95,7 @@ class BearerFlow:
         Raises:
             TokenUnavailableError: There is no token, and a token is required.
         """
+        # Each call that is not made here is one of a few that a request can notice.
         if earlier is not None or (self._hosts or decision.allowed_hosts) is not None:
             decision = self._scoped(decision, request.url, earlier)
         if decision.token is None or _otel.annotate is not None:
@@ -104,7 +105,12 @@ class BearerFlow:
                 del request.headers[HEADER_NAME]  # ours, copied by the redirect
             return None
         request.headers[HEADER_NAME] = decision.authorization
-        return Sent(decision, request.url, self._body_start(request))
+        return decision
+
+    def _attach(self, request: Any, decision: Decision, earlier: Sent | None) -> Sent | None:
+        """As `_put`; return all that there is to know of what was sent."""
+        carried = self._put(request, decision, earlier)
+        return None if carried is None else Sent(carried, request.url, self._body_start(request))
 
     def _scoped(self, decision: Decision, url: Any, earlier: Sent | None) -> Decision:
         """Return `decision`, or a refusal where its token may not go to `url`."""

@@ -10,7 +10,7 @@ from manor_mcp_interceptors.outcomes import Decision
 from ._bearer_flow import UNAUTHORIZED, BearerFlow, Origin, Sent, position, rewind
 
 SENT: Final = "manor_mcp_interceptors.sent"
-"""The request extension with what the request carried: a redirected copy takes it along."""
+"""The extension of a redirected request with what the one before it carried, and where to."""
 
 
 class HttpxFlow(BearerFlow):
@@ -24,9 +24,13 @@ class HttpxFlow(BearerFlow):
 
     def sync_auth_flow(self, request: Any) -> Generator[Any, Any, None]:
         """Send `request` with a token, and once more where that token was refused."""
-        sent = self._send(request, self._source.provider.decision())
+        carried = self._put(request, self._source.provider.decision(), request.extensions.get(SENT))
+        start = self._body_start(request)
         response = yield request
-        if response.status_code == UNAUTHORIZED and self._refused(sent, response):
+        if carried is None or not _is_of_interest(response):
+            return
+        sent = Sent(carried, request.url, start)
+        if self._refused(sent, response):
             again = self._again(sent, response, self._source.provider.decision())
             if again is not None:
                 response = yield response.request
@@ -35,42 +39,44 @@ class HttpxFlow(BearerFlow):
     async def async_auth_flow(self, request: Any) -> AsyncGenerator[Any, Any]:
         """As `sync_auth_flow`, without holding up the event loop where a flag is slow."""
         provider = self._source.provider
-        sent = self._send(request, provider.leased() or await provider.decision_async())
+        decision = provider.leased() or await provider.decision_async()
+        carried = self._put(request, decision, request.extensions.get(SENT))
+        start = self._body_start(request)
         response = yield request
-        if response.status_code == UNAUTHORIZED and self._refused(sent, response):
+        if carried is None or not _is_of_interest(response):
+            return
+        sent = Sent(carried, request.url, start)
+        if self._refused(sent, response):
             decision = await self._source.provider.decision_async()
             again = self._again(sent, response, decision)
             if again is not None:
                 response = yield response.request
                 self._refused(again, response)
 
-    def _send(self, request: Any, decision: Decision) -> Sent | None:
-        sent = self._attach(request, decision, request.extensions.get(SENT))
-        if sent is not None:
-            # A new dict: the caller may share theirs among requests.
-            request.extensions = {**request.extensions, SENT: sent}
-        return sent
+    def _refused(self, sent: Sent, response: Any) -> bool:
+        """Return whether our token was refused; mark the request that a redirect leads to.
 
-    def _refused(self, sent: Sent | None, response: Any) -> bool:
-        if sent is None:
-            return False
+        The client's own redirects are over by now. One that is left to the caller is a request
+        that passes here again, and must be known for what it is.
+        """
+        following = response.next_request
+        if following is not None:
+            following.extensions = {**following.extensions, SENT: sent}
         return self._was_refused(sent, response.request, response.status_code)
 
-    def _again(self, sent: Sent | None, response: Any, decision: Decision) -> Sent | None:
+    def _again(self, sent: Sent, response: Any, decision: Decision) -> Sent | None:
         """Make the refused request ready for a second try; None where there is none.
 
         What is repeated is the request that was refused: after a redirect, the last one, for
         the first was answered.
         """
         request = response.request
-        if sent is None or not self._is_worth_it(sent, decision):
-            return None
-        if not self._rewind(request.stream, sent):
+        if not self._is_worth_it(sent, decision) or not self._rewind(request.stream, sent):
             return None
         if response.cookies:
             response.cookies.set_cookie_header(request)
         self._count("retries")
-        return self._send(request, decision)
+        return self._attach(request, decision, sent)
 
     def _origin(self, url: Any) -> Origin:
         return Origin.of(url.scheme, url.raw_host.decode("ascii"), url.port)
@@ -92,6 +98,10 @@ class HttpxFlow(BearerFlow):
             return all(isinstance(part, (bytes, str)) or _is_seekable(part) for part in parts)
         source = getattr(stream, "_stream", None)
         return isinstance(source, (list, tuple)) or rewind(source, sent.body_start)
+
+
+def _is_of_interest(response: Any) -> bool:
+    return response.status_code == UNAUTHORIZED or response.next_request is not None
 
 
 def _is_seekable(file: Any) -> bool:

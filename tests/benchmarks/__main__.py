@@ -1,4 +1,8 @@
-"""``python -m tests.benchmarks [section ...] [--quick] [--json FILE] [--plot FILE.png]``."""
+"""``python -m tests.benchmarks [section ...] [--quick] [--json FILE] [--plot FILE.png]``.
+
+Each section is measured in interpreters of its own: what one of them imports or leaves behind
+has no part in the next.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from typing import Final
 
 from ._harness import Bench, Table
 from ._report import as_text, write_json, write_plot
+from ._runs import in_fresh_interpreters
 
 SECTIONS: Final = {
     "hot-path": "the token for one call, beside other libraries",
@@ -26,10 +31,14 @@ SECTIONS: Final = {
 }
 
 
-def run_section(name: str, *, quick: bool) -> list[Table]:
-    """Measure one section."""
+RUNS: Final = 5
+"""How many interpreters measure a section."""
+
+
+def run_section(name: str, *, quick: bool, share: int = 1) -> list[Table]:
+    """Measure one section, here."""
     module = import_module(f".{name.replace('-', '_')}", __package__)
-    return list(module.tables(Bench(quick=quick, section=name)))
+    return list(module.tables(Bench(quick=quick, section=name, share=share)))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -47,13 +56,17 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--json", metavar="FILE", help="write all numbers there")
     parser.add_argument("--plot", metavar="FILE.png", help="draw the tables there (matplotlib)")
+    parser.add_argument("--share", type=int, help=argparse.SUPPRESS)  # one of so many interpreters
     options = parser.parse_args(arguments)
     if unknown := set(options.section) - set(SECTIONS):
         parser.error(f"no such section: {', '.join(sorted(unknown))}")
     logging.getLogger("manor_mcp_interceptors").addHandler(logging.NullHandler())
     measured: dict[str, list[Table]] = {}
     for name in options.section or SECTIONS:
-        measured[name] = run_section(name, quick=options.quick)
+        if options.quick or options.share:
+            measured[name] = run_section(name, quick=options.quick, share=options.share or 1)
+        else:
+            measured[name] = in_fresh_interpreters(name, RUNS)
         print(f"\n== {name}: {SECTIONS[name]}\n")  # noqa: T201
         print("\n\n".join(as_text(table) for table in measured[name]), flush=True)  # noqa: T201
     if options.json:

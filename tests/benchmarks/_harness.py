@@ -102,9 +102,11 @@ class _Samples:
 class Bench:
     """Measures tables: thoroughly, or `quick`, which only proves that everything runs."""
 
-    def __init__(self, *, quick: bool = False, section: str = "") -> None:
+    def __init__(self, *, quick: bool = False, section: str = "", share: int = 1) -> None:
+        """Measure for `section`; one of `share` interpreters that divide its rounds."""
         self.quick = quick
         self.section = section
+        self.share = share
 
     def pick(self, thorough: T, quick: T) -> T:
         """Return the first one, or the second in a quick run."""
@@ -123,7 +125,8 @@ class Bench:
     ) -> Table:
         """Time every row once per round, in a new order each round, and set them in relation."""
         rows = list(rows)
-        rounds, sample_seconds = (2, 0.0) if self.quick else (rounds, sample_seconds)
+        rounds = 2 if self.quick else max(3, rounds // self.share)
+        sample_seconds = 0.0 if self.quick else sample_seconds
         samples = [_Samples(row, row.run) for row in rows if row.run is not None]
         self._progress(title, "calibrating")
         for sample in samples:
@@ -157,18 +160,23 @@ def _result(row: Row, taken: dict[str, _Samples], first: str, judged_by: str) ->
     base = taken[against]
     pairs = zip(own.cpu, base.cpu) if judged_by == "cpu" else zip(own.wall, base.wall)  # noqa: B905 - 3.10
     ratios = [mine / max(theirs, 1e-12) for mine, theirs in pairs]
-    low, _, high = quantiles(ratios, n=4)
     return Result(
         row.name,
         row.role,
         median(own.wall),
         median(own.cpu),
         median(ratios),
-        1.57 * (high - low) / len(ratios) ** 0.5,
+        notch(ratios),
         against,
         row.at_most,
         row.limit,
     )
+
+
+def notch(values: Sequence[float]) -> float:
+    """Return how far the true median may be from that of `values`, about 95 % (a box plot's)."""
+    low, _, high = quantiles(values, n=4)
+    return float(1.57 * (high - low) / len(values) ** 0.5)
 
 
 def calls(function: Callable[[], object]) -> Run:
