@@ -95,7 +95,8 @@ class KeySource:
         if settings.previous_secret is None and path is not None:
             variable = self._name("previous_secret_file")
             if self._file(path, variable).is_removed():
-                del self._files[variable, os.fspath(path)]  # its last good secret goes as well
+                # Its last good secret goes as well; another thread may have seen to it by now.
+                self._files.pop((variable, os.fspath(path)), None)
                 return None
         key = self._find(settings, "previous_secret", None)
         return None if key is None else self._judge(key)

@@ -109,8 +109,8 @@ class Judge:
         except Refused as refused:
             reason = refused.reason
         except Exception as error:  # whatever it was: never in, and never a crash
-            reason = Reason.INTERNAL
-            _logger.debug("MCP auth verification broke: %s", type(error).__name__)
+            # The type alone: an error's text may hold what was being judged.
+            return self._refuse(Reason.INTERNAL, now, type(error).__name__)
         return self._refuse(reason, now)
 
     def judge_authorization(self, values: Sequence[str]) -> VerifiedToken | Reason:
@@ -125,8 +125,8 @@ class Judge:
             reason = Reason.NOT_BEARER
         return self._refuse(reason, self._clock.time())
 
-    def _refuse(self, reason: Reason, now: float) -> Reason:
-        self._tally.add(reason, now)
+    def _refuse(self, reason: Reason, now: float, detail: str = "") -> Reason:
+        self._tally.add(reason, now, detail)
         self.counters.count("verifications", reason.value)
         look_for_telemetry()
         return reason
