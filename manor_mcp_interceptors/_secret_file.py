@@ -47,7 +47,10 @@ class _Contents:
             return f"is larger than {MAX_FILE_BYTES} bytes"
         if self.data.decode("utf-8", errors="replace").encode() != self.data:
             return "is not UTF-8 text"
-        return None if self.text().strip() else "is empty"
+        return "is empty" if self.is_blank() else None
+
+    def is_blank(self) -> bool:
+        return not self.text().strip()
 
     def settles_in(self, now: float, good: _Contents | None, patience: float) -> float:
         """Return the seconds for which its writer may still be at work; 0 or less when over.
@@ -102,13 +105,14 @@ class SecretFile:
         return SigningKey(fresh.text(), key_id, source)
 
     def is_removed(self) -> bool:
-        """Return whether there is no file, or nothing in it."""
+        """Return whether there is no file, or nothing in it but white space."""
         try:
-            return os.stat(self.path).st_size == 0
+            found = _read(self.path)
         except FileNotFoundError:
             return True
         except OSError:  # unreadable is not removed: `read` tells what is wrong
             return False
+        return found is not None and found.is_blank()
 
     def _look(self) -> _Contents:
         try:
