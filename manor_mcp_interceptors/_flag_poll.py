@@ -152,9 +152,16 @@ class FlagPoll:
         return True
 
     def _work(self) -> None:
-        while (job := self._next_job()) is not None:
-            if job.answer.set_running_or_notify_cancel():
-                job.answer.set_result(self._run(job))
+        try:
+            while (job := self._next_job()) is not None:
+                if job.answer.set_running_or_notify_cancel():
+                    job.answer.set_result(self._run(job))
+        except BaseException:
+            with self._wake:  # the next question gets another worker, and joins none of this one's
+                self._has_worker = False
+                self._running = None
+                self._shared.clear()
+            raise
 
     def _next_job(self) -> Job | None:
         with self._wake:
