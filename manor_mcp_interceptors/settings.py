@@ -169,7 +169,8 @@ def _path(text: str) -> str:
 
 
 def _file_path(value: Any) -> bool:
-    return isinstance(value, os.PathLike) or _text(value)
+    path = os.fspath(value) if isinstance(value, os.PathLike) else value
+    return _text(path) and "\0" not in path
 
 
 def _hosts(text: str) -> tuple[str, ...]:

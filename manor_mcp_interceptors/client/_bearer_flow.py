@@ -9,13 +9,12 @@ from typing import Any, Final, NamedTuple
 
 from manor_mcp_interceptors._bearer import HEADER_NAME
 from manor_mcp_interceptors._hosts import AllowedHosts, compile_hosts, normalize_host
+from manor_mcp_interceptors._log import log
 from manor_mcp_interceptors.errors import SettingsError
 from manor_mcp_interceptors.outcomes import Decision, Outcome
 from manor_mcp_interceptors.provider import MCPTokenProvider
 
 from ._token_source import TokenSource
-
-_logger = logging.getLogger("manor_mcp_interceptors")
 
 MAX_TOLD: Final = 100
 """How many hosts that may not have a token are logged, one line each."""
@@ -120,7 +119,7 @@ class BearerFlow:
         reason = f"{host[:255]!r} may not have a token: {why}"
         if host not in self._told and len(self._told) < MAX_TOLD:
             self._told.add(host)
-            _logger.warning("MCP auth %s: %s", outcome, reason)
+            log(logging.WARNING, "MCP auth %s: %s", outcome, reason)
         return Decision(None, None, None, outcome, reason, 0.0)
 
     def _count(self, name: str, word: str = "") -> None:

@@ -20,6 +20,7 @@ from jwt.exceptions import (
 from manor_mcp_interceptors._bearer import parse_bearer
 from manor_mcp_interceptors._counters import TOTALS, Counters, look_for_telemetry
 from manor_mcp_interceptors._hs256 import ALGORITHMS, new_jws
+from manor_mcp_interceptors._log import log
 from manor_mcp_interceptors.clocks import Clock
 from manor_mcp_interceptors.errors import SettingsError
 from manor_mcp_interceptors.keys import KeySource, VerificationKeys
@@ -30,8 +31,6 @@ from ._claims import Rules, VerifiedToken, judge_claims
 from ._memory import Memory
 from ._rejections import Rejections
 from .reasons import Reason, Refused
-
-_logger = logging.getLogger("manor_mcp_interceptors")
 
 MAX_TOKEN_LENGTH: Final = 8192
 """Characters. Web servers allow a header about as much."""
@@ -137,7 +136,7 @@ class Judge:
         if (fresh.rules, fresh.keys) == (law.rules, law.keys):
             fresh = replace(fresh, memory=law.memory)
         else:  # each step of a rotation can be seen to have arrived
-            _logger.info("MCP auth verification: settings or secrets have changed")
+            log(logging.INFO, "MCP auth verification: settings or secrets have changed")
         self._law = fresh
         self._report(fresh)
         return fresh
@@ -159,7 +158,7 @@ class Judge:
         remarks = frozenset([*keys, *problem])
         said, self._remarks = self._remarks, remarks
         for text in sorted(remarks - said):
-            _logger.warning("MCP auth verification: %s", text)
+            log(logging.WARNING, "MCP auth verification: %s", text)
 
 
 def _judge(token: str, law: _Law, now: float, counters: Counters) -> VerifiedToken:

@@ -6,9 +6,9 @@ import itertools
 import logging
 from typing import Final
 
-from .reasons import Reason
+from manor_mcp_interceptors._log import log
 
-_logger = logging.getLogger("manor_mcp_interceptors")
+from .reasons import Reason
 
 LOG_EVERY_SECONDS: Final = 60.0
 _BEFORE: Final = len("count(")
@@ -37,6 +37,10 @@ class Rejections:
             return
         self._logged[reason] = now, count
         what = f"{reason}: {detail}" if detail else reason
-        _logger.warning(
-            "MCP auth refused a call: %s (%d since the last such line)", what, count - logged
+        since = count - logged
+        log(
+            logging.WARNING,
+            "MCP auth refused a call: %s (%d since the last such line)",
+            what,
+            since,
         )
