@@ -190,10 +190,10 @@ def _signed_payload(token: str, keys: VerificationKeys) -> bytes:
         key_id = None
         if keys.current.key_id is not None:
             key_id = _jws.get_unverified_header(token).get("kid")
-        secrets = keys.secrets_for(key_id)
-        for secret in secrets:
+        candidates = keys.keys_for(key_id)
+        for key in candidates:
             with suppress(InvalidSignatureError):
-                jws = _jws.decode_complete(token, secret, ALGORITHMS)
+                jws = _jws.decode_complete(token, key.secret, ALGORITHMS)
                 return _payload(jws)
     except InvalidAlgorithmError:
         raise Refused(Reason.ALGORITHM) from None
@@ -201,7 +201,7 @@ def _signed_payload(token: str, keys: VerificationKeys) -> bytes:
         # PyJWT raises the base class itself for a header that it understands and refuses.
         header = type(error) is InvalidTokenError
         raise Refused(Reason.HEADER if header else Reason.MALFORMED) from None
-    raise Refused(Reason.SIGNATURE if secrets else Reason.UNKNOWN_KEY)
+    raise Refused(Reason.SIGNATURE if candidates else Reason.UNKNOWN_KEY)
 
 
 def _payload(jws: dict[str, Any]) -> bytes:
