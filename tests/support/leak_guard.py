@@ -58,10 +58,8 @@ class LeakGuard(logging.Handler):
                 code = frame.f_code
                 # The second is a constructor's: `_dataclass` compiles it, as dataclasses does.
                 if code.co_filename.startswith(PACKAGE) or code.co_filename == "<string>":
-                    where = (
-                        f"the locals of {code.co_name}, {code.co_filename.removeprefix(PACKAGE)}"
-                    )
-                    self.see(repr(frame.f_locals), where)
+                    file = code.co_filename.removeprefix(PACKAGE)
+                    self.see(repr(frame.f_locals), f"the locals of {code.co_name}, {file}")
             hidden = shown.__suppress_context__  # by "from None": no traceback shows it
             shown = shown.__cause__ or (None if hidden else shown.__context__)
 
