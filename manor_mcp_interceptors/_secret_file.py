@@ -15,6 +15,8 @@ MAX_FILE_BYTES: Final = 65_536
 SETTLE_SECONDS: Final = 0.05
 """How long after its last change a file may still be on its way to being written."""
 
+NOT_SHOWN: Final = "<not shown>"
+
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
@@ -118,7 +120,8 @@ class SecretFile:
         try:
             fresh = _read(self.path)
         except OSError as error:
-            raise self._wrong(f"cannot be read: {error.strerror}") from None
+            problem = f"cannot be read: {error.strerror}"
+            raise self._wrong(problem) from None
         if fresh is None:
             raise self._wrong("is not a regular file")
         return fresh
@@ -128,9 +131,17 @@ class SecretFile:
             raise self._wrong(problem)
 
     def _wrong(self, problem: str) -> SettingsError:
-        message = f"{self._variable}: {self.path} {problem}"
+        shown = shown_path(self.path)
+        message = f"{self._variable}: {shown} {problem}"
+        if shown == NOT_SHOWN:
+            message += f"; {self._variable} takes the path of a file, not the secret itself"
         outcome = Outcome.NOT_CONFIGURED if problem == "is empty" else Outcome.INVALID_CONFIG
         return SettingsError(message, variable=self._variable, outcome=outcome)
+
+
+def shown_path(path: str) -> str:
+    """Return `path`, or `NOT_SHOWN` where it may be a secret that was put in the wrong place."""
+    return path if os.path.dirname(path) or os.path.lexists(path) else NOT_SHOWN
 
 
 def _read(path: str) -> _Contents | None:

@@ -268,3 +268,22 @@ def test_two_threads_find_the_previous_file_gone(
     with ThreadPoolExecutor(2) as pool:
         looks = [pool.submit(source.verification_keys, settings) for _ in range(2)]
         assert [look.result().previous for look in looks] == [None, None]
+
+
+def test_a_secret_in_the_place_of_a_path_is_not_shown(tmp_path: Path) -> None:
+    """Pasted into the wrong variable, it is in no message; a path is, and the hint says which."""
+    for pasted in ("hunter2", "hunter2" * 50):  # the second is too long for a file's name
+        error = refused(Settings(secret_file=pasted))
+        assert str(error).startswith("MCP_AUTH_SECRET_FILE: <not shown> cannot be read: ")
+        assert str(error).endswith("takes the path of a file, not the secret itself")
+        assert error.outcome is Outcome.INVALID_CONFIG
+    assert "/none" in str(refused(Settings(secret_file=tmp_path / "none")))
+
+
+def test_a_file_in_the_working_directory_goes_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It exists, so its name is none that was meant as a secret."""
+    monkeypatch.chdir(tmp_path)
+    Path("folder").mkdir()
+    assert "folder is not a regular file" in str(refused(Settings(secret_file="folder")))
