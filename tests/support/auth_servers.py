@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -46,6 +46,8 @@ class Ways:
     moved_as: int = 307
     asks_for: str = ""
     """Its ``WWW-Authenticate``, in place of ours."""
+    seen: list[str] = field(default_factory=list)
+    """The tokens that came, each once."""
 
 
 class _Server(ThreadingHTTPServer):
@@ -59,6 +61,8 @@ class _Server(ThreadingHTTPServer):
 
     def answer(self, path: str, authorization: list[str]) -> tuple[int, dict[str, str]]:
         verdict = self._verifier and self._verifier.judge_authorization(authorization)
+        tokens = [value.removeprefix("Bearer ") for value in authorization]
+        self.ways.seen += [token for token in tokens if token not in self.ways.seen]
         if path != "/mcp":
             return 404, {}
         if self.ways.moved_to:
