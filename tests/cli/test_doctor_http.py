@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from dataclasses import replace
+from typing import Any
 
 import jwt
 import pytest
@@ -248,6 +249,20 @@ def test_no_secret_and_no_token_in_what_is_said() -> None:
         output = run("doctor", "--url", url).output
     assert SECRET not in output
     assert "eyJ" not in output
+
+
+@pytest.mark.parametrize("before", ["", "x" * 200, "x" * 260])
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_a_token_that_the_server_says_back_is_not_shown(before: str, form: list[str]) -> None:
+    """Neither in a challenge, wherever that is cut, nor in where a redirect leads."""
+    scope = f'Bearer error="insufficient_scope", error_description="{before} {{token}}"'
+    elsewhere = f"http://127.0.0.1:9/{before}?token={{token}}"
+    each: list[dict[str, Any]] = [{"forbids": scope}, {"moved_to": elsewhere}]
+    for ways in each:
+        with http_server(GOOD, **ways) as url:
+            output = run("doctor", "--url", url, *form).output
+        assert "eyJ" not in output
+        assert before + " <token>" in output or "?token=<token>" in output or len(before) > 250
 
 
 def _free_port() -> int:

@@ -46,6 +46,8 @@ class Ways:
     moved_as: int = 307
     asks_for: str = ""
     """Its ``WWW-Authenticate``, in place of ours."""
+    forbids: str = ""
+    """The challenge with which it turns away a good token: 403."""
     seen: list[str] = field(default_factory=list)
     """The tokens that came, each once."""
 
@@ -66,10 +68,15 @@ class _Server(ThreadingHTTPServer):
         if path != "/mcp":
             return 404, {}
         if self.ways.moved_to:
-            return self.ways.moved_as, {"Location": self.ways.moved_to}
+            return self.ways.moved_as, {"Location": self._reflect(self.ways.moved_to, tokens)}
         if isinstance(verdict, Reason):
             return 401, {"WWW-Authenticate": self.ways.asks_for or challenge(verdict)}
+        if self.ways.forbids:
+            return 403, {"WWW-Authenticate": self._reflect(self.ways.forbids, tokens)}
         return 200, {}
+
+    def _reflect(self, text: str, tokens: list[str]) -> str:
+        return text.replace("{token}", tokens[0] if tokens else "none")
 
 
 class _Handler(BaseHTTPRequestHandler):
