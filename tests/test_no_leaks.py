@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import gc
+import pickle
 import traceback
 from collections.abc import Callable
 
@@ -161,3 +163,16 @@ def test_an_interrupt_shows_no_secret(
         shown = locals_of_ours(error)
     assert "self" in shown
     assert SECRET not in shown
+
+
+def test_a_decision_travels_without_its_token(settings: Settings) -> None:
+    """A pickle has the outcome and its reason; a copy in this process is the decision itself."""
+    decision = MCPTokenProvider(settings, gate=StaticGate()).decision()
+    assert decision.token is not None
+    pickled = pickle.dumps(decision)
+    assert decision.token.encode() not in pickled
+    twin = pickle.loads(pickled)
+    assert (twin.token, twin.authorization, twin.metadata_entry) == (None, None, None)
+    assert (twin.outcome, twin.reason) == (decision.outcome, decision.reason)
+    assert twin.valid_until < decision.valid_until
+    assert copy.copy(decision) is copy.deepcopy(decision) is decision
