@@ -31,9 +31,14 @@ class Origin(NamedTuple):
 
     @classmethod
     def of(cls, scheme: str, host: str, port: int | None) -> Origin:
-        """Return the origin with the scheme's own port where none is given."""
-        scheme = scheme.lower()
-        return cls(scheme, normalize_host(host), port or {"http": 80, "https": 443}.get(scheme))
+        """Return the origin with the scheme's own port where none is given.
+
+        A final dot makes another host, as it does for the libraries.
+        """
+        scheme, dot = scheme.lower(), "." if host.endswith(".") else ""
+        if port is None:
+            port = {"http": 80, "https": 443}.get(scheme)
+        return cls(scheme, normalize_host(host) + dot, port)
 
 
 @dataclass(eq=False, slots=True)  # not frozen: that triples the cost of making one, per request
@@ -109,7 +114,7 @@ class BearerFlow:
         origin = self._origin(url)
         if earlier is not None and self._origin(earlier.url) != origin:
             return self._not_allowed(origin.host, "a redirect led to another origin")
-        if hosts is not None and not hosts.allow(origin.host, origin.port):
+        if hosts is not None and not hosts.allow(normalize_host(origin.host), origin.port):
             return self._not_allowed(origin.host, "it is not among the allowed hosts")
         return decision
 

@@ -445,3 +445,44 @@ def test_a_prepared_request_may_be_sent_again(server: HttpServer, provider: Test
             assert session.send(request).status_code == 200
         assert stranger.tokens == [None, None]
     assert server.tokens == [bearer(provider.token())] * 2
+
+
+@each_httpx
+@pytest.mark.parametrize("elsewhere", ["http://a.example.:80/", "http://a.example:0/"])
+def test_another_origin_that_looks_like_home(
+    client: str, elsewhere: str, provider: TestProvider
+) -> None:
+    """A final dot, or the port 0, is none of the defaults: followed by hand, too."""
+    library, sent = library_of(client), []
+
+    def answer(request: Any) -> Any:
+        sent.append(request.headers.get("authorization"))
+        return library.Response(307 if len(sent) == 1 else 200, headers={"location": elsewhere})
+
+    auth = make_auth(client.removesuffix("-async"), provider=provider)
+    with library.Client(transport=library.MockTransport(answer), auth=auth) as connected:
+        request = connected.send(connected.build_request("GET", "http://a.example/")).next_request
+        connected.send(request)
+    assert sent == [bearer(provider.token()), None]
+
+
+@each_httpx
+def test_httpx_itself_keeps_the_token_past_an_allowed_port(
+    client: str, provider: TestProvider
+) -> None:
+    """The documented exception, whatever `allowed_hosts` says: noticed where it changes."""
+    library, sent = library_of(client), []
+
+    def answer(request: Any) -> Any:
+        sent.append((request.url.scheme, request.headers.get("authorization") is not None))
+        status = 307 if request.url.scheme == "http" else 200
+        return library.Response(status, headers={"location": "https://a.example/"})
+
+    auth = make_auth(
+        client.removesuffix("-async"), provider=provider, allowed_hosts=["a.example:80"]
+    )
+    with library.Client(
+        transport=library.MockTransport(answer), auth=auth, follow_redirects=True
+    ) as connected:
+        connected.get("http://a.example/")
+    assert sent == [("http", True), ("https", True)]
