@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any, Final
 
 from jwt.exceptions import (
@@ -16,6 +17,7 @@ from jwt.exceptions import (
     InvalidTokenError,
     PyJWTError,
 )
+from jwt.utils import base64url_decode
 
 from manor_mcp_interceptors._bearer import parse_bearer
 from manor_mcp_interceptors._counters import TOTALS, Counters, look_for_telemetry
@@ -27,7 +29,7 @@ from manor_mcp_interceptors.keys import KeySource, VerificationKeys
 from manor_mcp_interceptors.outcomes import Outcome
 from manor_mcp_interceptors.settings import Settings
 
-from ._claims import Rules, VerifiedToken, judge_claims
+from ._claims import Rules, VerifiedToken, judge_claims, parse_object
 from ._memory import Memory
 from ._rejections import Rejections
 from .reasons import Reason, Refused
@@ -194,7 +196,7 @@ def _signed_payload(token: str, keys: VerificationKeys) -> bytes:
         for key in candidates:
             with suppress(InvalidSignatureError):
                 jws = _jws.decode_complete(token, key.secret, ALGORITHMS)
-                return _payload(jws)
+                return _payload(jws, token)
     except InvalidAlgorithmError:
         raise Refused(Reason.ALGORITHM) from None
     except (PyJWTError, ValueError, RecursionError) as error:
@@ -204,8 +206,15 @@ def _signed_payload(token: str, keys: VerificationKeys) -> bytes:
     raise Refused(Reason.SIGNATURE if candidates else Reason.UNKNOWN_KEY)
 
 
-def _payload(jws: dict[str, Any]) -> bytes:
+def _payload(jws: dict[str, Any], token: str) -> bytes:
+    _check_header(token.partition(".")[0])
     if "crit" in jws["header"]:  # PyJWT takes RFC 7797's b64, which no token of ours has
         raise Refused(Reason.HEADER)
     payload: bytes = jws["payload"]
     return payload
+
+
+@lru_cache(maxsize=16)  # the tokens of one caller begin alike
+def _check_header(encoded: str) -> None:
+    """Raise Refused for a header with a name twice, of which PyJWT believes the last."""
+    parse_object(base64url_decode(encoded))
