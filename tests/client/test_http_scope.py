@@ -307,6 +307,17 @@ def test_requests_keeps_no_token_on_the_way_to_https(
     assert sent == [token for _, token in adapter.seen[-2:]]
 
 
+def test_a_location_that_is_no_url_is_for_requests_to_refuse(provider: TestProvider) -> None:
+    """It raises its own error, and the token went nowhere but home."""
+    adapter = Scripted("https://[a.example/", [302])
+    with requests.Session() as session:
+        session.trust_env = False
+        session.mount("http://", adapter)
+        with pytest.raises(ValueError, match="IPv6"):
+            session.get("http://a.example/", auth=RequestsAuth(provider=provider))
+    assert len(adapter.seen) == 1
+
+
 @pytest.mark.parametrize("location", ["https://a.example/", "/home", "http://a.example:80/home"])
 def test_a_request_that_was_redirected_may_be_sent_again(
     provider: TestProvider, location: str
