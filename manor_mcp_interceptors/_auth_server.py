@@ -109,9 +109,9 @@ class AuthServer:
         self.close()
 
     def judge(
-        self, method: str, path: str, headers: Mapping[str, str], body: bytes
+        self, method: str, path: str, headers: Mapping[str, str], body: bytes, *, count: int = 1
     ) -> RecordedRequest:
-        """Verify and record one request."""
+        """Verify and record one request, with `count` ``Authorization`` headers."""
         found: dict[str, Any] = {"authorized": False}
         token = parse_bearer(headers.get(HEADER_NAME.lower(), ""))
         with self._lock:
@@ -119,6 +119,8 @@ class AuthServer:
             self._to_refuse -= refused
         if refused:
             found["reason"] = "refused"
+        elif count > 1:  # which of them counts? The real doors take none
+            found["reason"] = "multiple"
         elif token is None:
             found |= {"reason": "missing", "authorized": not self.requires_token}
         else:
@@ -172,7 +174,8 @@ class _Handler(BaseHTTPRequestHandler):
             return
         headers = {name.lower(): value for name, value in self.headers.items()}
         auth = cast(_Http, self.server).auth
-        record = auth.judge(self.command, self.path, headers, self._body())
+        count = len(self.headers.get_all(HEADER_NAME, []))
+        record = auth.judge(self.command, self.path, headers, self._body(), count=count)
         self._answer(record, auth.reply if record.authorized else {"error": "invalid_token"})
 
     def _answer(self, record: RecordedRequest, reply: object) -> None:

@@ -84,7 +84,8 @@ def doctor(
     Each step of the decision is checked in the order in which it is made; the first one that
     failed is the cause. Secrets and tokens are not shown: a secret's fingerprint lets you compare
     two hosts. With --url or --grpc the server is called without and with the token; where it
-    refuses, a few more calls with changed tokens find out why.
+    refuses, a few more calls find out why. Their tokens differ in audience, issuer, date, key id
+    or secret (the previous one) and expire within two minutes: name a server that may have them.
     """
     from ._doctor.local_checks import local_checks
 

@@ -72,7 +72,8 @@ def _constructor(made: type[Any], fields: dict[str, _Field], *, kw_only: bool) -
         parameters.append(name if its.default is _MISSING else f"{name}=_default_{name}")
         lines.append(f"  _set_{name}(self, {name})")
     if "__post_init__" in made.__dict__:
-        lines.append("  self.__post_init__()")
+        # First, as a traceback that prints locals prints no secret.
+        lines += [f"  del {', '.join(fields)}", "  self.__post_init__()"]
     exec("\n".join([f"def __init__({', '.join(parameters)}):", *lines]), known)  # noqa: S102 - our own words
     constructor = known["__init__"]
     constructor.__qualname__ = f"{made.__qualname__}.__init__"
@@ -114,7 +115,9 @@ def _setstate(self: Any, state: list[Any]) -> None:
 
 
 def _replace(value: Any, /, **changes: Any) -> Any:
-    return type(value)(**{**{name: getattr(value, name) for name in value.__slots__}, **changes})
+    # Taken out of `changes`, which would show a secret among them where the class raises.
+    kept = value.__slots__
+    return type(value)(**{n: changes.pop(n, getattr(value, n)) for n in kept}, **changes)
 
 
 _COMMON: Final = {

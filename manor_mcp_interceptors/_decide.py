@@ -9,13 +9,12 @@ from typing import Final
 
 from ._bearer import METADATA_KEY, format_bearer
 from ._hosts import compile_hosts
+from ._log import log
 from ._setup import Setup, View
 from ._token_cache import TokenCache
 from .errors import SettingsError
 from .flags import FlagAnswer
 from .outcomes import Decision, Outcome, TokenStatus
-
-_logger = logging.getLogger("manor_mcp_interceptors")
 
 NEVER: Final = float("-inf")
 """The end of a lease that nobody holds."""
@@ -128,5 +127,5 @@ def announce(decision: Decision, problem: str | None, said: Said | None) -> Said
     if news != said:
         quiet = decision.outcome is Outcome.FLAG_OFF or news == _ALL_IS_WELL
         level = logging.INFO if quiet else logging.WARNING
-        _logger.log(level, "MCP auth %s: %s", decision.outcome, decision.reason)
+        log(level, "MCP auth %s: %s", decision.outcome, decision.reason)
     return news

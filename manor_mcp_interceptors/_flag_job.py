@@ -90,4 +90,7 @@ def evaluate_on_worker(backend: Backend, question: FlagQuestion) -> FlagAnswer |
 
 def _describe(error: BaseException) -> str:
     name = "" if isinstance(error, NoAnswerError) else f"{type(error).__name__}: "
-    return f"{name}{error}"[:200]
+    try:
+        return f"{name}{error}"[:200]
+    except Exception:  # an error that cannot even be shown
+        return type(error).__name__

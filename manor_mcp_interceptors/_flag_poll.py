@@ -11,6 +11,7 @@ from collections.abc import Callable, Hashable
 from typing import Final
 
 from ._flag_job import Job, evaluate, evaluate_on_worker, wait_for
+from ._log import log
 from .flags import (
     Backend,
     DefaultBackends,
@@ -20,8 +21,6 @@ from .flags import (
     Gate,
     as_backend,
 )
-
-_logger = logging.getLogger("manor_mcp_interceptors")
 
 FIRST_WAIT: Final = 1.0
 """Seconds that a first decision waits for a gate."""
@@ -152,9 +151,16 @@ class FlagPoll:
         return True
 
     def _work(self) -> None:
-        while (job := self._next_job()) is not None:
-            if job.answer.set_running_or_notify_cancel():
-                job.answer.set_result(self._run(job))
+        try:
+            while (job := self._next_job()) is not None:
+                if job.answer.set_running_or_notify_cancel():
+                    job.answer.set_result(self._run(job))
+        except BaseException:
+            with self._wake:  # the next question gets another worker, and joins none of this one's
+                self._has_worker = False
+                self._running = None
+                self._shared.clear()
+            raise
 
     def _next_job(self) -> Job | None:
         with self._wake:
@@ -210,9 +216,9 @@ class FlagPoll:
                 return
             self._problem = problem
         if problem is None:
-            _logger.info("flag backend answers again")
+            log(logging.INFO, "flag backend answers again")
         else:
-            _logger.warning("%s", problem)
+            log(logging.WARNING, "%s", problem)
 
     def _may_log(self) -> bool:
         now = time.monotonic()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from jwt import PyJWS
 from jwt.algorithms import HMACAlgorithm
@@ -11,6 +11,15 @@ from jwt.exceptions import InvalidKeyError
 
 ALGORITHMS: Final = ["HS256"]
 """A literal list: taking it from the token's header is the oldest JWT attack there is."""
+
+
+class Key(Protocol):
+    """A secret in a box whose `repr` hides it: a traceback that prints locals prints no secret."""
+
+    @property
+    def secret(self) -> str: ...
+    @property
+    def key_id(self) -> str | None: ...
 
 
 class _QuietHMAC(HMACAlgorithm):
@@ -31,17 +40,17 @@ def new_jws() -> PyJWS:
 _jws: Final = new_jws()
 
 
-def sign(claims: dict[str, Any], secret: str, *, key_id: str | None) -> str:
+def sign(claims: dict[str, Any], key: Key) -> str:
     """Return the compact JWS of `claims`."""
     payload = json.dumps(claims, separators=(",", ":")).encode()
-    headers = {"kid": key_id} if key_id is not None else None
-    return _jws.encode(payload, secret, "HS256", headers)
+    headers = {"kid": key.key_id} if key.key_id is not None else None
+    return _jws.encode(payload, key.secret, "HS256", headers)
 
 
-def is_asymmetric_key(secret: str) -> bool:
-    """Return whether `secret` is a PEM, ssh or JWK key rather than a shared secret."""
+def is_asymmetric_key(key: Key) -> bool:
+    """Return whether `key` is a PEM, ssh or JWK key rather than a shared secret."""
     try:
-        _QuietHMAC(HMACAlgorithm.SHA256).prepare_key(secret)
+        _QuietHMAC(HMACAlgorithm.SHA256).prepare_key(key.secret)
     except InvalidKeyError:
         return True
     return False

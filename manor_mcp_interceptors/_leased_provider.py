@@ -10,12 +10,11 @@ from ._bearer import HEADER_NAME
 from ._counters import TOTALS, Counters, look_for_telemetry
 from ._dataclass import replace
 from ._decide import NEVER, UNDECIDED, Flight, announce, decide, describe, refusal
+from ._log import log
 from ._setup import Setup, View
 from ._token_cache import TokenCache
 from .flags import FlagAnswer
 from .outcomes import Decision, Outcome, TokenStatus
-
-_logger = logging.getLogger("manor_mcp_interceptors")
 
 FOLLOW_SECONDS: Final = 5.0
 """How long a thread without a token waits for the thread that is deciding."""
@@ -143,7 +142,8 @@ class LeasedProvider:
         if is_news:  # no lock is held: a log handler may do anything
             audience = self._setup.look(self._audience).settings.audience
             hint = "`manor-mcp doctor --url URL` finds out why"
-            _logger.warning("MCP auth: a server refused the token for %s; %s", audience, hint)
+            message = "MCP auth: a server refused the token for %s; %s"
+            log(logging.WARNING, message, audience, hint)
 
     def end_lease(self) -> None:
         """Have the next call look at flag, secret and settings again."""

@@ -11,10 +11,10 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
+from ._log import log
+
 if TYPE_CHECKING:
     from opentelemetry.metrics import CallbackOptions, Observation
-
-_logger = logging.getLogger("manor_mcp_interceptors")
 
 Counts = Mapping[tuple[str, str], int]
 
@@ -90,7 +90,7 @@ def _take_up(name: str, totals: Callable[[], Counts]) -> None:
         else:
             _trace()
     except Exception:  # telemetry never breaks a call
-        _logger.debug("OpenTelemetry is not used: %s", name, exc_info=True)
+        log(logging.DEBUG, "OpenTelemetry is not used: %s", name, exc_info=True)
 
 
 def _export(totals: Callable[[], Counts]) -> None:
@@ -137,7 +137,7 @@ def _trace() -> None:
                 span.set_attribute(OUTCOME, outcome)
         except Exception:
             _switch(None)  # it would fail at each call
-            _logger.debug("OpenTelemetry's spans take no attribute", exc_info=True)
+            log(logging.DEBUG, "OpenTelemetry's spans take no attribute", exc_info=True)
 
     _switch(put_on_span)
 

@@ -15,6 +15,8 @@ MAX_FILE_BYTES: Final = 65_536
 SETTLE_SECONDS: Final = 0.05
 """How long after its last change a file may still be on its way to being written."""
 
+NOT_SHOWN: Final = "<not shown>"
+
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
@@ -47,7 +49,10 @@ class _Contents:
             return f"is larger than {MAX_FILE_BYTES} bytes"
         if self.data.decode("utf-8", errors="replace").encode() != self.data:
             return "is not UTF-8 text"
-        return None if self.text().strip() else "is empty"
+        return "is empty" if self.is_blank() else None
+
+    def is_blank(self) -> bool:
+        return not self.text().strip()
 
     def settles_in(self, now: float, good: _Contents | None, patience: float) -> float:
         """Return the seconds for which its writer may still be at work; 0 or less when over.
@@ -102,19 +107,21 @@ class SecretFile:
         return SigningKey(fresh.text(), key_id, source)
 
     def is_removed(self) -> bool:
-        """Return whether there is no file, or nothing in it."""
+        """Return whether there is no file, or nothing in it but white space."""
         try:
-            return os.stat(self.path).st_size == 0
+            found = _read(self.path)
         except FileNotFoundError:
             return True
         except OSError:  # unreadable is not removed: `read` tells what is wrong
             return False
+        return found is not None and found.is_blank()
 
     def _look(self) -> _Contents:
         try:
             fresh = _read(self.path)
         except OSError as error:
-            raise self._wrong(f"cannot be read: {error.strerror}") from None
+            problem = f"cannot be read: {error.strerror}"
+            raise self._wrong(problem) from None
         if fresh is None:
             raise self._wrong("is not a regular file")
         return fresh
@@ -124,9 +131,17 @@ class SecretFile:
             raise self._wrong(problem)
 
     def _wrong(self, problem: str) -> SettingsError:
-        message = f"{self._variable}: {self.path} {problem}"
+        shown = shown_path(self.path)
+        message = f"{self._variable}: {shown} {problem}"
+        if shown == NOT_SHOWN:
+            message += f"; {self._variable} takes the path of a file, not the secret itself"
         outcome = Outcome.NOT_CONFIGURED if problem == "is empty" else Outcome.INVALID_CONFIG
         return SettingsError(message, variable=self._variable, outcome=outcome)
+
+
+def shown_path(path: str) -> str:
+    """Return `path`, or `NOT_SHOWN` where it may be a secret that was put in the wrong place."""
+    return path if os.path.dirname(path) or os.path.lexists(path) else NOT_SHOWN
 
 
 def _read(path: str) -> _Contents | None:

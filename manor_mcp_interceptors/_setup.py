@@ -12,13 +12,12 @@ from typing import Final, Protocol
 
 from ._dataclass import dataclass, replace
 from ._flag_poll import FlagPoll
+from ._log import log
 from .clocks import Clock
 from .errors import SettingsError
 from .flags import FlagQuestion, Gate
 from .keys import KeySource
 from .settings import Settings, flag_and_subject
-
-_logger = logging.getLogger("manor_mcp_interceptors")
 
 DEFAULTS: Final = Settings()
 
@@ -85,7 +84,7 @@ class Setup:
         now = frozenset(remarks)
         if now != self._remarks:
             for text in sorted(now - self._remarks):
-                _logger.warning("%s", text)
+                log(logging.WARNING, "%s", text)
             self._remarks = now
 
     def register(self, provider: Leaseholder) -> None:

@@ -6,13 +6,12 @@ import logging
 
 from ._counters import Counters
 from ._dataclass import dataclass, field
+from ._log import log
 from .clocks import Clock
 from .keys import SigningKey
 from .outcomes import Outcome
 from .settings import Settings
 from .tokens import clock_skew, effective_margin, mint
-
-_logger = logging.getLogger("manor_mcp_interceptors")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +74,7 @@ class TokenCache:
         except Exception as error:
             return self._failed(error, minted)
         self._counters.count("mints")
-        _logger.debug("MCP auth minted a token for %s", settings.audience)
+        log(logging.DEBUG, "MCP auth minted a token for %s", settings.audience)
         return Renewal(fresh.token, fresh.remaining(self._clock, effective_margin(settings)))
 
     def _mint(self, settings: Settings, key: SigningKey, inputs: tuple[object, ...]) -> Minted:
@@ -131,6 +130,5 @@ def _inputs(settings: Settings, key: SigningKey) -> tuple[object, ...]:
         settings.subject,
         settings.ttl_seconds,
         clock_skew(settings),
-        key.secret,
-        key.key_id,
+        SigningKey(key.secret, key.key_id, source=""),  # in a box: its `repr` hides the secret
     )

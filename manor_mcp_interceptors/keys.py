@@ -27,17 +27,17 @@ class VerificationKeys:
     problem: SettingsError | None = field(default=None, compare=False)
     """Why there is no previous secret although the settings name one."""
 
-    def secrets_for(self, key_id: str | None) -> tuple[str, ...]:
-        """Return the secrets that may have signed a token; none for an unknown `kid`.
+    def keys_for(self, key_id: str | None) -> tuple[SigningKey, ...]:
+        """Return the keys that may have signed a token; none for an unknown `kid`.
 
         The previous secret's `kid` has no setting of its own: it is any that is not the current
-        one. Where the settings name no `kid`, or the token has none, both secrets are tried.
+        one. Where the settings name no `kid`, or the token has none, both are tried.
         """
         current, previous = self.current, self.previous
-        retired = () if previous is None else (previous.secret,)
+        retired = () if previous is None else (previous,)
         if key_id is None or current.key_id is None:
-            return (current.secret, *retired)
-        return (current.secret,) if key_id == current.key_id else retired
+            return (current, *retired)
+        return (current,) if key_id == current.key_id else retired
 
     def remarks(self) -> list[str]:
         """Say what an operator should know about them."""
@@ -54,7 +54,7 @@ class KeySource:
         self._wall_clock = wall_clock
         self._in_code = in_code
         self._files: dict[tuple[str, str], SecretFile] = {}
-        self._judged: dict[str, str] = {}
+        self._judged: dict[str, SigningKey] = {}
 
     def signing_key(self, settings: Settings) -> SigningKey:
         """Return the current signing key.
@@ -95,7 +95,8 @@ class KeySource:
         if settings.previous_secret is None and path is not None:
             variable = self._name("previous_secret_file")
             if self._file(path, variable).is_removed():
-                del self._files[variable, os.fspath(path)]  # its last good secret goes as well
+                # Its last good secret goes as well; another thread may have seen to it by now.
+                self._files.pop((variable, os.fspath(path)), None)
                 return None
         key = self._find(settings, "previous_secret", None)
         return None if key is None else self._judge(key)
@@ -120,12 +121,12 @@ class KeySource:
 
     def _judge(self, key: SigningKey) -> SigningKey:
         """Return `key` with remarks on its form; judged once, since that takes a while."""
-        secret = self._judged.get(key.source)
-        if secret != key.secret:
+        judged = self._judged.get(key.source)
+        if judged is None or judged.secret != key.secret:
             refuse_asymmetric(key)
-            self._judged[key.source] = secret = key.secret
+            self._judged[key.source] = judged = key
         # The environment gives a new text at each look; what was minted from it keeps this one.
-        return replace(key, secret=secret, remarks=(*_remarks(key), *key.remarks))
+        return replace(key, secret=judged.secret, remarks=(*_remarks(key), *key.remarks))
 
     def _name(self, field_name: str) -> str:
         return f"Settings.{field_name}" if self._in_code else f"MCP_AUTH_{field_name.upper()}"
@@ -140,7 +141,7 @@ def refuse_asymmetric(key: SigningKey) -> None:
     """Raise SettingsError where `key` is a PEM, ssh or JWK key, which is no shared secret."""
     from ._hs256 import is_asymmetric_key  # PyJWT is imported only where a token is near
 
-    if is_asymmetric_key(key.secret):
+    if is_asymmetric_key(key):
         raise SettingsError(
             f"{key.source} holds a PEM, ssh or JWK key; HS256 takes a shared secret: random text",
             variable=key.source.partition(" ")[0],

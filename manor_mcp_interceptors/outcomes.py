@@ -52,6 +52,17 @@ class Decision:
     valid_from: float = float("-inf")
     """Monotonic seconds before which it is not: a test may freeze and release that clock."""
 
+    def __reduce__(self) -> tuple[type[Decision], tuple[object, ...]]:
+        """Pickle what was decided, without the token; no lease outlives its process."""
+        ended = float("-inf")
+        return Decision, (None, None, None, self.outcome, self.reason, ended, self.allowed_hosts)
+
+    def __copy__(self) -> Decision:
+        return self
+
+    def __deepcopy__(self, _: object) -> Decision:
+        return self
+
 
 @dataclass(frozen=True, slots=True)
 class TokenStatus:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from ._leased_provider import LeasedProvider
+from ._log import log
 from ._setup import Setup
 from .clocks import Clock
 from .errors import SettingsError
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from .stats import ProviderStats
 
 __all__ = ["MCPTokenProvider", "diagnose", "get_auth_headers", "get_token", "is_enabled"]
-
-_logger = logging.getLogger("manor_mcp_interceptors")
 
 MAX_AUDIENCES: Final = 1024
 """How many audiences have an instance at a time; the oldest makes room, never the configured."""
@@ -226,5 +225,5 @@ def _instance_or_none(audience: str | None) -> MCPTokenProvider | None:
     try:
         return _instances.get(audience) or MCPTokenProvider.get_instance(audience)
     except (SettingsError, TypeError) as error:
-        _logger.warning("MCP auth %s: %s", Outcome.INVALID_CONFIG, error)
+        log(logging.WARNING, "MCP auth %s: %s", Outcome.INVALID_CONFIG, error)
         return None

@@ -68,12 +68,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Check every field, so that no later code has to."""
-        for variable in VARIABLES:
-            value = getattr(self, variable.field)
-            if value is None and variable.optional:
-                continue
-            if not variable.accepts(value):
-                raise _wrong(variable, value, f"Settings.{variable.field} ({variable.name})")
+        if wrong := _first_wrong(self):  # raised where no local holds a secret
+            raise wrong
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
@@ -92,6 +88,14 @@ class Settings:
         """Pickle and copy all but the secrets."""
         kept = [variable.field for variable in VARIABLES if not variable.secret]
         return _restore, ({name: getattr(self, name) for name in kept},)
+
+
+def _first_wrong(settings: Settings) -> SettingsError | None:
+    for variable in VARIABLES:
+        value = getattr(settings, variable.field)
+        if not (value is None and variable.optional) and not variable.accepts(value):
+            return _wrong(variable, value, f"Settings.{variable.field} ({variable.name})")
+    return None
 
 
 def _read(environ: Mapping[str, str]) -> dict[str, Any] | SettingsError:
@@ -164,12 +168,9 @@ def _encodable(value: str) -> bool:
     return not re.search("[\ud800-\udfff]", value)
 
 
-def _path(text: str) -> str:
-    return text.strip()
-
-
 def _file_path(value: Any) -> bool:
-    return isinstance(value, os.PathLike) or _text(value)
+    path = os.fspath(value) if isinstance(value, os.PathLike) else value
+    return _text(path) and "\0" not in path
 
 
 def _hosts(text: str) -> tuple[str, ...]:
@@ -196,7 +197,7 @@ def _secret(name: str, field: str) -> Variable:
 
 def _file(name: str, field: str) -> Variable:
     form = "the path of a file"
-    return Variable(name, field, form, _path, _file_path, optional=True, blank_is_unset=True)
+    return Variable(name, field, form, str.strip, _file_path, optional=True, blank_is_unset=True)
 
 
 VARIABLES: Final[tuple[Variable, ...]] = (

@@ -46,7 +46,7 @@ def mint(settings: Settings, key: SigningKey, now: float) -> AccessToken:
         "iat": issued_at,
         "exp": expires_at,
     }
-    return AccessToken(sign(claims, key.secret, key_id=key.key_id), issued_at, expires_at)
+    return AccessToken(sign(claims, key), issued_at, expires_at)
 
 
 def clock_skew(settings: Settings) -> int:

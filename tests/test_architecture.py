@@ -19,7 +19,7 @@ MAX_LINES = 250
 
 LAYERS = [
     # Each line may import from the lines above it, and from its own line.
-    {"_dataclass", "outcomes", "errors", "_bearer", "_hs256", "clocks", "_hosts", "_otel"},
+    {"_dataclass", "outcomes", "errors", "_bearer", "_hs256", "clocks", "_hosts", "_log", "_otel"},
     {"_counters", "stats"},
     {"settings"},
     {"_secret_file", "keys", "flags", "openfeature_gate"},

@@ -7,7 +7,14 @@ import types
 
 import pytest
 
-from manor_mcp_interceptors import MCPTokenProvider, Outcome, Settings, diagnose, get_token
+from manor_mcp_interceptors import (
+    MCPTokenProvider,
+    Outcome,
+    Settings,
+    _flag_poll,
+    diagnose,
+    get_token,
+)
 from manor_mcp_interceptors.flags import EnvironmentGate, FlagQuestion, ManorGate
 from tests.support import FLAG, SECRET, FakeClock, StaticGate
 
@@ -120,3 +127,57 @@ def test_a_gate_per_call_is_asked_at_every_call(clock: FakeClock, settings: Sett
     gate.on = True
     assert provider.token() == first
     assert len(gate.asked) == 3
+
+
+class UnspeakableError(Exception):
+    """An error that raises when it is asked what it is about."""
+
+    def __init__(self, then: BaseException) -> None:
+        super().__init__()
+        self.then = then
+
+    def __str__(self) -> str:
+        raise self.then
+
+
+@pytest.mark.parametrize("blocking", [False, True])
+def test_an_error_that_cannot_be_shown_is_a_failure_like_any_other(
+    settings: Settings, clock: FakeClock, *, blocking: bool
+) -> None:
+    """No exception, and its type is told; the gate is asked again."""
+    gate = BreakingGate(UnspeakableError(RuntimeError()), blocking=blocking)
+    provider = MCPTokenProvider(settings, gate=gate, clock=clock)
+    assert provider.token() is None
+    assert provider._answer.problem == "UnspeakableError"
+    gate.error = None
+    clock.advance(2)
+    assert provider.token() is not None
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_worker_that_died_is_replaced(
+    settings: Settings, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever ended it, the gate is asked again, and its answer counts."""
+    monkeypatch.setattr(_flag_poll, "FIRST_WAIT", 0.1)
+    gate = BreakingGate(UnspeakableError(SystemExit()), blocking=True)
+    provider = MCPTokenProvider(settings, gate=gate, clock=clock)
+    assert provider.token() is None
+    monkeypatch.undo()
+    gate.error = None
+    clock.advance(2)
+    assert provider.token() is not None
+
+
+class BreakingGate(StaticGate):
+    """A gate that is on, but for an error."""
+
+    def __init__(self, error: Exception | None, *, blocking: bool) -> None:
+        super().__init__()
+        self.error = error
+        self.blocking = blocking
+
+    def is_enabled(self, key: str, *, subject: str) -> bool:
+        if self.error is not None:
+            raise self.error
+        return super().is_enabled(key, subject=subject)

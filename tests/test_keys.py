@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from manor_mcp_interceptors import MCPTokenProvider, Settings, SettingsError
 from manor_mcp_interceptors._secret_file import MAX_FILE_BYTES
-from manor_mcp_interceptors.keys import KeySource, SigningKey
+from manor_mcp_interceptors.keys import KeySource, SecretFile, SigningKey
 from manor_mcp_interceptors.outcomes import Outcome
 from tests.support import OTHER_SECRET, SECRET, FakeClock, StaticGate, signed_with
 
@@ -248,3 +250,40 @@ def test_a_change_of_the_file_mints_within_the_recheck_interval(
     assert signed_with(str(provider.token()), SECRET)
     clock.advance(0.05)
     assert signed_with(str(provider.token()), OTHER_SECRET)
+
+
+def test_two_threads_find_the_previous_file_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once: each goes on with the current secret, whoever was first to forget the other."""
+    settings = Settings(secret=SECRET, previous_secret_file=tmp_path / "none")
+    source, both_looked = KeySource(lambda: LATER), threading.Barrier(2, timeout=10)
+    is_removed = SecretFile.is_removed
+
+    def together(file: SecretFile) -> bool:
+        both_looked.wait()
+        return is_removed(file)
+
+    monkeypatch.setattr(SecretFile, "is_removed", together)
+    with ThreadPoolExecutor(2) as pool:
+        looks = [pool.submit(source.verification_keys, settings) for _ in range(2)]
+        assert [look.result().previous for look in looks] == [None, None]
+
+
+def test_a_secret_in_the_place_of_a_path_is_not_shown(tmp_path: Path) -> None:
+    """Pasted into the wrong variable, it is in no message; a path is, and the hint says which."""
+    for pasted in ("hunter2", "hunter2" * 50):  # the second is too long for a file's name
+        error = refused(Settings(secret_file=pasted))
+        assert str(error).startswith("MCP_AUTH_SECRET_FILE: <not shown> cannot be read: ")
+        assert str(error).endswith("takes the path of a file, not the secret itself")
+        assert error.outcome is Outcome.INVALID_CONFIG
+    assert "/none" in str(refused(Settings(secret_file=tmp_path / "none")))
+
+
+def test_a_file_in_the_working_directory_goes_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It exists, so its name is none that was meant as a secret."""
+    monkeypatch.chdir(tmp_path)
+    Path("folder").mkdir()
+    assert "folder is not a regular file" in str(refused(Settings(secret_file="folder")))

@@ -56,6 +56,18 @@ LEAKS = {
     with pytest.raises(TypeError):
         parse_bearer([LEAK])
 """,
+    "a local of a compiled constructor": """
+    from dataclasses import dataclass
+    @dataclass
+    class Text:
+        value: str
+        def __post_init__(self):
+            raise ValueError
+        def __repr__(self):
+            return "Text"
+    with pytest.raises(ValueError):
+        Text(LEAK)
+""",
 }
 
 

@@ -5,22 +5,27 @@ from __future__ import annotations
 import builtins
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from manor_mcp_interceptors import (
     MCPTokenProvider,
     Outcome,
+    RequestsAuth,
+    Settings,
+    TokenRejectedError,
+    TokenVerifier,
     _token_cache,
     diagnose,
     get_auth_headers,
     get_token,
     is_enabled,
 )
-from tests.support import FLAG, SECRET, legacy_check
+from tests.support import FLAG, OTHER_SECRET, SECRET, FakeClock, StaticGate, legacy_check
 
 Break = Callable[[pytest.MonkeyPatch], None]
 
@@ -156,3 +161,70 @@ def test_each_audience_has_its_own_instance(env_on: None) -> None:
     token = get_token("other-mcp")
     assert token is not None
     assert legacy_check(token, audience="other-mcp")["aud"] == "other-mcp"
+
+
+class FailingGate(StaticGate):
+    def is_enabled(self, key: str, *, subject: str) -> bool:
+        if not self.on:
+            raise ConnectionError
+        return super().is_enabled(key, subject=subject)
+
+
+@pytest.fixture(params=["filter", "handler"])
+def broken_log(request: pytest.FixtureRequest) -> Iterator[list[str]]:
+    """Let the application's own filter, or its own handler, raise at each line, and list them."""
+    lines: list[str] = []
+
+    def fail(record: logging.LogRecord) -> bool:
+        lines.append(record.getMessage())
+        raise ValueError("a bug in the application")
+
+    logger, handler = logging.getLogger("manor_mcp_interceptors"), logging.Handler()
+    if request.param == "filter":
+        logger.addFilter(fail)
+    else:
+        monkeypatch = pytest.MonkeyPatch()
+        monkeypatch.setattr(handler, "emit", fail)
+        logger.addHandler(handler)
+    yield lines
+    logger.removeFilter(fail)
+    logger.removeHandler(handler)
+
+
+def test_a_log_that_raises_breaks_no_call(broken_log: list[str], clock: FakeClock) -> None:
+    """Decisions, remarks, flags, refused tokens, hosts: whatever is logged, the call goes on."""
+    gate = FailingGate()
+    short = Settings(secret="x" * 20, recheck_seconds=0)
+    provider = MCPTokenProvider(short, gate=gate, clock=clock)
+    token = provider.token()
+    assert token is not None
+    provider.invalidate(token)
+    gate.on = False
+    assert provider.token() is not None  # the last known answer
+    auth = RequestsAuth(provider=provider, allowed_hosts=["a.example"])
+    assert requests.Request("GET", "http://b.example/", auth=auth).prepare().headers == {}
+    assert get_token(" ") is None
+    assert get_token() is None
+    said = "\n".join(broken_log)
+    for line in ("minted", "20 bytes", "ok: flag", "a server refused", "flag backend failed"):
+        assert line in said
+    for line in ("target_not_allowed", "invalid_config", "flag_off"):
+        assert line in said
+
+
+def test_a_log_that_raises_lets_nobody_in(
+    broken_log: list[str], clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And keeps nobody out: the verifier says yes, or its own word for no."""
+    monkeypatch.setenv("MCP_AUTH_SECRET", "x" * 20)
+    verifier = TokenVerifier(clock=clock)
+    good, bad = Settings(secret="x" * 20), Settings(secret=OTHER_SECRET)
+    tokens = [MCPTokenProvider(s, gate=StaticGate(), clock=clock).token() for s in (good, bad)]
+    monkeypatch.setenv("MCP_AUTH_PREVIOUS_SECRET", SECRET)
+    clock.advance(1)
+    assert verifier.verify(str(tokens[0]))
+    with pytest.raises(TokenRejectedError, match="signature"):
+        verifier.verify(str(tokens[1]))
+    said = "\n".join(broken_log)
+    for line in ("20 bytes", "secrets have changed", "refused a call: signature"):
+        assert line in said

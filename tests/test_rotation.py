@@ -13,7 +13,7 @@ from manor_mcp_interceptors import (
     TokenVerifier,
 )
 from tests.soak.mounted import Rotation
-from tests.support import FakeClock, StaticGate
+from tests.support import OTHER_SECRET, SECRET, FakeClock, StaticGate
 
 RECHECK = 1.0
 
@@ -92,3 +92,28 @@ def test_the_old_secret_is_refused_once_it_is_retired(tmp_path: Path, clock: Fak
         services.run(2 * RECHECK)
     with pytest.raises(TokenRejectedError, match="signature"):
         services.verifiers[0].verify(old)
+
+
+@pytest.mark.parametrize(
+    "blank", ["", "\n", " \r\n", None], ids=["empty", "newline", "blank", "gone"]
+)
+def test_a_previous_file_with_nothing_in_it_retires_the_old_secret(
+    tmp_path: Path, clock: FakeClock, blank: str | None
+) -> None:
+    """Step 3, however it is done: ``echo > previous`` leaves a newline. From the start, too."""
+    current, previous = tmp_path / "current", tmp_path / "previous"
+    current.write_text(SECRET)
+    previous.write_text(OTHER_SECRET)
+    old = Settings(secret=OTHER_SECRET)
+    token = str(MCPTokenProvider(old, gate=StaticGate(), clock=clock).token())
+    settings = Settings(secret_file=current, previous_secret_file=previous)
+    verifier = TokenVerifier(settings, clock=clock)
+    assert verifier.verify(token)
+    if blank is None:
+        previous.unlink()
+    else:
+        previous.write_text(blank, newline="")
+    clock.advance(RECHECK)
+    for each in (verifier, TokenVerifier(settings, clock=clock)):
+        with pytest.raises(TokenRejectedError, match="signature"):
+            each.verify(token)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -139,6 +140,8 @@ def test_a_blank_where_none_is_allowed_counts_as_missing(name: str, blank: str) 
         {"issuer": None},
         {"audience": 7},
         {"secret": " "},
+        {"secret_file": "/run/secrets/a\0b"},
+        {"previous_secret_file": Path("/run/secrets/a\0b")},
         {"allowed_hosts": ()},
         {"allowed_hosts": "a.example"},
     ],

@@ -179,3 +179,20 @@ def test_a_connection_left_open_does_not_keep_the_server() -> None:
         assert connection.getresponse().read() == b'{"error": "invalid_token"}'
     connection.close()
     assert set(threading.enumerate()) == before
+
+
+@pytest.mark.parametrize("requires_token", [True, False])
+def test_the_server_takes_no_two_tokens(*, requires_token: bool) -> None:
+    """Whichever of them is good: the real doors refuse both."""
+    token = token_for(SECRET)
+    with AuthServer(SECRET) as server:
+        server.requires_token = requires_token
+        for values in (["Bearer other", f"Bearer {token}"], [f"Bearer {token}"] * 2):
+            connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=5)
+            connection.putrequest("GET", "/")
+            for value in values:
+                connection.putheader("Authorization", value)
+            connection.endheaders()
+            assert connection.getresponse().status == 401
+            connection.close()
+            assert server.last.reason == "multiple"

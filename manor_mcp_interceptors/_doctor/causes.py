@@ -9,15 +9,19 @@ from typing import Final
 
 from manor_mcp_interceptors.keys import SigningKey, VerificationKeys
 from manor_mcp_interceptors.settings import Settings
-from manor_mcp_interceptors.tokens import mint
+from manor_mcp_interceptors.tokens import clock_skew, mint
 
 from .answers import CLOCK_TOLERANCE, clock_words
 from .checks import Check, State
 from .fingerprint import fingerprint
 
 _DEFAULTS: Final = Settings()
+_LIFETIME: Final = 60
+"""Seconds for which a token that is tried is valid: whoever is asked may keep it."""
 _CLOCK_STEP: Final = 600
 """Seconds to try where the server does not tell its time."""
+_MAX_STEP: Final = 31_536_000
+_NTP: Final = "synchronise both clocks with NTP"
 _NAME: Final = "call with the token"
 
 
@@ -27,9 +31,17 @@ class _Variant:
 
     settings: Settings
     key: SigningKey = field(repr=False)
-    shift: float
     finding: str
     fix: str
+    earlier: int = 0
+    """Seconds by which it is dated back."""
+
+    def token(self, longer: int) -> str:
+        """Return it, dated as the refused one and dead in a minute, or `longer` seconds later."""
+        back = clock_skew(self.settings)
+        lifetime = min(self.settings.ttl_seconds, back + _LIFETIME + longer)
+        dated = replace(self.settings, ttl_seconds=lifetime + self.earlier, clock_skew_seconds=0)
+        return mint(dated, self.key, time.time() - back - self.earlier).value
 
 
 def explain(
@@ -44,7 +56,8 @@ def explain(
     """Return the check that names the cause of a refusal.
 
     Each thing that could be wrong is tried with a token that differs in that alone. They are
-    signed with secrets that this host has anyway and go to the server that is being asked.
+    signed with secrets that this host has anyway and go to the server that is being asked, which
+    may be nobody's friend: each dies within a minute or two, and none is dated ahead.
 
     Args:
         status: The refusal, in the transport's words.
@@ -54,15 +67,17 @@ def explain(
         audiences: More audiences to try.
         clock_offset: Seconds by which the server's clock is ahead, where known.
     """
+    if clock_offset is not None and (ahead := _far_ahead(settings, clock_offset)):
+        return Check(_NAME, State.FAILED, f"{status}: {ahead}", _NTP)
+    longer = min(max(0, round(clock_offset or 0)), _LIFETIME)
     for variant in _variants(settings, keys, audiences, clock_offset):
-        token = mint(variant.settings, variant.key, time.time() + variant.shift)
-        if accepts(token.value):
+        if accepts(variant.token(longer)):
             return Check(_NAME, State.FAILED, f"{status}: {variant.finding}", variant.fix)
     mark = fingerprint(keys.current.secret)
     tried = ", ".join(_audiences(settings, audiences))
     finding = (
         f"{status}: the server holds another secret than this host (fingerprint {mark}),"
-        " or has no secret, or bad settings,"
+        f" or has no secret, or bad settings{_or_a_clock(clock_offset)},"
         f" or expects an audience that is not among {settings.audience}"
         f"{', ' if tried else ''}{tried}"
     )
@@ -85,7 +100,6 @@ def _variants(
         yield _Variant(
             settings,
             keys.previous,
-            0.0,
             "the server accepts the previous secret alone; it does not have the current one",
             "give the server the current secret, or go back to the previous one here until then",
         )
@@ -93,7 +107,6 @@ def _variants(
         yield _Variant(
             settings,
             replace(key, key_id=None),
-            0.0,
             f"the server does not know the key id {settings.key_id!r}",
             "set the same MCP_AUTH_KEY_ID at the server, or unset it here",
         )
@@ -101,7 +114,6 @@ def _variants(
         yield _Variant(
             replace(settings, audience=audience),
             key,
-            0.0,
             f"the server expects the audience {audience!r}, not {settings.audience!r}",
             f"MCP_AUTH_AUDIENCE={audience}, or audience={audience!r} where the adapter is made",
         )
@@ -109,7 +121,6 @@ def _variants(
         yield _Variant(
             replace(settings, issuer=_DEFAULTS.issuer),
             key,
-            0.0,
             f"the server expects the issuer {_DEFAULTS.issuer!r}, not {settings.issuer!r}",
             "unset MCP_AUTH_ISSUER, or set the same one at the server",
         )
@@ -118,18 +129,29 @@ def _variants(
 def _clock_variants(
     settings: Settings, key: SigningKey, clock_offset: float | None
 ) -> Iterator[_Variant]:
-    fix = "synchronise both clocks with NTP"
-    if clock_offset is not None:
-        if abs(clock_offset) > CLOCK_TOLERANCE:
-            finding = f"the server's clock is {clock_words(clock_offset)} this host's"
-            yield _Variant(settings, key, clock_offset, finding, fix)
-        return
-    # It expires when the refused one does: the moment of minting alone is another.
-    lasting = replace(settings, ttl_seconds=settings.ttl_seconds + _CLOCK_STEP)
-    behind = "the server's clock is behind this host's: it takes an earlier-dated token"
-    yield _Variant(lasting, key, -_CLOCK_STEP, behind, fix)
-    ahead = "the server's clock is ahead of this host's: it takes a later-dated token"
-    yield _Variant(settings, key, settings.ttl_seconds, ahead, fix)
+    if clock_offset is None:
+        finding = "the server's clock is behind this host's: it takes an earlier-dated token"
+        yield _Variant(settings, key, finding, _NTP, _CLOCK_STEP)
+    elif clock_offset < -CLOCK_TOLERANCE:
+        finding = f"the server's clock is {clock_words(clock_offset)} this host's"
+        yield _Variant(settings, key, finding, _NTP, min(round(-clock_offset), _MAX_STEP))
+
+
+def _far_ahead(settings: Settings, clock_offset: float) -> str:
+    """Say why nothing can be tried on a server whose clock is far ahead.
+
+    What it would accept is a token for a time to come, which others would accept when it comes.
+    """
+    words = f"the server's clock is {clock_words(clock_offset)} this host's"
+    if clock_offset >= settings.ttl_seconds - clock_skew(settings) - CLOCK_TOLERANCE:
+        return f"{words}: the token has expired there"
+    if clock_offset >= 2 * _LIFETIME - CLOCK_TOLERANCE:
+        return f"{words}: a minute's token, which would tell the cause, has expired there"
+    return ""
+
+
+def _or_a_clock(clock_offset: float | None) -> str:
+    return ", or a clock that is ahead of this host's" if clock_offset is None else ""
 
 
 def _audiences(settings: Settings, audiences: Sequence[str]) -> list[str]:

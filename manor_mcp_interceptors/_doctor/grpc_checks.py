@@ -11,6 +11,7 @@ from manor_mcp_interceptors.provider import MCPTokenProvider
 from .answers import Answer, UnreachableError, check_with, check_without
 from .causes import explain
 from .checks import Check, State
+from .foreign import shown
 from .settings_checks import token_settings
 
 TIMEOUT: Final = 5.0
@@ -63,9 +64,9 @@ class GrpcServer:
     def _failure(self, code: str, details: str) -> Answer:
         if code in {"UNAVAILABLE", "DEADLINE_EXCEEDED"}:
             fix = "is the server up, is the address right, and is it TLS (--tls) or not?"
-            raise UnreachableError(f"no answer from {self._target}: {code}: {details[:200]}", fix)
+            raise UnreachableError(f"no answer from {self._target}: {code}: {shown(details)}", fix)
         # A method that is not there, or dislikes an empty message, was reached all the same.
-        return Answer(code, code == "UNAUTHENTICATED", code == "INVALID_ARGUMENT", details[:200])
+        return Answer(code, code == "UNAUTHENTICATED", code == "INVALID_ARGUMENT", shown(details))
 
 
 def grpc_checks(

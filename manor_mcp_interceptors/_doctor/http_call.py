@@ -14,6 +14,7 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 from manor_mcp_interceptors._bearer import HEADER_NAME, format_bearer
 
 from .answers import Answer, UnreachableError
+from .foreign import shown
 from .json_rpc import is_json_rpc
 
 TIMEOUT: Final = 10.0
@@ -103,15 +104,14 @@ def _send(request: Request) -> Any:
 
 
 def _answer(status: int, reason: str, headers: HTTPMessage, sent: float) -> Answer:
-    challenge = headers.get("WWW-Authenticate", "")
     words = f"{status} {reason}".strip()
     if status in range(300, 400):
         words = f"{words}, to {headers.get('Location', 'nowhere')}"
     return Answer(
-        words,
+        shown(words),
         refused=status == 401,  # noqa: PLR2004 - RFC 9110, section 15.5.2
         served=status in range(200, 300),
-        challenge=challenge[:300],
+        challenge=shown(headers.get("WWW-Authenticate", "")),
         clock_offset=_offset(headers.get("Date"), sent),
     )
 
@@ -128,6 +128,6 @@ def _offset(date: str | None, sent: float) -> float | None:
 def _unreachable(url: str, error: object) -> UnreachableError:
     why = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return UnreachableError(
-        f"no answer from {url}: {why}",
+        f"no answer from {url}: {shown(str(why))}",
         "is the server up, is the address right, and does the network let this host through?",
     )

@@ -13,6 +13,7 @@ from manor_mcp_interceptors.client.httpx2_auth import Httpx2Auth
 from manor_mcp_interceptors.provider import MCPTokenProvider
 
 from .checks import Check, State
+from .foreign import shown
 from .http_call import TIMEOUT
 
 PATIENCE: Final = 20.0
@@ -36,8 +37,11 @@ async def _shake_hands(provider: MCPTokenProvider, url: str) -> Check:
     ):
         tools = await client.list_tools()
         info = client.server_info
-        name = "the server" if info is None else f"{info.name} {info.version}".strip()
-        details = (("protocol", str(client.protocol_version)), ("tools", str(len(tools.tools))))
+        name = "the server" if info is None else shown(f"{info.name} {info.version}".strip())
+        details = (
+            ("protocol", shown(str(client.protocol_version))),
+            ("tools", str(len(tools.tools))),
+        )
         return Check("MCP handshake", State.OK, f"done with {name}", "", details)
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from difflib import get_close_matches
 from typing import Final
 
+from manor_mcp_interceptors._secret_file import shown_path
 from manor_mcp_interceptors._setup import View
 from manor_mcp_interceptors.errors import SettingsError
 from manor_mcp_interceptors.provider import MCPTokenProvider
@@ -109,6 +110,8 @@ def _shown(variable: Variable, value: object) -> str:
         return "none"
     if variable.secret:
         return "set, not shown"
+    if variable.field.endswith("_file"):
+        return shown_path(str(value))
     return ", ".join(value) if isinstance(value, tuple) else str(value)
 
 

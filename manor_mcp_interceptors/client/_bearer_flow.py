@@ -10,13 +10,12 @@ from typing import Any, Final, NamedTuple
 from manor_mcp_interceptors import _otel
 from manor_mcp_interceptors._bearer import HEADER_NAME
 from manor_mcp_interceptors._hosts import AllowedHosts, compile_hosts, normalize_host
+from manor_mcp_interceptors._log import log
 from manor_mcp_interceptors.errors import SettingsError
 from manor_mcp_interceptors.outcomes import Decision, Outcome
 from manor_mcp_interceptors.provider import MCPTokenProvider
 
 from ._token_source import TokenSource
-
-_logger = logging.getLogger("manor_mcp_interceptors")
 
 MAX_TOLD: Final = 100
 """How many hosts that may not have a token are logged, one line each."""
@@ -33,9 +32,14 @@ class Origin(NamedTuple):
 
     @classmethod
     def of(cls, scheme: str, host: str, port: int | None) -> Origin:
-        """Return the origin with the scheme's own port where none is given."""
-        scheme = scheme.lower()
-        return cls(scheme, normalize_host(host), port or {"http": 80, "https": 443}.get(scheme))
+        """Return the origin with the scheme's own port where none is given.
+
+        A final dot makes another host, as it does for the libraries.
+        """
+        scheme, dot = scheme.lower(), "." if host.endswith(".") else ""
+        if port is None:
+            port = {"http": 80, "https": 443}.get(scheme)
+        return cls(scheme, normalize_host(host) + dot, port)
 
 
 @dataclass(eq=False, slots=True)  # not frozen: that triples the cost of making one, per request
@@ -120,7 +124,7 @@ class BearerFlow:
         origin = self._origin(url)
         if earlier is not None and self._origin(earlier.url) != origin:
             return self._not_allowed(origin.host, "a redirect led to another origin")
-        if hosts is not None and not hosts.allow(origin.host, origin.port):
+        if hosts is not None and not hosts.allow(normalize_host(origin.host), origin.port):
             return self._not_allowed(origin.host, "it is not among the allowed hosts")
         return decision
 
@@ -130,7 +134,7 @@ class BearerFlow:
         reason = f"{host[:255]!r} may not have a token: {why}"
         if host not in self._told and len(self._told) < MAX_TOLD:
             self._told.add(host)
-            _logger.warning("MCP auth %s: %s", outcome, reason)
+            log(logging.WARNING, "MCP auth %s: %s", outcome, reason)
         return Decision(None, None, None, outcome, reason, 0.0)
 
     def _count(self, name: str, word: str = "") -> None:

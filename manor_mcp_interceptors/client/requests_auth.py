@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import Any, Final
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin, urlparse, urlsplit
 
 from manor_mcp_interceptors._bearer import HEADER_NAME
 
@@ -13,6 +13,8 @@ try:
     from requests import PreparedRequest, RequestException, Response
     from requests.auth import AuthBase
     from requests.cookies import extract_cookies_to_jar
+    from requests.sessions import SessionRedirectMixin
+    from requests.utils import requote_uri
 except ModuleNotFoundError as _missing:
     if _missing.name != "requests":
         raise
@@ -78,23 +80,22 @@ class RequestsAuth(BearerFlow, AuthBase):
         return second
 
     def _keep_home(self, sent: Sent, response: Response, request: PreparedRequest) -> None:
-        """Take the token off a redirect from http to https, where requests would leave it on.
+        """Have no redirect take our token along but one that stays within the origin.
 
-        `request` is what requests makes the next one of; the record of what was sent stays true.
+        By requests' own rule it would stay on from http to https. The next request is made by
+        ``request.copy()``; the header of `request` itself stays: it may be sent again, and is on
+        record.
         """
-        origin = self._origin(request.url)
-        target = self._origin(response.headers["location"], response.url)
-        if target == origin or target.host != origin.host:  # requests sees to these itself
-            return
-        if request.headers.get(HEADER_NAME) == sent.decision.authorization:
-            for answer in (response, *response.history):
-                if answer.request is request:
-                    answer.request = request.copy()
-            del request.headers[HEADER_NAME]
+        ours = request.headers.get(HEADER_NAME) == sent.decision.authorization
+        home = self._origin(_target(response)) == self._origin(request.url)
+        if ours and not home:
+            vars(request)["copy"] = _CopyWithoutToken(request)
+        else:
+            vars(request).pop("copy", None)
 
-    def _origin(self, url: Any, base: str = "") -> Origin:
+    def _origin(self, url: Any) -> Origin:
         try:
-            parts = urlsplit(urljoin(base, url))  # as requests' own transport reads it
+            parts = urlsplit(url)  # as requests' own transport reads it
             return Origin.of(parts.scheme, parts.hostname or "", parts.port)
         except ValueError:  # another transport's URL
             return Origin("", "", None)
@@ -121,6 +122,32 @@ class _AnswerHook:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self._auth, None)
+
+
+class _CopyWithoutToken:
+    """Stands in for the method `copy` of a request whose token must stay at home."""
+
+    def __init__(self, request: PreparedRequest) -> None:
+        self._request = request
+
+    def __call__(self) -> PreparedRequest:
+        made = type(self._request).copy(self._request)
+        made.headers.pop(HEADER_NAME, None)
+        return made
+
+
+def _target(response: Response) -> str:
+    """Return where a redirect leads, by the very steps of requests.
+
+    Another reading of a crafted ``Location`` takes for home what requests goes to https for.
+    """
+    try:
+        url = SessionRedirectMixin().get_redirect_target(response) or ""
+        if url.startswith("//"):
+            url = f"{urlparse(response.url).scheme}:{url}"
+        return urljoin(response.url, requote_uri(urlparse(url).geturl()))
+    except ValueError:  # no URL at all: requests raises as well
+        return ""
 
 
 def _is_in_memory(body: Any) -> bool:

@@ -78,7 +78,7 @@ def judge_claims(payload: bytes, rules: Rules) -> Acceptance:
     Raises:
         Refused: It never is.
     """
-    token, not_before = _read(_parse(payload), rules.audience)
+    token, not_before = _read(parse_object(payload), rules.audience)
     if token.issuer != rules.issuer:
         raise Refused(Reason.ISSUER)
     if rules.subjects is not None and token.subject not in rules.subjects:
@@ -107,11 +107,15 @@ def _read(claims: Mapping[str, Any], audience: str) -> tuple[VerifiedToken, floa
     return token, not_before
 
 
-def _parse(payload: bytes) -> Mapping[str, Any]:
-    """Return the one JSON object that is the payload, read-only."""
+def parse_object(data: bytes) -> Mapping[str, Any]:
+    """Return the one JSON object that is `data`, read-only.
+
+    Raises:
+        Refused: It is no JSON, or not read alike by all: a name in it occurs twice.
+    """
     try:
         claims = json.loads(
-            payload.decode("utf-8"),  # json.loads of bytes would take UTF-16 as well
+            data.decode("utf-8"),  # json.loads of bytes would take UTF-16 as well
             object_pairs_hook=_without_duplicates,
             parse_constant=_refuse_constant,
             parse_float=_finite,

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any, Final
 
 from jwt.exceptions import (
@@ -16,22 +17,22 @@ from jwt.exceptions import (
     InvalidTokenError,
     PyJWTError,
 )
+from jwt.utils import base64url_decode
 
 from manor_mcp_interceptors._bearer import parse_bearer
 from manor_mcp_interceptors._counters import TOTALS, Counters, look_for_telemetry
 from manor_mcp_interceptors._hs256 import ALGORITHMS, new_jws
+from manor_mcp_interceptors._log import log
 from manor_mcp_interceptors.clocks import Clock
 from manor_mcp_interceptors.errors import SettingsError
 from manor_mcp_interceptors.keys import KeySource, VerificationKeys
 from manor_mcp_interceptors.outcomes import Outcome
 from manor_mcp_interceptors.settings import Settings
 
-from ._claims import Acceptance, Rules, VerifiedToken, judge_claims
+from ._claims import Acceptance, Rules, VerifiedToken, judge_claims, parse_object
 from ._memory import CAPACITY, Memory
 from ._rejections import Rejections
 from .reasons import Reason, Refused
-
-_logger = logging.getLogger("manor_mcp_interceptors")
 
 MAX_TOKEN_LENGTH: Final = 8192
 """Characters. Web servers allow a header about as much."""
@@ -127,8 +128,8 @@ class Judge:
         except Refused as refused:
             reason = refused.reason
         except Exception as error:  # whatever it was: never in, and never a crash
-            reason = Reason.INTERNAL
-            _logger.debug("MCP auth verification broke: %s", type(error).__name__)
+            # The type alone: an error's text may hold what was being judged.
+            return self._refuse(Reason.INTERNAL, now, type(error).__name__)
         return self._refuse(reason, now)
 
     def judge_authorization(self, values: Sequence[str]) -> VerifiedToken | Reason:
@@ -143,8 +144,8 @@ class Judge:
             reason = Reason.NOT_BEARER
         return self._refuse(reason, self._clock.time())
 
-    def _refuse(self, reason: Reason, now: float) -> Reason:
-        self._tally.add(reason, now)
+    def _refuse(self, reason: Reason, now: float, detail: str = "") -> Reason:
+        self._tally.add(reason, now, detail)
         self.counters.count("verifications", reason.value)
         look_for_telemetry()
         return reason
@@ -155,7 +156,7 @@ class Judge:
         if (fresh.rules, fresh.keys) == (law.rules, law.keys):
             fresh = replace(fresh, memory=law.memory)
         else:  # each step of a rotation can be seen to have arrived
-            _logger.info("MCP auth verification: settings or secrets have changed")
+            log(logging.INFO, "MCP auth verification: settings or secrets have changed")
         self._law = fresh
         self._report(fresh)
         return fresh
@@ -177,7 +178,7 @@ class Judge:
         remarks = frozenset([*keys, *problem])
         said, self._remarks = self._remarks, remarks
         for text in sorted(remarks - said):
-            _logger.warning("MCP auth verification: %s", text)
+            log(logging.WARNING, "MCP auth verification: %s", text)
 
 
 def _judge(token: str, law: _Law, now: float, counters: Counters) -> VerifiedToken:
@@ -207,22 +208,29 @@ def _signed_payload(token: str, keys: VerificationKeys) -> bytes:
         key_id = None
         if keys.current.key_id is not None:
             key_id = _jws.get_unverified_header(token).get("kid")
-        secrets = keys.secrets_for(key_id)
-        for secret in secrets:
+        candidates = keys.keys_for(key_id)
+        for key in candidates:
             with suppress(InvalidSignatureError):
-                jws = _jws.decode_complete(token, secret, ALGORITHMS)
-                return _payload(jws)
+                jws = _jws.decode_complete(token, key.secret, ALGORITHMS)
+                return _payload(jws, token)
     except InvalidAlgorithmError:
         raise Refused(Reason.ALGORITHM) from None
     except (PyJWTError, ValueError, RecursionError) as error:
         # PyJWT raises the base class itself for a header that it understands and refuses.
         header = type(error) is InvalidTokenError
         raise Refused(Reason.HEADER if header else Reason.MALFORMED) from None
-    raise Refused(Reason.SIGNATURE if secrets else Reason.UNKNOWN_KEY)
+    raise Refused(Reason.SIGNATURE if candidates else Reason.UNKNOWN_KEY)
 
 
-def _payload(jws: dict[str, Any]) -> bytes:
+def _payload(jws: dict[str, Any], token: str) -> bytes:
+    _check_header(token.partition(".")[0])
     if "crit" in jws["header"]:  # PyJWT takes RFC 7797's b64, which no token of ours has
         raise Refused(Reason.HEADER)
     payload: bytes = jws["payload"]
     return payload
+
+
+@lru_cache(maxsize=16)  # the tokens of one caller begin alike
+def _check_header(encoded: str) -> None:
+    """Raise Refused for a header with a name twice, of which PyJWT believes the last."""
+    parse_object(base64url_decode(encoded))

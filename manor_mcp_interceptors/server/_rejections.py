@@ -6,9 +6,9 @@ import itertools
 import logging
 from typing import Final
 
-from .reasons import Reason
+from manor_mcp_interceptors._log import log
 
-_logger = logging.getLogger("manor_mcp_interceptors")
+from .reasons import Reason
 
 LOG_EVERY_SECONDS: Final = 60.0
 _BEFORE: Final = len("count(")
@@ -29,13 +29,18 @@ class Rejections:
         counts = {str(word): int(repr(tick)[_BEFORE:-1]) - 1 for word, tick in self._ticks.items()}
         return {word: count for word, count in counts.items() if count}
 
-    def add(self, reason: Reason, now: float) -> None:
-        """Count a refusal, and log it where its kind was not logged in the last minute."""
+    def add(self, reason: Reason, now: float, detail: str = "") -> None:
+        """Count a refusal, and log it, with `detail`, where its kind was not in the last minute."""
         count = next(self._ticks[reason])  # one step in C: none is lost between threads
         logged_at, logged = self._logged.get(reason, (None, 0))
         if logged_at is not None and 0 <= now - logged_at < LOG_EVERY_SECONDS:
             return
         self._logged[reason] = now, count
-        _logger.warning(
-            "MCP auth refused a call: %s (%d since the last such line)", reason, count - logged
+        what = f"{reason}: {detail}" if detail else reason
+        since = count - logged
+        log(
+            logging.WARNING,
+            "MCP auth refused a call: %s (%d since the last such line)",
+            what,
+            since,
         )

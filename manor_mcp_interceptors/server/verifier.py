@@ -20,10 +20,13 @@ __all__ = ["Reason", "TokenVerifier", "VerifiedToken"]
 class TokenVerifier(Judge):
     """Accepts exactly what the client door mints, and nothing else. Safe from any thread.
 
-    Settings and secrets are looked at again every `Settings.recheck_seconds`, so a secret that is
-    rotated, or taken away, is noticed within that time. While there is no usable secret, every
-    token is refused. An accepted token is remembered until its `exp`, or until settings or
-    secrets change: to verify it again is a look-up.
+    Settings and secrets are looked at again every `Settings.recheck_seconds`, so a change is
+    noticed within that time. A variable that is unset takes its secret away, and a previous
+    secret's file that is deleted or emptied retires that one. The current secret's file leaves
+    the last good secret in use, with a warning, when it is deleted or emptied: to take that one
+    away, replace it. While there is no usable secret, every token is refused. An accepted token
+    is remembered until its `exp`, or until settings or secrets change: to verify it again is a
+    look-up.
 
     Refusals are counted and logged by reason, at most one line per reason and minute.
     """

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import socket
+import time
 from dataclasses import replace
+from typing import Any
 
+import jwt
 import pytest
 
 from manor_mcp_interceptors._demo.guestbook import Guestbook
@@ -83,13 +86,50 @@ def test_the_clock_is_off(ahead: float) -> None:
     assert "NTP" in found.fix
 
 
-@pytest.mark.parametrize(("ahead", "word"), [(-120.0, "behind"), (4000.0, "ahead")])
+@pytest.mark.parametrize(
+    ("ahead", "word"),
+    [(-120.0, "the server's clock is behind"), (4000.0, "or a clock that is ahead of this host's")],
+)
 def test_the_clock_is_off_and_there_is_no_date(ahead: float, word: str) -> None:
-    """A token of another time is what the server takes."""
+    """An earlier-dated token is what the server takes; one for a time to come is never sent."""
     with http_server(GOOD, ahead=ahead, tells_time=False) as url:
         found = doctor("--url", url)
     assert "clock" not in found.checks
-    assert f"the server's clock is {word}" in found.finding
+    assert word in found.finding
+
+
+@pytest.mark.parametrize(("ahead", "told"), [(40.0, True), (100.0, True), (300.0, False)])
+def test_another_cause_beside_a_clock_that_is_ahead(
+    monkeypatch: pytest.MonkeyPatch, ahead: float, *, told: bool
+) -> None:
+    """What is tried lives long enough for a small difference; a large one has to go first."""
+    monkeypatch.setenv("MCP_AUTH_AUDIENCE", "wrong-mcp")
+    with http_server(GOOD, ahead=ahead) as url:
+        found = doctor("--url", url)
+    assert ("expects the audience 'service-search-mcp'" in found.finding) is told
+    assert ("a minute's token" in found.finding) is not told
+
+
+@pytest.mark.parametrize("ahead", [0.0, -120.0, 100.0, 4000.0, -1e9, 1e9])
+@pytest.mark.parametrize("tells_time", [True, False])
+def test_what_is_tried_is_of_no_use_for_long(
+    monkeypatch: pytest.MonkeyPatch, ahead: float, *, tells_time: bool
+) -> None:
+    """Whatever the server says of its time: two minutes on, it holds our own token alone."""
+    monkeypatch.setenv("MCP_AUTH_PREVIOUS_SECRET", "p" * 40)
+    monkeypatch.setenv("MCP_AUTH_KEY_ID", "2026-11")
+    monkeypatch.setenv("MCP_AUTH_ISSUER", "somebody")
+    monkeypatch.setenv("MCP_AUTH_AUDIENCE", "wrong-mcp")
+    seen: list[str] = []
+    refusing = replace(GOOD, secret=OTHER_SECRET)
+    with http_server(refusing, ahead=ahead, tells_time=tells_time, seen=seen) as url:
+        doctor("--url", url)
+    now, own, *tried = time.time(), *seen
+    assert len(tried) >= 6 or ahead > 100
+    claims = [jwt.decode(token, options={"verify_signature": False}) for token in tried]
+    assert all(each["iat"] <= now and each["exp"] <= now + 121 for each in claims)
+    assert {each["aud"] for each in claims} >= {"wrong-mcp", "service-search-mcp"} or ahead > 100
+    assert own not in tried
 
 
 def test_a_clock_that_is_off_and_does_no_harm_is_a_warning() -> None:
@@ -209,6 +249,20 @@ def test_no_secret_and_no_token_in_what_is_said() -> None:
         output = run("doctor", "--url", url).output
     assert SECRET not in output
     assert "eyJ" not in output
+
+
+@pytest.mark.parametrize("before", ["", "x" * 200, "x" * 260])
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_a_token_that_the_server_says_back_is_not_shown(before: str, form: list[str]) -> None:
+    """Neither in a challenge, wherever that is cut, nor in where a redirect leads."""
+    scope = f'Bearer error="insufficient_scope", error_description="{before} {{token}}"'
+    elsewhere = f"http://127.0.0.1:9/{before}?token={{token}}"
+    each: list[dict[str, Any]] = [{"forbids": scope}, {"moved_to": elsewhere}]
+    for ways in each:
+        with http_server(GOOD, **ways) as url:
+            output = run("doctor", "--url", url, *form).output
+        assert "eyJ" not in output
+        assert before + " <token>" in output or "?token=<token>" in output or len(before) > 250
 
 
 def _free_port() -> int:

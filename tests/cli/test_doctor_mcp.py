@@ -168,3 +168,12 @@ def test_what_looks_like_mcp_is_called_by_the_official_client(
 def test_the_help_tells_that_it_posts() -> None:
     """A POST may do something: nobody should learn of it from the server's log."""
     assert "POST an MCP initialize" in " ".join(run("doctor", "--help").stdout.split())
+
+
+def test_a_server_that_goes_by_the_name_of_a_token() -> None:
+    """What the handshake tells of itself is a stranger's word, too."""
+    server = MCPServer(f"search {MCPTokenProvider.get_token()}", log_level="CRITICAL")
+    with serve(server.streamable_http_app()) as origin:
+        found = doctor("--url", f"{origin}/mcp")
+    assert found.checks[HANDSHAKE]["finding"].startswith("done with search <token>")
+    assert "eyJ" not in found.text

@@ -96,3 +96,16 @@ def test_the_flag_s_own_variable_may_be_called_so(
     found = doctor()
     assert found.exit_code == 0
     assert "environment" not in found.checks
+
+
+def test_a_secret_in_the_place_of_a_path_is_not_shown(
+    env_on: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither as a setting nor in the cause, which says what the variable takes."""
+    monkeypatch.delenv("MCP_AUTH_SECRET")
+    monkeypatch.setenv("MCP_AUTH_SECRET_FILE", "hunter2")
+    found = doctor()
+    assert found.cause == "secret"
+    assert "takes the path of a file, not the secret itself" in found.finding
+    assert found.checks["settings"]["details"]["MCP_AUTH_SECRET_FILE"] == "<not shown>"
+    assert "hunter2" not in found.text

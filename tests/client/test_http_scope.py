@@ -264,14 +264,29 @@ class Scripted(HTTPAdapter):
         self.seen.append((str(request.url), request.headers.get("Authorization")))
         response = requests.Response()
         response.status_code = next(self._statuses)
-        response.headers["location"] = self._location
+        if response.status_code in {302, 307}:
+            response.headers["location"] = self._location
         response.url, response.request = str(request.url), request
         response._content = b""
         response.connection = self
         return response
 
 
-@pytest.mark.parametrize("location", ["https://a.example/", "HTTPS://A.example.:443/"])
+TO_HTTPS = [
+    "https://a.example/",
+    "HTTPS://A.example:443/",
+    "https://a.example.:443/",
+    "https://%61.example/",
+    "https:////a.example/",
+    "%68ttps://a.example/",
+    "ht\ttps://a.example/",
+    "https:\\\\a.example/",
+    "https://u:p@a.example/",
+]
+"""Each once led, or might, to https on the same host; requests makes something of them all."""
+
+
+@pytest.mark.parametrize("location", TO_HTTPS)
 @pytest.mark.parametrize("statuses", [[307, 401], [401, 307, 401], [307, 200]])
 def test_requests_keeps_no_token_on_the_way_to_https(
     provider: TestProvider, location: str, statuses: list[int]
@@ -285,13 +300,41 @@ def test_requests_keeps_no_token_on_the_way_to_https(
         session.mount("http://", adapter)
         session.mount("https://", adapter)
         reply = session.get("http://a.example/")
-    assert len(adapter.seen) == len(statuses)
     assert adapter.seen[0] == ("http://a.example/", bearer(old))
     assert adapter.seen[-1] == (reply.url, None)
-    assert reply.url.startswith("https:")
     # The record of what was sent stays true.
     sent = [answer.request.headers.get("Authorization") for answer in (*reply.history, reply)]
     assert sent == [token for _, token in adapter.seen[-2:]]
+
+
+def test_a_location_that_is_no_url_is_for_requests_to_refuse(provider: TestProvider) -> None:
+    """It raises its own error, and the token went nowhere but home."""
+    adapter = Scripted("https://[a.example/", [302])
+    with requests.Session() as session:
+        session.trust_env = False
+        session.mount("http://", adapter)
+        with pytest.raises(ValueError, match="IPv6"):
+            session.get("http://a.example/", auth=RequestsAuth(provider=provider))
+    assert len(adapter.seen) == 1
+
+
+@pytest.mark.parametrize("location", ["https://a.example/", "/home", "http://a.example:80/home"])
+def test_a_request_that_was_redirected_may_be_sent_again(
+    provider: TestProvider, location: str
+) -> None:
+    """With its token each time, and its redirect with one where that stays at home."""
+    adapter = Scripted(location, [302, 200] * 2)
+    with requests.Session() as session:
+        session.trust_env = False
+        session.mount("http://", adapter)
+        session.mount("https://", adapter)
+        auth = RequestsAuth(provider=provider, required=True)
+        request = session.prepare_request(requests.Request("GET", "http://a.example/", auth=auth))
+        for _ in range(2):
+            session.send(request)
+    token = bearer(provider.token())
+    after = None if location.startswith("https") else token
+    assert [seen for _, seen in adapter.seen] == [token, after] * 2
 
 
 @each_httpx
@@ -413,3 +456,44 @@ def test_a_prepared_request_may_be_sent_again(server: HttpServer, provider: Test
             assert session.send(request).status_code == 200
         assert stranger.tokens == [None, None]
     assert server.tokens == [bearer(provider.token())] * 2
+
+
+@each_httpx
+@pytest.mark.parametrize("elsewhere", ["http://a.example.:80/", "http://a.example:0/"])
+def test_another_origin_that_looks_like_home(
+    client: str, elsewhere: str, provider: TestProvider
+) -> None:
+    """A final dot, or the port 0, is none of the defaults: followed by hand, too."""
+    library, sent = library_of(client), []
+
+    def answer(request: Any) -> Any:
+        sent.append(request.headers.get("authorization"))
+        return library.Response(307 if len(sent) == 1 else 200, headers={"location": elsewhere})
+
+    auth = make_auth(client.removesuffix("-async"), provider=provider)
+    with library.Client(transport=library.MockTransport(answer), auth=auth) as connected:
+        request = connected.send(connected.build_request("GET", "http://a.example/")).next_request
+        connected.send(request)
+    assert sent == [bearer(provider.token()), None]
+
+
+@each_httpx
+def test_httpx_itself_keeps_the_token_past_an_allowed_port(
+    client: str, provider: TestProvider
+) -> None:
+    """The documented exception, whatever `allowed_hosts` says: noticed where it changes."""
+    library, sent = library_of(client), []
+
+    def answer(request: Any) -> Any:
+        sent.append((request.url.scheme, request.headers.get("authorization") is not None))
+        status = 307 if request.url.scheme == "http" else 200
+        return library.Response(status, headers={"location": "https://a.example/"})
+
+    auth = make_auth(
+        client.removesuffix("-async"), provider=provider, allowed_hosts=["a.example:80"]
+    )
+    with library.Client(
+        transport=library.MockTransport(answer), auth=auth, follow_redirects=True
+    ) as connected:
+        connected.get("http://a.example/")
+    assert sent == [("http", True), ("https", True)]

@@ -333,3 +333,18 @@ def test_a_subject_that_may_not_call() -> None:
     assert verifier.verify(forge(claims(sub="service-b"))).subject == "service-b"
     with pytest.raises(TokenRejectedError, match="subject"):
         verifier.verify(GOOD)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        '{"alg":"none","alg":"HS256"}',
+        '{"alg":"HS256","alg":"HS256"}',
+        '{"alg":"HS256","kid":"old","kid":"new"}',
+        '{"alg":"HS256","x":{"y":1,"y":2}}',
+        '{"alg":"HS256","x":NaN}',
+    ],
+)
+def test_a_header_that_not_all_read_alike(header: str) -> None:
+    """Signed as it should be; a proxy may believe the first of two names, we the last."""
+    assert verdict(forge(claims(), header=header)) is Reason.MALFORMED

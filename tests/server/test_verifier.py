@@ -537,9 +537,13 @@ def test_a_refusal_shows_no_token(settings: Settings, clock: FakeClock) -> None:
 
 
 def test_an_error_of_ours_is_a_refusal(
-    settings: Settings, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+    settings: Settings,
+    clock: FakeClock,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Whatever breaks, nobody gets in by it and nothing crashes."""
+    """Nobody gets in by it and nothing crashes; a warning names the error, and floods no log."""
+    caplog.set_level(logging.WARNING, "manor_mcp_interceptors")
     verifier = TokenVerifier(settings, clock=clock)
 
     def broken(*_: object) -> bytes:
@@ -550,6 +554,9 @@ def test_an_error_of_ours_is_a_refusal(
     monkeypatch.setattr(Judge, "_look", broken)
     clock.advance(1)
     assert reason(verifier, forge(claims())) == "internal"
+    assert caplog.messages == [
+        "MCP auth refused a call: internal: ZeroDivisionError (1 since the last such line)"
+    ]
 
 
 def test_remarks_on_the_secret_are_made_once(

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -46,6 +46,10 @@ class Ways:
     moved_as: int = 307
     asks_for: str = ""
     """Its ``WWW-Authenticate``, in place of ours."""
+    forbids: str = ""
+    """The challenge with which it turns away a good token: 403."""
+    seen: list[str] = field(default_factory=list)
+    """The tokens that came, each once."""
 
 
 class _Server(ThreadingHTTPServer):
@@ -59,13 +63,20 @@ class _Server(ThreadingHTTPServer):
 
     def answer(self, path: str, authorization: list[str]) -> tuple[int, dict[str, str]]:
         verdict = self._verifier and self._verifier.judge_authorization(authorization)
+        tokens = [value.removeprefix("Bearer ") for value in authorization]
+        self.ways.seen += [token for token in tokens if token not in self.ways.seen]
         if path != "/mcp":
             return 404, {}
         if self.ways.moved_to:
-            return self.ways.moved_as, {"Location": self.ways.moved_to}
+            return self.ways.moved_as, {"Location": self._reflect(self.ways.moved_to, tokens)}
         if isinstance(verdict, Reason):
             return 401, {"WWW-Authenticate": self.ways.asks_for or challenge(verdict)}
+        if self.ways.forbids:
+            return 403, {"WWW-Authenticate": self._reflect(self.ways.forbids, tokens)}
         return 200, {}
+
+    def _reflect(self, text: str, tokens: list[str]) -> str:
+        return text.replace("{token}", tokens[0] if tokens else "none")
 
 
 class _Handler(BaseHTTPRequestHandler):

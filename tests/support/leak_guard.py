@@ -56,9 +56,10 @@ class LeakGuard(logging.Handler):
             self.see(repr(shown) + repr(vars(shown)), f"a {type(shown).__name__}")
             for frame, _ in traceback.walk_tb(shown.__traceback__):
                 code = frame.f_code
-                if code.co_filename.startswith(PACKAGE):
-                    where = f"the locals of {code.co_name}, {code.co_filename[len(PACKAGE) :]}"
-                    self.see(repr(frame.f_locals), where)
+                # The second is a constructor's: `_dataclass` compiles it, as dataclasses does.
+                if code.co_filename.startswith(PACKAGE) or code.co_filename == "<string>":
+                    file = code.co_filename.removeprefix(PACKAGE)
+                    self.see(repr(frame.f_locals), f"the locals of {code.co_name}, {file}")
             hidden = shown.__suppress_context__  # by "from None": no traceback shows it
             shown = shown.__cause__ or (None if hidden else shown.__context__)
 
