@@ -15,8 +15,10 @@ from .provider import MCPTokenProvider, diagnose, get_auth_headers, get_token, i
 from .settings import Settings
 
 if TYPE_CHECKING:
+    from .client.grpc_aio_channel import grpc_aio_authenticated_channel
     from .client.grpc_aio_interceptors import grpc_aio_interceptors
     from .client.grpc_call_credentials import grpc_call_credentials
+    from .client.grpc_channel import grpc_authenticated_channel
     from .client.grpc_interceptors import GrpcAuthInterceptor
     from .client.httpx2_auth import Httpx2Auth
     from .client.httpx_auth import HttpxAuth
@@ -42,7 +44,9 @@ __all__ = [
     "diagnose",
     "get_auth_headers",
     "get_token",
+    "grpc_aio_authenticated_channel",
     "grpc_aio_interceptors",
+    "grpc_authenticated_channel",
     "grpc_call_credentials",
     "is_enabled",
 ]
@@ -54,7 +58,9 @@ _LAZY = {
     "RequestsAuth": "client.requests_auth",
     "TokenVerifier": "server.verifier",
     "VerifiedToken": "server.verifier",
+    "grpc_aio_authenticated_channel": "client.grpc_aio_channel",
     "grpc_aio_interceptors": "client.grpc_aio_interceptors",
+    "grpc_authenticated_channel": "client.grpc_channel",
     "grpc_call_credentials": "client.grpc_call_credentials",
 }
 

@@ -29,7 +29,9 @@ PUBLIC = [
     "diagnose",
     "get_auth_headers",
     "get_token",
+    "grpc_aio_authenticated_channel",
     "grpc_aio_interceptors",
+    "grpc_authenticated_channel",
     "grpc_call_credentials",
     "is_enabled",
 ]
@@ -38,7 +40,9 @@ ADAPTERS = {
     "Httpx2Auth": "httpx2",
     "HttpxAuth": "httpx",
     "RequestsAuth": "requests",
+    "grpc_aio_authenticated_channel": "grpc",
     "grpc_aio_interceptors": "grpc",
+    "grpc_authenticated_channel": "grpc",
     "grpc_call_credentials": "grpc",
 }
 PACKAGE = Path(manor_mcp_interceptors.__file__).parent

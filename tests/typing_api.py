@@ -36,7 +36,9 @@ from manor_mcp_interceptors import (
     diagnose,
     get_auth_headers,
     get_token,
+    grpc_aio_authenticated_channel,
     grpc_aio_interceptors,
+    grpc_authenticated_channel,
     grpc_call_credentials,
     is_enabled,
 )
@@ -122,6 +124,10 @@ httpx2.Client(auth=Httpx2Auth(provider=provider, audience="a", required=True, al
 httpx2.AsyncClient(auth=Httpx2Auth())
 channel = grpc.insecure_channel("localhost:1")
 grpc.intercept_channel(channel, GrpcAuthInterceptor(provider=provider, audience="a", required=True))
+grpc_authenticated_channel(channel, provider=provider, audience="a", required=True).close()
+grpc_aio_authenticated_channel(
+    grpc.aio.insecure_channel("localhost:1"), provider=provider, audience="a", required=True
+).get_state()
 grpc.aio.insecure_channel(
     "localhost:1",
     interceptors=grpc_aio_interceptors(provider=provider, audience="a", required=True),

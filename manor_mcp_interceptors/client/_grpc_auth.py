@@ -4,45 +4,62 @@ from __future__ import annotations
 
 import logging
 from time import monotonic
-from typing import Any
+from typing import Any, Final, NamedTuple
 
-from grpc import Call, Future, RpcError, StatusCode
-from grpc.aio import AioRpcError, Metadata
-
+from manor_mcp_interceptors import _otel
 from manor_mcp_interceptors.errors import TokenUnavailableError
 from manor_mcp_interceptors.outcomes import Decision, Outcome
-from manor_mcp_interceptors.provider import MCPTokenProvider
+from manor_mcp_interceptors.provider import MCPTokenProvider, _instances
 
 from ._grpc_metadata import add_entry, has_authorization, replace_details, with_metadata
+from ._grpc_unavailable import TokenUnavailableRpcError
 from ._token_source import TokenSource
 
 _logger = logging.getLogger("manor_mcp_interceptors")
 
 
+AS_IS: Final = Decision(
+    None, None, None, Outcome.OK, "the call goes out as its caller made it", float("inf")
+)
+"""For a call that carries none of our tokens: its caller has put an authorization on it."""
+
+
+def deadline_of(timeout: float | None) -> float | None:
+    """Return the moment, in monotonic seconds, at which a call's time is up."""
+    return None if timeout is None else monotonic() + timeout
+
+
+class SecondTry(NamedTuple):
+    """What a call is made once more with."""
+
+    decision: Decision
+    timeout: float | None
+    """What remains of the caller's: anew, two tries could take twice as long."""
+
+    def metadata(self, own: Any) -> Any:
+        """Return the caller's own metadata with the new token's entry."""
+        entry = self.decision.metadata_entry
+        return own if entry is None else add_entry(own, entry)
+
+
 class Attempt:
     """One call that carries our token, and what it takes to make it once more."""
 
-    __slots__ = ("_deadline", "_original", "details", "token")
+    __slots__ = ("_original", "deadline", "decision", "details")
 
-    def __init__(self, original: Any, token: str, entry: tuple[str, str]) -> None:
+    def __init__(self, original: Any, decision: Decision, entry: tuple[str, str]) -> None:
         self._original = original
-        timeout = getattr(original, "timeout", None)
-        self._deadline = None if timeout is None else monotonic() + timeout
+        self.deadline = deadline_of(getattr(original, "timeout", None))
+        self.decision = decision
         self.details = with_metadata(original, add_entry(original.metadata, entry))
-        self.token = token
 
-    def again(self, decision: Decision) -> Any:
-        """Return the details of a second try; None where it could not differ, or is too late."""
-        if decision.metadata_entry is None or decision.token == self.token:
+    def again(self, second: SecondTry | None) -> Any:
+        """Return the details of a second try; None: the refusal stands."""
+        if second is None:
             return None
-        changes: dict[str, Any] = {
-            "metadata": add_entry(self._original.metadata, decision.metadata_entry)
-        }
-        if self._deadline is not None:
-            # What remains: with the caller's timeout anew, two tries could take twice as long.
-            changes["timeout"] = remaining = self._deadline - monotonic()
-            if remaining <= 0:
-                return None
+        changes = {"metadata": second.metadata(self._original.metadata)}
+        if self.deadline is not None:
+            changes["timeout"] = second.timeout
         return replace_details(self._original, **changes)
 
 
@@ -58,79 +75,115 @@ class GrpcAuth:
         self._required = required
         self._has_logged = False
 
+    def leased(self, metadata: Any) -> Decision | None:
+        """Return what a call with that metadata is to carry; no entry: send it as it is.
+
+        None where that takes more than a look: `decision` or `decision_async` tell it then.
+        """
+        # The body of `TokenSource.decision`, for as long as a lease runs: between two calls of a
+        # network, a function has left the processor's caches, and costs five times its usual.
+        try:
+            if metadata and has_authorization(metadata):
+                return AS_IS
+            source = self._source
+            provider = source._provider or _instances.get(source._audience)
+            if provider is None:
+                return None
+            latest = provider._decision
+            if latest.valid_from <= provider._clock.monotonic() < latest.valid_until:
+                if _otel.annotate is not None:
+                    _otel.annotate(latest.outcome.value)
+                return latest if latest.token is not None or not self._required else None
+        except Exception as error:
+            return None if self._required else self._go_without(error)
+        return None
+
+    def decision(self, metadata: Any = None) -> Decision:
+        """As `leased`, however long it takes.
+
+        Raises:
+            TokenUnavailableRpcError: There is no token, and a token is required.
+        """
+        try:
+            if metadata and has_authorization(metadata):
+                return AS_IS
+            return self._source.decision()
+        except Exception as error:
+            return self._go_without(error)
+
+    async def decision_async(self, metadata: Any) -> Decision:
+        """As `decision`, without holding up the event loop where a flag's backend is slow."""
+        try:
+            if metadata and has_authorization(metadata):
+                return AS_IS
+            return await self._source.decision_async()
+        except Exception as error:
+            return self._go_without(error)
+
     def attach(self, details: Any) -> Attempt | None:
         """Return the call with a token; None: send it as the caller made it.
 
         Raises:
             TokenUnavailableRpcError: There is no token, and a token is required.
         """
-        try:
-            if has_authorization(details.metadata):
-                return None
-            decision = self._source.decision()
-            if decision.token is None or decision.metadata_entry is None:
-                return None
-            return Attempt(details, decision.token, decision.metadata_entry)
-        except Exception as error:
-            self._go_without(error)
-            return None
+        metadata = details.metadata
+        return self._attempt(details, self.leased(metadata) or self.decision(metadata))
 
     async def attach_async(self, details: Any) -> Attempt | None:
         """As `attach`, without holding up the event loop where a flag's backend is slow."""
+        metadata = details.metadata
+        decision = self.leased(metadata) or await self.decision_async(metadata)
+        return self._attempt(details, decision)
+
+    def _attempt(self, details: Any, decision: Decision) -> Attempt | None:
+        if decision.metadata_entry is None:
+            return None
         try:
-            if has_authorization(details.metadata):
-                return None
-            decision = await self._source.decision_async()
-            if decision.token is None or decision.metadata_entry is None:
-                return None
-            return Attempt(details, decision.token, decision.metadata_entry)
+            return Attempt(details, decision, decision.metadata_entry)
         except Exception as error:
             self._go_without(error)
             return None
 
-    def entry(self) -> tuple[str, str] | None:
-        """Return the metadata entry for a call made now; None: send it without one.
+    def refuse(self, decision: Decision) -> None:
+        """Tell the provider that a server refused the token of `decision`."""
+        try:
+            if decision.token is not None:
+                self._source.provider.invalidate(decision.token)
+        except Exception as error:
+            self._log(error)
 
-        Raises:
-            TokenUnavailableRpcError: There is no token, and a token is required.
+    def renew(self, refused: Decision, deadline: float | None) -> SecondTry | None:
+        """Tell the provider of a refusal; return what a second try is made with.
+
+        None: it could not differ, or it is too late. The refusal stands.
         """
+        self.refuse(refused)
         try:
-            return self._source.decision().metadata_entry
-        except Exception as error:
-            self._go_without(error)
-            return None
-
-    def refuse(self, token: str) -> None:
-        """Tell the provider that a server refused `token`."""
-        try:
-            self._source.provider.invalidate(token)
-        except Exception as error:
-            self._log(error)
-
-    def renew(self, attempt: Attempt) -> Any:
-        """Tell the provider of a refusal; return the details of a second try, or None."""
-        self.refuse(attempt.token)
-        try:
-            return self._counted(attempt.again(self._source.provider.decision()))
+            return self._second_try(refused, self._source.provider.decision(), deadline)
         except Exception as error:
             self._log(error)
             return None
 
-    async def renew_async(self, attempt: Attempt) -> Any:
+    async def renew_async(self, refused: Decision, deadline: float | None) -> SecondTry | None:
         """As `renew`, without holding up the event loop."""
-        self.refuse(attempt.token)
+        self.refuse(refused)
         try:
-            return self._counted(attempt.again(await self._source.provider.decision_async()))
+            decision = await self._source.provider.decision_async()
+            return self._second_try(refused, decision, deadline)
         except Exception as error:
             self._log(error)
             return None
 
-    def _counted(self, second_try: Any) -> Any:
-        if second_try is not None:
-            self._source.provider.counters.count("retries")
-        return second_try
+    def _second_try(
+        self, refused: Decision, decision: Decision, deadline: float | None
+    ) -> SecondTry | None:
+        timeout = None if deadline is None else deadline - monotonic()
+        if decision.token in (None, refused.token) or (timeout is not None and timeout <= 0):
+            return None
+        self._source.provider.counters.count("retries")
+        return SecondTry(decision, timeout)
 
-    def _go_without(self, error: Exception) -> None:
+    def _go_without(self, error: Exception) -> Decision:
         """Log an error of ours, once: the call goes out as the caller made it.
 
         Raises:
@@ -146,65 +199,10 @@ class GrpcAuth:
                 f"this call requires a token and none could be had: {kind}",
                 Outcome.SIGNING_FAILED,
             ) from None
+        return AS_IS
 
     def _log(self, error: Exception) -> None:
         if not self._has_logged:
             self._has_logged = True
             # The type alone: an error's text may hold what was on its way to the wire.
             _logger.warning("MCP auth failed on a gRPC call: %s", type(error).__name__)
-
-
-class TokenUnavailableRpcError(TokenUnavailableError, AioRpcError, Call, Future):  # type: ignore[misc, type-arg]
-    """No token where one is required; nothing was sent.
-
-    It is the error, sync and aio, and it is the failed call, as grpc's own errors are: so it
-    reaches the caller the same way from a plain call, `with_call`, a future and a stream.
-    """
-
-    def __init__(self, message: str, outcome: Outcome) -> None:
-        AioRpcError.__init__(
-            self, StatusCode.UNAUTHENTICATED, Metadata(), Metadata(), message, None
-        )
-        self.outcome = outcome
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.details(), self.outcome)
-
-    def result(self, timeout: float | None = None) -> Any:  # noqa: ARG002 - it has ended
-        raise self
-
-    def exception(self, timeout: float | None = None) -> RpcError:  # noqa: ARG002
-        return self
-
-    def traceback(self, timeout: float | None = None) -> Any:  # noqa: ARG002
-        return self.__traceback__
-
-    def add_done_callback(self, fn: Any) -> None:
-        fn(self)
-
-    def add_callback(self, callback: Any) -> bool:  # noqa: ARG002 - False: it will not be called
-        return False
-
-    def cancel(self) -> bool:
-        return False
-
-    def cancelled(self) -> bool:
-        return False
-
-    def running(self) -> bool:
-        return False
-
-    def is_active(self) -> bool:
-        return False
-
-    def done(self) -> bool:
-        return True
-
-    def time_remaining(self) -> Any:
-        return None
-
-    def __iter__(self) -> TokenUnavailableRpcError:
-        return self
-
-    def __next__(self) -> Any:
-        raise self

@@ -6,69 +6,78 @@ import logging
 import threading
 import weakref
 from collections.abc import Callable
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from functools import partial
+from time import monotonic
 from typing import Any
 
 import grpc
 
+from ._grpc_refusal import is_known_good, is_refusal, was_refused
+
 _logger = logging.getLogger("manor_mcp_interceptors")
-
-
-def was_refused(call: Any) -> bool:
-    """Return whether `call`, which has ended, met UNAUTHENTICATED. Never waits."""
-    try:
-        error = call.exception()
-    except grpc.FutureCancelledError:
-        return False
-    return isinstance(error, grpc.RpcError) and is_refusal(error)
-
-
-def is_refusal(error: Any) -> bool:
-    """Return whether `error`, which a call has raised, is UNAUTHENTICATED."""
-    code = getattr(error, "code", None)  # a bare RpcError of someone's own has none
-    return code is not None and code() is grpc.StatusCode.UNAUTHENTICATED
-
-
-def watch(call: Any, refused: Callable[[], None]) -> None:
-    """Have `refused` called when `call` ends, if it met UNAUTHENTICATED. Never waits."""
-    try:
-        # A weak reference: grpc cancels a stream that nobody holds any more.
-        ended = partial(_ended, weakref.ref(call), refused)
-        try:
-            waits = call.add_callback(ended)
-        except NotImplementedError:  # an error that was raised is a call that has ended
-            waits = False
-        if not waits:
-            ended()
-    except Exception:  # another interceptor's object, which is no full call and future
-        return
-
-
-def _ended(reference: weakref.ref[Any], refused: Callable[[], None]) -> None:
-    # On the thread that serves the channel, which an exception would kill.
-    call = reference()
-    try:
-        if call is not None and was_refused(call):
-            refused()
-    except Exception:
-        return
 
 
 class RetryingCall(grpc.Call, grpc.Future):  # type: ignore[type-arg]
     """What `.future()` returns: one call to its holder, whether it took one try or two.
 
-    As with grpc's own, a call that nobody holds, and that has no done callback, is cancelled.
+    The first try answers for itself, until it ends refused: only then is there a second try, and
+    all that goes with it. As with grpc's own, a call that nobody holds, and that has no done
+    callback, is cancelled.
     """
 
-    def __init__(self, tries: Tries) -> None:
-        self._tries = tries
+    _second: SecondCall | None = None
 
-    def __del__(self) -> None:
-        self._tries.cancel()
+    def __init__(self, first: Any, again: Callable[..., Any], *sent: Any) -> None:
+        """Take the first try, in flight, and how to start the second.
+
+        Args:
+            first: A grpc call that is a future.
+            again: Returns the second try's call, or None: the refusal stands. It may wait, and
+                raises nothing.
+            *sent: What `again` is called with.
+        """
+        self._first = first
+        self._again = again
+        self._sent = sent
+        self._context = copy_context()
+        if not first.add_callback(partial(_first_ended, weakref.ref(self))):
+            self._refused()
+
+    def _refused(self) -> SecondCall | None:
+        """Return what follows where the first try, which has ended, was refused; else None."""
+        first = self._first
+        if self._second is None and not is_known_good(first) and was_refused(first):
+            second = SecondCall(first)
+            # Another thread may have seen it at the same time: one of the two is kept.
+            if self.__dict__.setdefault("_second", second) is second:
+                weakref.finalize(self, second.cancel).atexit = False
+                second.start(self._context, partial(self._again, *self._sent))
+        return self._second
+
+    def _last(self, timeout: float | None = None) -> Any:
+        """Wait; return the call whose outcome counts."""
+        until = None if timeout is None else monotonic() + timeout
+        try:
+            error = self._first.exception(timeout)
+        except grpc.FutureCancelledError:
+            return self._first
+        second = self._refused() if is_refusal(error) else None
+        return self._first if second is None else second.wait(until)
+
+    def _outcome(self, timeout: float | None) -> Any:
+        call = self._last(timeout)
+        return call if self._second is None else self._second.outcome(None)
 
     def result(self, timeout: float | None = None) -> Any:
-        return self._outcome(timeout).result()
+        until = None if timeout is None else monotonic() + timeout
+        try:
+            return self._first.result(timeout)
+        except grpc.RpcError as error:
+            second = self._refused() if is_refusal(error) else None
+            if second is None:
+                raise
+        return second.outcome(until).result()
 
     def exception(self, timeout: float | None = None) -> Any:
         return self._outcome(timeout).exception()
@@ -77,82 +86,114 @@ class RetryingCall(grpc.Call, grpc.Future):  # type: ignore[type-arg]
         return self._outcome(timeout).traceback()
 
     def add_done_callback(self, fn: Callable[[Any], None]) -> None:
-        if not self._tries.add_callback(lambda: fn(self)):
+        if not self.add_callback(partial(fn, self)):
             fn(self)
 
     def add_callback(self, callback: Callable[[], None]) -> bool:
-        return self._tries.add_callback(callback)
+        # Weak, as above; a done callback holds the call by itself.
+        if self._first.add_callback(partial(_pass_on, weakref.ref(self), callback)):
+            return True
+        second = self._refused()
+        return second is not None and second.add_callback(callback)
 
     def cancel(self) -> bool:
-        return self._tries.cancel()
+        if self._first.cancel():
+            return True
+        second = self._refused()
+        return second is not None and second.cancel()
 
     def cancelled(self) -> bool:
-        return self._tries.cancelled
+        second = self._second
+        return bool(self._first.cancelled() if second is None else second.cancelled)
 
     def done(self) -> bool:
-        return self._tries.ended
+        if not self._first.done():
+            return False
+        second = self._refused()
+        return second is None or second.ended
 
     def running(self) -> bool:
-        return not self._tries.ended
+        return not self.done()
 
     def is_active(self) -> bool:
-        return not self._tries.ended
+        return not self.done()
 
     def time_remaining(self) -> Any:
-        return self._tries.call.time_remaining()
+        call = self._first if self._second is None else self._second.call
+        return call.time_remaining()
 
     def initial_metadata(self) -> Any:
-        return self._tries.wait().initial_metadata()
+        return self._last().initial_metadata()
 
     def trailing_metadata(self) -> Any:
-        return self._tries.wait().trailing_metadata()
+        return self._last().trailing_metadata()
 
     def code(self) -> grpc.StatusCode:
-        code: grpc.StatusCode = self._tries.wait().code()
-        return grpc.StatusCode.CANCELLED if self._tries.cancelled else code
+        code: grpc.StatusCode = self._last().code()
+        cancelled = self._second is not None and self._second.cancelled
+        return grpc.StatusCode.CANCELLED if cancelled else code
 
     def details(self) -> Any:
-        details = self._tries.wait().details()
-        return "Locally cancelled by application!" if self._tries.cancelled else details
+        details = self._last().details()
+        cancelled = self._second is not None and self._second.cancelled
+        return "Locally cancelled by application!" if cancelled else details
 
     def debug_error_string(self) -> Any:
-        return self._tries.wait().debug_error_string()
-
-    def _outcome(self, timeout: float | None) -> Any:
-        call = self._tries.wait(timeout)
-        if self._tries.cancelled:
-            raise grpc.FutureCancelledError
-        return call
+        return self._last().debug_error_string()
 
 
-class Tries:
-    """The state of a `RetryingCall`, apart from it, so that dropping the call is noticed."""
+def _first_ended(reference: weakref.ref[RetryingCall]) -> None:
+    # On the one thread that serves the channel: it must not wait for anything, nor run another
+    # interceptor's code, which may wait for a call on this very channel.
+    call = reference()
+    if call is not None and not is_known_good(call._first):  # a function less, most times
+        call._refused()
 
-    def __init__(self, call: Any, again: Callable[[], Any]) -> None:
-        """Take the first try, in flight, and how to start the second.
 
-        Args:
-            call: A grpc call that is a future.
-            again: Returns the second try's call, or None: the refusal stands. It may wait, and
-                raises nothing.
-        """
-        self.call = call  # the latest try, and with `ended` the one whose outcome counts
+def _pass_on(reference: weakref.ref[RetryingCall], callback: Callable[[], None]) -> None:
+    call = reference()
+    second = None if call is None else call._refused()
+    if second is None or not second.add_callback(callback):
+        callback()
+
+
+class SecondCall:
+    """What follows a refusal: the token is renewed, and the call made once more.
+
+    It is no part of the `RetryingCall`, so that dropping that one is noticed.
+    """
+
+    def __init__(self, first: Any) -> None:
+        self.call = first  # the latest try, and with `ended` the one whose outcome counts
         self.ended = False
         self.cancelled = False
-        self._again = again
-        self._context = copy_context()
         self._callbacks: list[Callable[[], None]] = []
-        # Its lock is reentrant: `RetryingCall.__del__` may run wherever the collector does.
+        # Its lock is reentrant: a collector may drop calls wherever it runs.
         self._changed = threading.Condition()
-        if not call.add_callback(self._first_ended):
-            self._first_ended()
 
-    def wait(self, timeout: float | None = None) -> Any:
+    def start(self, context: Context, again: Callable[[], Any]) -> None:
+        """Renew and try again, on a thread of its own."""
+        try:
+            target = context.run
+            threading.Thread(target=target, args=(self._try_again, again), daemon=True).start()
+        except Exception as error:  # no thread to be had: the refusal stands
+            _logger.warning("MCP auth: no second try: %s", type(error).__name__)
+            self._end()
+
+    def wait(self, until: float | None) -> Any:
         """Return the call whose outcome counts."""
+        timeout = None if until is None else max(until - monotonic(), 0)
         with self._changed:
             if not self._changed.wait_for(lambda: self.ended, timeout):
                 raise grpc.FutureTimeoutError
         return self.call
+
+    def outcome(self, until: float | None) -> Any:
+        """As `wait`; a cancelled call has no outcome."""
+        call = self.wait(until)
+        if self.cancelled:
+            raise grpc.FutureCancelledError
+        return call
 
     def add_callback(self, callback: Callable[[], None]) -> bool:
         """Have `callback` called at the end; False, and no call, where that is past."""
@@ -170,20 +211,8 @@ class Tries:
         self._end()
         return True
 
-    def _first_ended(self) -> None:
-        # On the one thread that serves the channel: it must not wait for anything, nor run
-        # another interceptor's code, which may wait for a call on this very channel.
-        try:
-            if not self.ended and was_refused(self.call):
-                target = self._context.run
-                threading.Thread(target=target, args=(self._try_again,), daemon=True).start()
-                return
-        except Exception as error:  # no thread to be had: the refusal stands
-            _logger.warning("MCP auth: no second try: %s", type(error).__name__)
-        self._end()
-
-    def _try_again(self) -> None:
-        second = self._again()
+    def _try_again(self, again: Callable[[], Any]) -> None:
+        second = again()
         if second is not None:
             with self._changed:
                 self.call = second
@@ -201,10 +230,11 @@ class Tries:
             callbacks, self._callbacks = self._callbacks, []
             self._changed.notify_all()
         for callback in callbacks:
-            _run(callback)
+            run(callback)
 
 
-def _run(callback: Callable[[], None]) -> None:
+def run(callback: Callable[[], None]) -> None:
+    """Call back; nothing that comes of it stops another."""
     try:
         callback()
     except Exception:  # the caller's own; grpc logs it, too, and goes on

@@ -14,10 +14,12 @@ except ModuleNotFoundError as _missing:
     msg = "grpc_aio_interceptors needs grpcio: pip install 'manor-mcp-interceptors[grpc]'"
     raise ModuleNotFoundError(msg, name="grpc") from _missing
 
+from manor_mcp_interceptors.outcomes import Decision
 from manor_mcp_interceptors.provider import MCPTokenProvider
 
 from ._grpc_auth import GrpcAuth
 from ._grpc_metadata import reusable
+from ._grpc_refusal import code_of_ended
 
 __all__ = ["grpc_aio_interceptors"]
 
@@ -63,15 +65,15 @@ class _Interceptor:
             return await continuation(details, request)
         call = await continuation(attempt.details, request)
         try:
-            call.add_done_callback(partial(self._ended, attempt.token))
+            call.add_done_callback(partial(self._ended, attempt.decision))
         except Exception:  # another interceptor's object, which is no full call
             return call
         return call
 
-    def _ended(self, token: str, call: Any) -> None:
+    def _ended(self, decision: Decision, call: Any) -> None:
         try:
-            if _code_of_ended(call) is StatusCode.UNAUTHENTICATED:
-                self._auth.refuse(token)
+            if code_of_ended(call) is StatusCode.UNAUTHENTICATED:
+                self._auth.refuse(decision)
         except Exception:
             return
 
@@ -90,7 +92,9 @@ class _UnaryUnary(_Interceptor, aio.UnaryUnaryClientInterceptor):  # type: ignor
             refused = await _was_refused(call)
         except aio.AioRpcError as raised:  # by another interceptor, which awaited the call
             error, refused = raised, raised.code() is StatusCode.UNAUTHENTICATED
-        again = await self._auth.renew_async(attempt) if refused else None
+        again = None
+        if refused:
+            again = attempt.again(await self._auth.renew_async(attempt.decision, attempt.deadline))
         if again is not None:
             return await continuation(again, request)
         if error is not None:
@@ -130,14 +134,3 @@ async def _was_refused(call: Any) -> bool:
     except Exception:  # the caller meets it at the call
         return False
     return False
-
-
-def _code_of_ended(call: Any) -> Any:
-    """Return the code of a call that has ended, outside of any task; None where that waits."""
-    waiting = call.code()
-    try:
-        waiting.send(None)
-    except StopIteration as code:
-        return code.value
-    waiting.close()
-    return None

@@ -13,7 +13,8 @@ except ModuleNotFoundError as _missing:
 from manor_mcp_interceptors.errors import TokenUnavailableError
 from manor_mcp_interceptors.provider import MCPTokenProvider
 
-from ._grpc_auth import GrpcAuth, TokenUnavailableRpcError
+from ._grpc_auth import GrpcAuth
+from ._grpc_unavailable import TokenUnavailableRpcError
 
 __all__ = ["grpc_call_credentials"]
 
@@ -56,7 +57,7 @@ class _Plugin(grpc.AuthMetadataPlugin):
         metadata: tuple[tuple[str, str], ...] = ()
         error: Exception | None = None
         try:
-            entry = self._auth.entry()
+            entry = self._auth.decision().metadata_entry
             metadata = () if entry is None else (entry,)
         except TokenUnavailableRpcError as unavailable:
             # Its text alone reaches the caller: grpc makes an error of its own around it.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 try:
@@ -16,9 +15,11 @@ except ModuleNotFoundError as _missing:
 
 from manor_mcp_interceptors.provider import MCPTokenProvider
 
-from ._grpc_auth import Attempt, GrpcAuth, TokenUnavailableRpcError
+from ._grpc_auth import Attempt, GrpcAuth
 from ._grpc_metadata import reusable
-from ._grpc_retry import RetryingCall, Tries, was_refused, watch
+from ._grpc_refusal import is_known_good, was_refused, watch
+from ._grpc_retry import RetryingCall
+from ._grpc_unavailable import TokenUnavailableRpcError
 
 __all__ = ["GrpcAuthInterceptor"]
 
@@ -86,14 +87,13 @@ class GrpcAuthInterceptor(
         call = continuation(attempt.details, request)
         try:
             if call.done():
-                if not was_refused(call):
+                if is_known_good(call) or not was_refused(call):
                     return call
                 # An error that was raised comes from a call that blocks: it may go on to do so.
                 if getattr(call, "__traceback__", None) is not None:
                     second = self._again(continuation, attempt, request)
                     return call if second is None else second
-            again = partial(self._again, continuation, attempt, request)
-            return RetryingCall(Tries(call, again))
+            return RetryingCall(call, self._again, continuation, attempt, request)
         except Exception:  # another interceptor's object, which is no full call and future
             return call
 
@@ -124,11 +124,10 @@ class GrpcAuthInterceptor(
         if attempt is None:
             return continuation(details, request)
         call = continuation(attempt.details, request)
-        watch(call, partial(self._auth.refuse, attempt.token))
-        return call
+        return watch(self._auth.refuse, call, attempt.decision)
 
     def _again(self, continuation: Continuation, attempt: Attempt, request: Any) -> Any:
-        details = self._auth.renew(attempt)
+        details = attempt.again(self._auth.renew(attempt.decision, attempt.deadline))
         if details is None:
             return None
         try:

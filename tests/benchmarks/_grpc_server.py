@@ -11,14 +11,16 @@ from typing import Any
 
 import grpc
 
+from ._cores import pin
+
 SERVICE = "bench.Echo"
 REQUESTS = (b"one", b"two", b"three")
 
 
 @contextmanager
-def grpc_server() -> Iterator[str]:
-    """Run the server; yield its address."""
-    command = [sys.executable, "-m", __name__]
+def grpc_server(core: int | None = None) -> Iterator[str]:
+    """Run the server, on `core` where one is given; yield its address."""
+    command = [sys.executable, "-m", __name__, *([] if core is None else [str(core)])]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -30,6 +32,8 @@ def grpc_server() -> Iterator[str]:
 
 def main() -> None:
     """Serve until standard input ends."""
+    for core in sys.argv[1:]:
+        pin(int(core))
     server = grpc.server(futures.ThreadPoolExecutor(4))
     handlers = {
         "unary_unary": grpc.unary_unary_rpc_method_handler(_one),

@@ -121,9 +121,23 @@ class Bench:
         judged_by: Literal["wall", "cpu"] = "wall",
         rounds: int = 61,
         sample_seconds: float = 0.01,
+        alike: bool = False,
         notes: Sequence[str] = (),
     ) -> Table:
-        """Time every row once per round, in a new order each round, and set them in relation."""
+        """Time every row once per round, in a new order each round, and set them in relation.
+
+        Args:
+            title: Its heading.
+            rows: The ways to do the work; the first is what the others are compared with.
+            unit: What times are shown in.
+            judged_by: Which time the ratios are of.
+            rounds: How often each row is timed.
+            sample_seconds: How long, about, each time.
+            alike: Whether all rows take about as long. Then each sample has as many calls, so
+                that what a sample itself costs weighs the same for all, and many short ones can
+                be taken far from a garbage collection, which leaves cold caches behind.
+            notes: Shown under the table.
+        """
         rows = list(rows)
         rounds = 2 if self.quick else max(3, rounds // self.share)
         sample_seconds = 0.0 if self.quick else sample_seconds
@@ -131,13 +145,20 @@ class Bench:
         self._progress(title, "calibrating")
         for sample in samples:
             sample.calibrate(sample_seconds)
+        if alike:
+            for sample in samples:
+                sample.calls = min(each.calls for each in samples)
         order, chance = list(samples), random.Random(rounds)
+        gc.collect()
+        gc.freeze()  # what exists already is not looked through again and again
         for number in range(rounds):
             self._progress(title, f"round {number + 1} of {rounds}")
             chance.shuffle(order)
-            gc.collect()
+            if number % (20 if alike else 1) == 0:
+                gc.collect()
             for sample in order:
                 sample.take()
+        gc.unfreeze()
         self._progress(title, None)
         taken = {sample.row.name: sample for sample in samples}
         results = [_result(row, taken, rows[0].name, judged_by) for row in rows]

@@ -1,4 +1,8 @@
-"""gRPC calls of all four kinds, judged by the client's CPU: the wall is the network's."""
+"""gRPC calls of all four kinds, judged by the client's CPU: the wall is the network's.
+
+Many short samples, far from a garbage collection and each process on a core of its own: that is
+what makes thousandths visible.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +14,15 @@ from typing import Any
 
 import grpc
 
-from manor_mcp_interceptors import GrpcAuthInterceptor, grpc_aio_interceptors
+from manor_mcp_interceptors import (
+    GrpcAuthInterceptor,
+    grpc_aio_authenticated_channel,
+    grpc_aio_interceptors,
+    grpc_authenticated_channel,
+)
 
 from . import _peers
+from ._cores import pinned
 from ._grpc_minimal import MinimalInterceptor, minimal_aio_interceptors
 from ._grpc_server import REQUESTS, SERVICE, grpc_server
 from ._harness import Bench, Row, Run, Table, calls, peer
@@ -24,54 +34,72 @@ MINIMAL = "a minimal interceptor"
 
 
 def tables(bench: Bench) -> Iterator[Table]:
-    """Compare, kind by kind, metadata by hand, a minimal interceptor and ours."""
+    """Compare, kind by kind, metadata by hand, a minimal interceptor, and both of ours."""
     with ExitStack() as stack:
         token = stack.enter_context(process_wide())
-        target = stack.enter_context(grpc_server())
-        yield from _sync(bench, target, token)
+        core, note = stack.enter_context(pinned())
+        target = stack.enter_context(grpc_server(core))
+        yield from _sync(bench, target, token, note)
         loop = asyncio.new_event_loop()
         stack.callback(loop.close)
-        yield from _aio(bench, loop, target, token)
+        yield from _aio(bench, loop, target, token, note)
 
 
-def _sync(bench: Bench, target: str, token: str) -> Iterator[Table]:
+def _sync(bench: Bench, target: str, token: str, note: str) -> Iterator[Table]:
     metadata = (("authorization", f"Bearer {token}"),)
     with grpc.insecure_channel(target) as bare:
         minimal = grpc.intercept_channel(bare, MinimalInterceptor(metadata))
-        ours = grpc.intercept_channel(bare, GrpcAuthInterceptor())
-        for kind in (*KINDS, "unary_unary.future"):
+        intercepted = grpc.intercept_channel(bare, GrpcAuthInterceptor())
+        thin = grpc_authenticated_channel(bare)
+        for kind in (*KINDS, "unary_unary.future", "stream_unary.future"):
             rows = [
                 Row(BY_HAND, call(bare, kind, metadata), "floor"),
+                _thin("grpc_authenticated_channel", call(thin, kind)),
                 Row(MINIMAL, call(minimal, kind), "floor"),
-                _interceptor("GrpcAuthInterceptor", call(ours, kind)),
+                _interceptor("GrpcAuthInterceptor", call(intercepted, kind)),
             ]
-            yield _table(bench, f"gRPC, {kind}", rows)
+            yield _table(bench, f"gRPC, {kind}", rows, note)
 
 
-def _aio(bench: Bench, loop: Any, target: str, token: str) -> Iterator[Table]:
+def _aio(bench: Bench, loop: Any, target: str, token: str, note: str) -> Iterator[Table]:
     metadata = (("authorization", f"Bearer {token}"),)
     bare = _open(loop, target)
+    thin = grpc_aio_authenticated_channel(bare)  # no channel costs quite what another does
     minimal = _open(loop, target, minimal_aio_interceptors(metadata))
-    ours = _open(loop, target, grpc_aio_interceptors())
+    intercepted = _open(loop, target, grpc_aio_interceptors())
     for kind in KINDS:
         rows = [
             Row(BY_HAND, call_aio(loop, bare, kind, metadata), "floor"),
+            _thin("grpc_aio_authenticated_channel", call_aio(loop, thin, kind)),
             Row(MINIMAL, call_aio(loop, minimal, kind), "floor"),
-            _interceptor("grpc_aio_interceptors()", call_aio(loop, ours, kind)),
+            _interceptor("grpc_aio_interceptors()", call_aio(loop, intercepted, kind)),
         ]
         if kind == "unary_unary":  # all that it has
             rows.append(peer("nodii-grpc-auth", lambda: _nodii(loop, target, token)))
-        yield _table(bench, f"gRPC aio, {kind}", rows)
-    for channel in (bare, minimal, ours):
+        yield _table(bench, f"gRPC aio, {kind}", rows, note)
+    for channel in (bare, minimal, intercepted):
         loop.run_until_complete(channel.close())
+
+
+def _thin(name: str, run: Run) -> Row:
+    return Row(name, run, "ours", at_most=1.02)
 
 
 def _interceptor(name: str, run: Run) -> Row:
     return Row(name, run, "ours", against=MINIMAL, at_most=1.05)
 
 
-def _table(bench: Bench, title: str, rows: list[Row]) -> Table:
-    return bench.compare(title, rows, unit="us", judged_by="cpu", rounds=201, sample_seconds=0.02)
+def _table(bench: Bench, title: str, rows: list[Row], note: str) -> Table:
+    return bench.compare(
+        title,
+        rows,
+        unit="us",
+        judged_by="cpu",
+        rounds=801,
+        sample_seconds=0.004,
+        alike=True,
+        notes=(note,),
+    )
 
 
 def call(channel: Any, kind: str, metadata: Any = None) -> Run:

@@ -3,13 +3,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import grpc
 import pytest
 
 from manor_mcp_interceptors import TokenUnavailableError, grpc_aio_interceptors
-from tests.support.grpc_clients import WatchedProvider, bearer
+from tests.support.grpc_clients import WatchedProvider, aio_channel, bearer
 from tests.support.grpc_server import AIO_CALLS, KINDS, REQUESTS, GrpcServer, multi_callable
 
 Body = Callable[[Any], Awaitable[Any]]
@@ -17,12 +18,22 @@ Body = Callable[[Any], Awaitable[Any]]
 
 def run(target: str, body: Body, *, interceptors: list[Any]) -> Any:
     """Run `body` with a channel, for ten seconds at most."""
+    return run_on(lambda: grpc.aio.insecure_channel(target, interceptors=interceptors), body)
 
+
+def run_on(open_channel: Callable[[], Any], body: Body) -> Any:
     async def main() -> Any:
-        async with grpc.aio.insecure_channel(target, interceptors=interceptors) as channel:
+        async with open_channel() as channel:
             return await asyncio.wait_for(body(channel), 10)
 
     return asyncio.run(main())
+
+
+@pytest.fixture(params=["interceptors", "thin"])
+def mode(request: pytest.FixtureRequest) -> str:
+    """Which of our adapters: each law that asks for it holds for both."""
+    value: str = request.param
+    return value
 
 
 def ours(provider: WatchedProvider, **adapter: Any) -> list[Any]:
@@ -53,7 +64,7 @@ def test_one_object_for_each_kind() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("early", [True, False], ids=["at once", "in flight"])
 def test_cancelling_reaches_the_server(
-    kind: str, early: bool, server: GrpcServer, provider: WatchedProvider
+    kind: str, early: bool, mode: str, server: GrpcServer, provider: WatchedProvider
 ) -> None:
     """Cancelling the outer call ends the inner one, whenever it comes."""
     server.open.clear()
@@ -69,10 +80,12 @@ def test_cancelling_reaches_the_server(
         if not early:
             await reaches(server.cancelled)
 
-    run(server.target, body, interceptors=ours(provider))
+    run_on(lambda: aio_channel(mode, server.target, provider=provider), body)
 
 
-def test_cancelling_the_awaiting_task(server: GrpcServer, provider: WatchedProvider) -> None:
+def test_cancelling_the_awaiting_task(
+    mode: str, server: GrpcServer, provider: WatchedProvider
+) -> None:
     """A caller that gives up, as `wait_for` does, leaves no call running behind it."""
     server.open.clear()
 
@@ -87,12 +100,12 @@ def test_cancelling_the_awaiting_task(server: GrpcServer, provider: WatchedProvi
             await task
         await reaches(server.cancelled)
 
-    run(server.target, body, interceptors=ours(provider))
+    run_on(lambda: aio_channel(mode, server.target, provider=provider), body)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_question_is_answered(
-    kind: str, server: GrpcServer, provider: WatchedProvider
+    kind: str, mode: str, server: GrpcServer, provider: WatchedProvider
 ) -> None:
     """Callbacks, metadata, code and details come, and before the call has been awaited."""
 
@@ -111,10 +124,10 @@ def test_every_question_is_answered(
         assert list(await call.trailing_metadata()) == []
         assert called == [call]
 
-    run(server.target, body, interceptors=ours(provider))
+    run_on(lambda: aio_channel(mode, server.target, provider=provider), body)
 
 
-def test_a_stream_is_not_awaited(server: GrpcServer, provider: WatchedProvider) -> None:
+def test_a_stream_is_not_awaited(mode: str, server: GrpcServer, provider: WatchedProvider) -> None:
     """A healthy stream's first message is here while the server has not ended it."""
     server.open.clear()
 
@@ -125,11 +138,11 @@ def test_a_stream_is_not_awaited(server: GrpcServer, provider: WatchedProvider) 
         server.open.set()
         assert await stream.read() == REQUESTS[1]
 
-    run(server.target, body, interceptors=ours(provider))
+    run_on(lambda: aio_channel(mode, server.target, provider=provider), body)
 
 
 def test_a_second_try_has_what_is_left_of_the_timeout(
-    server: GrpcServer, provider: WatchedProvider
+    mode: str, server: GrpcServer, provider: WatchedProvider
 ) -> None:
     """A slow refusal, tried again, ends when the caller's timeout does."""
     provider.grow_stale()
@@ -143,14 +156,14 @@ def test_a_second_try_has_what_is_left_of_the_timeout(
         assert time.monotonic() - started < 0.75
         assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
 
-    run(server.target, body, interceptors=ours(provider))
+    run_on(lambda: aio_channel(mode, server.target, provider=provider), body)
     assert len(server.calls) == 2
     assert server.calls[1].time_remaining is not None
     assert server.calls[1].time_remaining < 0.3
 
 
 def test_many_tasks_with_one_stale_token(
-    server: GrpcServer, provider: WatchedProvider, mints: list[Any]
+    mode: str, server: GrpcServer, provider: WatchedProvider, mints: list[Any]
 ) -> None:
     """Fifty tasks that meet the same refusal are all served, and one token is minted."""
     old = provider.grow_stale()
@@ -161,7 +174,10 @@ def test_many_tasks_with_one_stale_token(
     async def body(channel: Any) -> Any:
         return await asyncio.gather(*(open_call(channel, "unary_unary") for _ in range(50)))
 
-    assert run(server.target, body, interceptors=ours(provider)) == [REQUESTS[0]] * 50
+    assert (
+        run_on(lambda: aio_channel(mode, server.target, provider=provider), body)
+        == [REQUESTS[0]] * 50
+    )
     assert len(mints) == 1
     assert len(server.calls) <= 100
 
@@ -278,14 +294,17 @@ def test_what_cannot_be_sent(
         except Exception as error:
             return type(error), str(error).partition(" at 0x")[0]
 
-    outcomes = [run(server.target, body, interceptors=i) for i in ([], ours(provider))]
-    assert outcomes[0] == outcomes[1]
+    outcomes = [run(server.target, body, interceptors=[])]
+    for mode in ("interceptors", "thin"):
+        opening = partial(aio_channel, mode, server.target, provider=provider)
+        outcomes.append(run_on(opening, body))
+    assert outcomes[0] == outcomes[1] == outcomes[2]
     assert isinstance(outcomes[0], tuple)
     assert server.calls == []
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_required_token_is_missing(kind: str, server: GrpcServer) -> None:
+def test_a_required_token_is_missing(kind: str, mode: str, server: GrpcServer) -> None:
     """The failed call answers what a caller may ask, and asks the server nothing."""
 
     async def body(channel: Any) -> None:
@@ -302,5 +321,8 @@ def test_a_required_token_is_missing(kind: str, server: GrpcServer) -> None:
         with pytest.raises(TokenUnavailableError):
             await call.wait_for_connection()
 
-    run(server.target, body, interceptors=ours(WatchedProvider(on=False), required=True))
+    run_on(
+        lambda: aio_channel(mode, server.target, provider=WatchedProvider(on=False), required=True),
+        body,
+    )
     assert server.calls == []

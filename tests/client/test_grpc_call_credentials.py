@@ -15,11 +15,11 @@ from cryptography.x509.oid import NameOID
 
 from manor_mcp_interceptors import Settings, grpc_call_credentials
 from tests.support import SECRET
-from tests.support.grpc_clients import WAYS, WatchedProvider, bearer
+from tests.support.grpc_clients import CALLS, WatchedProvider, bearer
 from tests.support.grpc_server import AIO_CALLS, SYNC_CALLS, GrpcServer, expected
 
 Way = tuple[str, str]
-every_way = pytest.mark.parametrize("way", WAYS, ids="-".join)
+every_way = pytest.mark.parametrize("way", CALLS, ids="-".join)
 
 
 def self_signed() -> tuple[bytes, bytes]:
@@ -91,7 +91,7 @@ def test_on_every_call(way: Way, on: bool, server: GrpcServer, secure: tuple[Any
 def test_required(server: GrpcServer, secure: tuple[Any, Any]) -> None:
     """Where a required token is missing the call fails before it is sent, and says why."""
     with pytest.raises(grpc.RpcError) as caught:
-        call(WAYS[0], server, secure, provider=WatchedProvider(on=False), required=True)
+        call(CALLS[0], server, secure, provider=WatchedProvider(on=False), required=True)
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
     assert "flag_off" in str(caught.value.details())
     assert server.calls == []
@@ -113,10 +113,10 @@ def test_a_bug_neither_hangs_nor_tells(
     adapter = {"provider": BrokenProvider(), "required": required}
     if required:
         with pytest.raises(grpc.RpcError):
-            call(WAYS[0], server, secure, **adapter)
+            call(CALLS[0], server, secure, **adapter)
         assert server.calls == []
     else:
-        call(WAYS[0], server, secure, **adapter)
+        call(CALLS[0], server, secure, **adapter)
         assert server.authorization == [[]]
     assert "RuntimeError" in caplog.text
     assert SECRET not in caplog.text
@@ -125,6 +125,6 @@ def test_a_bug_neither_hangs_nor_tells(
 def test_an_audience(server: GrpcServer, secure: tuple[Any, Any]) -> None:
     """The audience decides which token goes out."""
     provider = WatchedProvider()
-    call(WAYS[0], server, secure, provider=provider, audience="elsewhere")
+    call(CALLS[0], server, secure, provider=provider, audience="elsewhere")
     assert server.authorization == [[bearer(provider.for_audience("elsewhere").token())]]
     assert Settings().audience != "elsewhere"

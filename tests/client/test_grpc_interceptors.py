@@ -14,16 +14,21 @@ import grpc_testing  # type: ignore[import-untyped]
 import pytest
 
 from manor_mcp_interceptors import GrpcAuthInterceptor, TokenUnavailableError
-from tests.support.grpc_clients import WatchedProvider, bearer
+from tests.support.grpc_clients import WatchedProvider, bearer, sync_channel
 from tests.support.grpc_server import KINDS, REQUESTS, SYNC_CALLS, GrpcServer, multi_callable
 
 UNARY_UNARY = [name for name in SYNC_CALLS if name.startswith("unary_unary")]
 
 
-@pytest.fixture
-def channel(server: GrpcServer, provider: WatchedProvider) -> Iterator[grpc.Channel]:
+@pytest.fixture(params=["interceptor", "thin"])
+def channel(
+    server: GrpcServer, provider: WatchedProvider, request: pytest.FixtureRequest
+) -> Iterator[grpc.Channel]:
     with grpc.insecure_channel(server.target) as bare:
-        yield grpc.intercept_channel(bare, GrpcAuthInterceptor(provider=provider))
+        yield sync_channel(request.param, bare, provider=provider)
+
+
+both = pytest.mark.parametrize("mode", ["interceptor", "thin"])
 
 
 def future(channel: grpc.Channel, **options: Any) -> Any:
@@ -123,6 +128,21 @@ def test_a_dropped_call_is_cancelled(kind: str, channel: grpc.Channel, server: G
     assert server.cancelled.wait(5)
 
 
+def test_a_call_dropped_in_its_second_try_is_cancelled(
+    channel: grpc.Channel, server: GrpcServer, provider: WatchedProvider
+) -> None:
+    """The same holds for a call that is made once more."""
+    old = provider.grow_stale()
+    server.refuses = lambda value: value == bearer(old)
+    server.open.clear()
+    call = future(channel)
+    assert server.hanging.wait(5)
+    assert call.running()
+    del call
+    gc.collect()
+    assert server.cancelled.wait(5)
+
+
 def test_a_dropped_future_with_a_callback_lives(channel: grpc.Channel, server: GrpcServer) -> None:
     """A future with a done callback goes on without a holder, as grpc's does."""
     server.open.clear()
@@ -146,13 +166,14 @@ def test_a_stream_is_not_awaited(channel: grpc.Channel, server: GrpcServer) -> N
     assert list(stream) == list(REQUESTS[1:])
 
 
-def test_a_single_threaded_stream(server: GrpcServer, provider: WatchedProvider) -> None:
+@both
+def test_a_single_threaded_stream(mode: str, server: GrpcServer, provider: WatchedProvider) -> None:
     """The other of grpc's implementations of unary-stream is watched as well."""
     option = (grpc.experimental.ChannelOptions.SingleThreadedUnaryStream, 1)  # type: ignore[attr-defined]
     old = provider.grow_stale()
     server.refuses = lambda value: value == bearer(old)
     with grpc.insecure_channel(server.target, options=[option]) as bare:
-        channel = grpc.intercept_channel(bare, GrpcAuthInterceptor(provider=provider))
+        channel = sync_channel(mode, bare, provider=provider)
         with pytest.raises(grpc.RpcError):
             SYNC_CALLS["unary_stream"](channel)
         assert provider.refused.get(timeout=5) == old
@@ -233,16 +254,19 @@ class Waiting(Recorder):
 
 @pytest.mark.parametrize("name", SYNC_CALLS)
 @pytest.mark.parametrize("order", ["ours first", "ours last"])
+@both
 def test_beside_other_interceptors(
-    name: str, order: str, server: GrpcServer, provider: WatchedProvider
+    name: str, mode: str, order: str, server: GrpcServer, provider: WatchedProvider
 ) -> None:
     """In either order with one that waits for its calls, refusals heal and nothing hangs."""
     old = provider.grow_stale()
     server.refuses = lambda value: value == bearer(old)
-    pair = [GrpcAuthInterceptor(provider=provider), Waiting()]
     with grpc.insecure_channel(server.target) as bare:
-        interceptors = pair if order == "ours first" else reversed(pair)
-        channel = grpc.intercept_channel(bare, *interceptors)
+        if order == "ours first":
+            behind = grpc.intercept_channel(bare, Waiting())
+            channel = sync_channel(mode, behind, provider=provider)
+        else:
+            channel = grpc.intercept_channel(sync_channel(mode, bare, provider=provider), Waiting())
         if name not in UNARY_UNARY:
             with pytest.raises(grpc.RpcError):
                 SYNC_CALLS[name](channel, timeout=10)
@@ -283,15 +307,16 @@ class SlowProvider(WatchedProvider):
         super().invalidate(token)
 
 
+@both
 @pytest.mark.parametrize("others", [(), (Waiting(),)], ids=["alone", "refused at once"])
-def test_renewing_holds_up_no_other_call(others: Any, server: GrpcServer) -> None:
+def test_renewing_holds_up_no_other_call(mode: str, others: Any, server: GrpcServer) -> None:
     """While one future's token is renewed, it can be cancelled, and its channel serves others."""
     provider = SlowProvider()
     old = provider.grow_stale()
     server.refuses = lambda value: value == bearer(old)
     with grpc.insecure_channel(server.target) as bare:
-        ours = GrpcAuthInterceptor(provider=provider)
-        call = future(grpc.intercept_channel(bare, ours, *others))
+        behind = grpc.intercept_channel(bare, *others) if others else bare
+        call = future(sync_channel(mode, behind, provider=provider))
         assert provider.renewing.wait(5)
         assert not call.done()
         assert future(bare).result(5) == REQUESTS[0]
@@ -305,14 +330,14 @@ def test_renewing_holds_up_no_other_call(others: Any, server: GrpcServer) -> Non
         provider.go_on.set()
 
 
-def test_a_channel_closed_meanwhile(server: GrpcServer) -> None:
+@both
+def test_a_channel_closed_meanwhile(mode: str, server: GrpcServer) -> None:
     """Where the second try cannot be started, the refusal stands."""
     provider = SlowProvider()
     old = provider.grow_stale()
     server.refuses = lambda value: value == bearer(old)
     with grpc.insecure_channel(server.target) as bare:
-        channel = grpc.intercept_channel(bare, GrpcAuthInterceptor(provider=provider))
-        call = future(channel)
+        call = future(sync_channel(mode, bare, provider=provider))
         assert provider.renewing.wait(5)
     provider.go_on.set()
     assert call.exception(5).code() is grpc.StatusCode.UNAUTHENTICATED
@@ -382,12 +407,13 @@ def test_a_request_that_cannot_be_encoded(channel: grpc.Channel, provider: Watch
     assert provider.refused.empty()
 
 
+@both
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_required_token_is_missing(kind: str, server: GrpcServer) -> None:
+def test_a_required_token_is_missing(kind: str, mode: str, server: GrpcServer) -> None:
     """The failed call answers every question a caller may ask, and asks the server nothing."""
     with grpc.insecure_channel(server.target) as bare:
-        ours = GrpcAuthInterceptor(provider=WatchedProvider(on=False), required=True)
-        method = multi_callable(grpc.intercept_channel(bare, ours), kind)
+        channel = sync_channel(mode, bare, provider=WatchedProvider(on=False), required=True)
+        method = multi_callable(channel, kind)
         call = (method if kind.endswith("stream") else method.future)(REQUESTS[0])
         assert call.code() is grpc.StatusCode.UNAUTHENTICATED
         assert "flag" in call.details()

@@ -12,8 +12,7 @@ from mcp_grpc_transport_proto import (  # type: ignore[import-untyped]
     mcp_pb2_grpc,
 )
 
-from manor_mcp_interceptors import GrpcAuthInterceptor, grpc_aio_interceptors
-from tests.support.grpc_clients import WatchedProvider, bearer
+from tests.support.grpc_clients import WatchedProvider, aio_channel, bearer, sync_channel
 
 PROTOCOL = ("mcp-protocol-version", "2025-11-25")
 
@@ -45,7 +44,7 @@ def service() -> Iterator[tuple[Service, str]]:
     server.stop(None).wait()
 
 
-@pytest.mark.parametrize("mode", ["sync", "aio"])
+@pytest.mark.parametrize("mode", ["sync", "aio", "sync thin", "aio thin"])
 @pytest.mark.parametrize("on", [True, False])
 def test_the_official_client(mode: str, on: bool, service: tuple[Service, str]) -> None:
     """The official stubs, which register their methods, carry the token and heal a refusal."""
@@ -54,17 +53,16 @@ def test_the_official_client(mode: str, on: bool, service: tuple[Service, str]) 
     old = provider.grow_stale() if on else None
     servicer.refused = bearer(old)
     request = mcp_messages_pb2.ListToolsRequest()
-    if mode == "sync":
+    if mode.startswith("sync"):
         with grpc.insecure_channel(target) as bare:
-            channel = grpc.intercept_channel(bare, GrpcAuthInterceptor(provider=provider))
+            channel = sync_channel(mode, bare, provider=provider)
             answer = mcp_pb2_grpc.McpStub(channel).ListTools(
                 request, metadata=[PROTOCOL], timeout=10
             )
     else:
 
         async def main() -> Any:
-            interceptors = grpc_aio_interceptors(provider=provider)
-            async with grpc.aio.insecure_channel(target, interceptors=interceptors) as channel:
+            async with aio_channel(mode, target, provider=provider) as channel:
                 stub = mcp_pb2_grpc.McpStub(channel)
                 return await stub.ListTools(request, metadata=[PROTOCOL], timeout=10)
 

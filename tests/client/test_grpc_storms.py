@@ -10,8 +10,13 @@ from typing import Any
 import grpc
 import pytest
 
-from manor_mcp_interceptors import GrpcAuthInterceptor, grpc_aio_interceptors
-from tests.support.grpc_clients import WAYS, WatchedProvider, bearer
+from tests.support.grpc_clients import (
+    WAYS,
+    WatchedProvider,
+    aio_channel,
+    bearer,
+    sync_channel,
+)
 from tests.support.grpc_server import AIO_CALLS, SYNC_CALLS, GrpcServer
 
 CALLERS = 20
@@ -22,25 +27,24 @@ OVER_A_MARGIN = 31
 
 def call_at_once(way: tuple[str, str], target: str, provider: WatchedProvider) -> None:
     """Make a call from each thread or task, over one channel; each must be refused."""
-    if way[0] == "sync":
+    if way[0].startswith("sync"):
         with grpc.insecure_channel(target) as bare, ThreadPoolExecutor(CALLERS) as pool:
-            channel = grpc.intercept_channel(bare, GrpcAuthInterceptor(provider=provider))
+            channel = sync_channel(way[0], bare, provider=provider)
             made = [
                 pool.submit(SYNC_CALLS[way[1]], channel, timeout=PATIENCE) for _ in range(CALLERS)
             ]
             errors: list[Any] = [call.exception() for call in made]
     else:
-        errors = asyncio.run(_gather(way[1], target, provider))
+        errors = asyncio.run(_gather(way, target, provider))
     codes = [error.code() for error in errors]
     assert codes == [grpc.StatusCode.UNAUTHENTICATED] * CALLERS
     for _ in range(CALLERS):  # a stream's caller may learn of its end before we do
         provider.refused.get(timeout=PATIENCE)
 
 
-async def _gather(name: str, target: str, provider: WatchedProvider) -> list[Any]:
-    interceptors = grpc_aio_interceptors(provider=provider)
-    async with grpc.aio.insecure_channel(target, interceptors=interceptors) as channel:
-        made = (AIO_CALLS[name](channel, timeout=PATIENCE) for _ in range(CALLERS))
+async def _gather(way: tuple[str, str], target: str, provider: WatchedProvider) -> list[Any]:
+    async with aio_channel(way[0], target, provider=provider) as channel:
+        made = (AIO_CALLS[way[1]](channel, timeout=PATIENCE) for _ in range(CALLERS))
         return await asyncio.gather(*made, return_exceptions=True)
 
 

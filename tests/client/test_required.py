@@ -18,6 +18,7 @@ from manor_mcp_interceptors import (
     grpc_call_credentials,
 )
 from tests.support import SECRET, StaticGate
+from tests.support.grpc_clients import CALLS as GRPC_CALLS
 from tests.support.grpc_clients import TIMEOUT, WAYS
 from tests.support.grpc_clients import call as call_grpc
 from tests.support.grpc_server import AIO_CALLS, SYNC_CALLS, GrpcServer
@@ -66,7 +67,7 @@ def by_http(client: str, peers: Peers, adapter: Adapter) -> None:
     call_http(client, make_auth(client, **adapter), "POST", peers.http.url, data={"a": "1"})
 
 
-def by_interceptor(way: tuple[str, str], peers: Peers, adapter: Adapter) -> None:
+def by_channel(way: tuple[str, str], peers: Peers, adapter: Adapter) -> None:
     call_grpc(way, peers.plain.target, adapter=adapter)
 
 
@@ -88,11 +89,11 @@ def by_call_credentials(way: tuple[str, str], peers: Peers, adapter: Adapter) ->
 
 Call = Callable[[Peers, Adapter], None]
 WITH_CREDENTIALS: dict[str, Call] = {
-    f"gRPC credentials {' '.join(way)}": partial(by_call_credentials, way) for way in WAYS
+    f"gRPC credentials {' '.join(way)}": partial(by_call_credentials, way) for way in GRPC_CALLS
 }
 CALLS: dict[str, Call] = {
     **{client: partial(by_http, client) for client in CLIENTS},
-    **{f"gRPC {' '.join(way)}": partial(by_interceptor, way) for way in WAYS},
+    **{f"gRPC {' '.join(way)}": partial(by_channel, way) for way in WAYS},
     **WITH_CREDENTIALS,
 }
 every_adapter = pytest.mark.parametrize("name", CALLS)

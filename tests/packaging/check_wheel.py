@@ -39,7 +39,13 @@ CLIENTS: Final = {
     "requests": ["RequestsAuth"],
     "httpx": ["HttpxAuth"],
     "httpx2": ["Httpx2Auth"],
-    "grpc": ["GrpcAuthInterceptor", "grpc_aio_interceptors", "grpc_call_credentials"],
+    "grpc": [
+        "GrpcAuthInterceptor",
+        "grpc_aio_authenticated_channel",
+        "grpc_aio_interceptors",
+        "grpc_authenticated_channel",
+        "grpc_call_credentials",
+    ],
 }
 NAMES: Final[dict[str, list[str]]] = {
     **CLIENTS,

@@ -1,10 +1,10 @@
-"""Channels with our interceptors, sync and aio behind one face, and providers to watch."""
+"""Channels with our adapters, sync and aio behind one face, and providers to watch."""
 
 from __future__ import annotations
 
 import asyncio
 import queue
-from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import grpc
@@ -13,14 +13,24 @@ from manor_mcp_interceptors import (
     GrpcAuthInterceptor,
     MCPTokenProvider,
     Settings,
+    grpc_aio_authenticated_channel,
     grpc_aio_interceptors,
+    grpc_authenticated_channel,
 )
 from tests.support import SECRET, FakeClock, StaticGate
 from tests.support.grpc_server import AIO_CALLS, SYNC_CALLS
 
 TIMEOUT = 10
-WAYS = [*(("sync", name) for name in SYNC_CALLS), *(("aio", name) for name in AIO_CALLS)]
+CALLS = [*(("sync", name) for name in SYNC_CALLS), *(("aio", name) for name in AIO_CALLS)]
 """Every way to call each kind, on both channels."""
+WAYS = [
+    (f"{mode}{adapter}", name) for adapter in ("", " thin", " thin leased") for mode, name in CALLS
+]
+"""The same through each of our adapters: interceptors, and the thin channels.
+
+A thin channel looks by itself at a decision whose lease runs, and asks for one where it has ended:
+"leased" makes sure of the first.
+"""
 
 
 class WatchedProvider(MCPTokenProvider):
@@ -48,35 +58,47 @@ def bearer(token: str | None) -> str:
     return f"Bearer {token}"
 
 
+def sync_channel(mode: str, bare: grpc.Channel, **adapter: Any) -> grpc.Channel:
+    """Put our adapter before a channel: the interceptor, or where `mode` says so the thin one."""
+    if "thin" in mode:
+        return grpc_authenticated_channel(bare, **adapter)
+    return grpc.intercept_channel(bare, GrpcAuthInterceptor(**adapter))
+
+
+def aio_channel(mode: str, target: str, **adapter: Any) -> grpc.aio.Channel:
+    """Open an aio channel with our adapter."""
+    if "thin" in mode:
+        return grpc_aio_authenticated_channel(grpc.aio.insecure_channel(target), **adapter)
+    return grpc.aio.insecure_channel(target, interceptors=grpc_aio_interceptors(**adapter))
+
+
+def lease(provider: MCPTokenProvider | None = None, audience: str | None = None, **_: Any) -> None:
+    """Have the provider decide, so that the next call finds a lease that runs."""
+    with suppress(RuntimeError):  # of a provider that is broken on purpose
+        source = provider or MCPTokenProvider.get_instance(audience)
+        (source.for_audience(audience) if provider and audience else source).decision()
+
+
 def call(
-    way: tuple[str, str],
-    target: str,
-    *,
-    before: Sequence[Any] = (),
-    after: Sequence[Any] = (),
-    adapter: dict[str, Any] | None = None,
-    **options: Any,
+    way: tuple[str, str], target: str, *, adapter: dict[str, Any] | None = None, **options: Any
 ) -> bytes:
-    """Make one call through our interceptors.
+    """Make one call through an adapter of ours.
 
     Args:
         way: One of `WAYS`.
         target: The server's address.
-        before: Interceptors in front of ours.
-        after: Interceptors behind ours.
-        adapter: Arguments of our interceptors.
+        adapter: The adapter's arguments.
         **options: Options of the call.
     """
     options = {"timeout": TIMEOUT, **options}
-    if way[0] == "sync":
-        ours = GrpcAuthInterceptor(**adapter or {})
+    if "leased" in way[0]:
+        lease(**adapter or {})
+    if way[0].startswith("sync"):
         with grpc.insecure_channel(target) as bare:
-            channel = grpc.intercept_channel(bare, *before, ours, *after)
-            return SYNC_CALLS[way[1]](channel, **options)
+            return SYNC_CALLS[way[1]](sync_channel(way[0], bare, **adapter or {}), **options)
 
     async def run() -> bytes:
-        interceptors = [*before, *grpc_aio_interceptors(**adapter or {}), *after]
-        async with grpc.aio.insecure_channel(target, interceptors=interceptors) as channel:
+        async with aio_channel(way[0], target, **adapter or {}) as channel:
             return await AIO_CALLS[way[1]](channel, **options)
 
     return asyncio.run(run())
