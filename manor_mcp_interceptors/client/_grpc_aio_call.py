@@ -21,11 +21,12 @@ class PendingCall:
     """One call to its holder: the inner one that is there, that comes, or that comes after it.
 
     While `_coming` runs there is no inner call, or one that was refused; what is asked then is
-    answered by the one that it brings.
+    answered by the one that it brings. Whether a call was refused is seen when somebody looks.
     """
 
     _coming: asyncio.Task[Any] | None = None
     _until: float | None = None
+    _callbacks: list[Callable[[Any], None]] | None = None
 
     def __init__(self, call: Any, refused: Callable[..., Coming] | None = None, *sent: Any) -> None:
         """Take the inner call, and what a refusal of it leads to.
@@ -38,9 +39,6 @@ class PendingCall:
         self._call = call
         self._refused = refused
         self._sent = sent
-        self._callbacks: list[Callable[[Any], None]] = []
-        if call is not None:
-            call.add_done_callback(self._ended)
 
     def bring(self, coming: Coming, timeout: float | None = None) -> PendingCall:
         """Have `coming` bring the inner call, or None: the one that is there stays."""
@@ -55,7 +53,9 @@ class PendingCall:
         if task is self._coming:
             self._coming = None
             self._call = call
-            call.add_done_callback(self._ended)
+            self._look()
+            if self._callbacks and self._coming is None:
+                call.add_done_callback(self._ended)
         else:  # the call has been cancelled meanwhile
             call.cancel()
 
@@ -69,9 +69,14 @@ class PendingCall:
                 coming.close()
             else:
                 return
-        callbacks, self._callbacks = self._callbacks, []
-        for callback in callbacks:
+        callbacks, self._callbacks = self._callbacks, None
+        for callback in callbacks or ():
             run(partial(callback, self))
+
+    def _look(self) -> None:
+        """See whether the inner call has ended, and how."""
+        if self._coming is None and self._call.done():
+            self._ended(self._call)
 
     async def _inner(self) -> Any:
         """Wait for the inner call, without cancelling what brings it."""
@@ -92,6 +97,7 @@ class PendingCall:
         call = await self._inner()
         if self._refused is not None:
             await call.code()
+            self._look()
             call = await self._inner()
         return call
 
@@ -108,13 +114,18 @@ class PendingCall:
         return self._coming is None and bool(self._call.cancelled())
 
     def done(self) -> bool:
+        self._look()
         return self._coming is None and bool(self._call.done())
 
     def add_done_callback(self, callback: Callable[[Any], None]) -> None:
         if self.done():
             callback(self)
-        else:
+        elif self._callbacks:
             self._callbacks.append(callback)
+        else:
+            self._callbacks = [callback]
+            if self._coming is None:
+                self._call.add_done_callback(self._ended)
 
     def time_remaining(self) -> float | None:
         if self._call is not None:
@@ -142,6 +153,7 @@ class PendingCall:
         try:
             await call.wait_for_connection()
         except aio.AioRpcError:
+            self._look()
             again = await self._inner_or_cancel()
             if again is call:
                 raise
@@ -159,6 +171,7 @@ class PendingResponse(PendingCall):
             try:
                 return (yield from call.__await__())
             except aio.AioRpcError:
+                self._look()
                 if self._coming is None and self._call is call:
                     raise
 

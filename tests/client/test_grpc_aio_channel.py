@@ -323,6 +323,46 @@ def test_whoever_asks_hears_of_the_second_try(
     assert server.authorization == [[bearer(old)], [bearer(provider.token())]]
 
 
+async def by_callback(call: Any) -> None:
+    ended = asyncio.Event()
+    call.add_done_callback(lambda _: ended.set())
+    await ended.wait()
+
+
+async def by_asking(call: Any) -> None:
+    while not call.done():  # noqa: ASYNC110 - what `done` says is the question
+        await asyncio.sleep(0.001)
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        by_callback,
+        by_asking,
+        lambda call: call.code(),
+        lambda call: call.details(),
+        lambda call: call.initial_metadata(),
+        lambda call: call.trailing_metadata(),
+        lambda call: call,
+    ],
+)
+def test_whoever_looks_at_a_refused_call_sees_the_second_try(
+    look: Any, server: GrpcServer, provider: WatchedProvider
+) -> None:
+    """A refusal is seen when somebody looks, whichever way; what they see is what came of it."""
+    old = provider.grow_stale()
+    server.refuses = lambda value: value == bearer(old)
+
+    async def body(channel: Any) -> None:
+        call = open_call(channel, "unary_unary")
+        await look(call)
+        assert await call.code() is grpc.StatusCode.OK
+        assert await call == expected("unary_unary")
+
+    run(server, body, provider=provider)
+    assert server.authorization == [[bearer(old)], [bearer(provider.token())]]
+
+
 def test_cancelled_while_its_token_is_renewed(server: GrpcServer) -> None:
     """A refused call can be cancelled before its second try."""
     gate, adapter = slow(recheck_seconds=1000)
@@ -332,12 +372,15 @@ def test_cancelled_while_its_token_is_renewed(server: GrpcServer) -> None:
     gate.asked.clear()
     gate.go_on.clear()
     server.refuses = lambda value: value == bearer(token)
+    ended: list[Any] = []
 
     async def body(channel: Any) -> None:
         call = open_call(channel, "unary_unary")
+        call.add_done_callback(ended.append)
         await reaches(gate.asked)
         assert not call.done()
         assert call.cancel()
+        assert ended == [call]
         assert call.cancelled()
         assert await call.code() is grpc.StatusCode.CANCELLED
         with pytest.raises(asyncio.CancelledError):
