@@ -7,6 +7,7 @@ from time import monotonic
 from typing import Any, Final, NamedTuple
 
 from manor_mcp_interceptors import _otel
+from manor_mcp_interceptors._log import log
 from manor_mcp_interceptors.errors import TokenUnavailableError
 from manor_mcp_interceptors.outcomes import Decision, Outcome
 from manor_mcp_interceptors.provider import MCPTokenProvider, _instances
@@ -14,9 +15,6 @@ from manor_mcp_interceptors.provider import MCPTokenProvider, _instances
 from ._grpc_metadata import add_entry, has_authorization, replace_details, with_metadata
 from ._grpc_unavailable import TokenUnavailableRpcError
 from ._token_source import TokenSource
-
-_logger = logging.getLogger("manor_mcp_interceptors")
-
 
 AS_IS: Final = Decision(
     None, None, None, Outcome.OK, "the call goes out as its caller made it", float("inf")
@@ -205,4 +203,4 @@ class GrpcAuth:
         if not self._has_logged:
             self._has_logged = True
             # The type alone: an error's text may hold what was on its way to the wire.
-            _logger.warning("MCP auth failed on a gRPC call: %s", type(error).__name__)
+            log(logging.WARNING, "MCP auth failed on a gRPC call: %s", type(error).__name__)

@@ -6,6 +6,7 @@ import logging
 import threading
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import Context, copy_context
 from functools import partial
 from time import monotonic
@@ -13,9 +14,9 @@ from typing import Any
 
 import grpc
 
-from ._grpc_refusal import is_known_good, is_refusal, was_refused
+from manor_mcp_interceptors._log import log
 
-_logger = logging.getLogger("manor_mcp_interceptors")
+from ._grpc_refusal import is_known_good, is_refusal, was_refused
 
 
 class RetryingCall(grpc.Call, grpc.Future):  # type: ignore[type-arg]
@@ -177,7 +178,7 @@ class SecondCall:
             target = context.run
             threading.Thread(target=target, args=(self._try_again, again), daemon=True).start()
         except Exception as error:  # no thread to be had: the refusal stands
-            _logger.warning("MCP auth: no second try: %s", type(error).__name__)
+            log(logging.WARNING, "MCP auth: no second try: %s", type(error).__name__)
             self._end()
 
     def wait(self, until: float | None) -> Any:
@@ -218,8 +219,9 @@ class SecondCall:
                 self.call = second
             if self.cancelled:
                 second.cancel()
-            if second.add_callback(self._end):
-                return
+            with suppress(Exception):  # another interceptor's object; it answers for itself
+                if second.add_callback(self._end):
+                    return
         self._end()
 
     def _end(self) -> None:
@@ -238,4 +240,4 @@ def run(callback: Callable[[], None]) -> None:
     try:
         callback()
     except Exception:  # the caller's own; grpc logs it, too, and goes on
-        _logger.exception("a done callback of a gRPC call raised")
+        log(logging.ERROR, "a done callback of a gRPC call raised", exc_info=True)
