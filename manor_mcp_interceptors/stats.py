@@ -7,10 +7,10 @@ up all of them. A forked child starts from zero. OpenTelemetry sees the process'
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 
 from ._counters import TOTALS, Counters
+from ._dataclass import dataclass
 from .outcomes import Outcome
 
 __all__ = ["ProcessStats", "ProviderStats", "VerifierStats", "process_stats"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from manor_mcp_interceptors import _otel
@@ -42,14 +41,16 @@ class Origin(NamedTuple):
         return cls(scheme, normalize_host(host) + dot, port)
 
 
-@dataclass(eq=False, slots=True)  # not frozen: that triples the cost of making one, per request
 class Sent:
     """What one request carried, and where to. Nobody changes it."""
 
-    decision: Decision  # whose repr leaves out the token
-    url: Any
-    body_start: int | None
-    """Where in its file the body began; None for any other body."""
+    __slots__ = ("body_start", "decision", "url")
+
+    def __init__(self, decision: Decision, url: Any, body_start: int | None) -> None:
+        self.decision = decision
+        self.url = url
+        self.body_start = body_start
+        """Where in its file the body began; None for any other body."""
 
 
 class BearerFlow:

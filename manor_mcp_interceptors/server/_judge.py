@@ -7,7 +7,6 @@ import re
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Final
 
@@ -21,6 +20,7 @@ from jwt.utils import base64url_decode
 
 from manor_mcp_interceptors._bearer import parse_bearer
 from manor_mcp_interceptors._counters import TOTALS, Counters, look_for_telemetry
+from manor_mcp_interceptors._dataclass import dataclass, field, replace
 from manor_mcp_interceptors._hs256 import ALGORITHMS, new_jws
 from manor_mcp_interceptors._log import log
 from manor_mcp_interceptors.clocks import Clock
@@ -54,8 +54,8 @@ class _Law:
     """Why nothing can be accepted, where `rules` and `keys` are None."""
     looked_at: float
     valid_until: float
-    memory: Memory = field(default_factory=Memory, repr=False)
-    at_hand: dict[str, Acceptance] = field(default_factory=dict, repr=False)
+    memory: Memory = field(repr=False)
+    at_hand: dict[str, Acceptance] = field(repr=False)
     """Tokens seen since that look, as they came: a digest costs more than all the rest.
 
     Each is good for no longer than this law, and goes with it; what outlasts it is the digest.
@@ -167,9 +167,9 @@ class Judge:
             settings = Settings.from_env() if self._given is None else self._given
             keys = self._keys.verification_keys(settings)
         except SettingsError as error:
-            return _Law(None, None, error, now, now + Settings().recheck_seconds)
+            return _Law(None, None, error, now, now + Settings().recheck_seconds, Memory(), {})
         rules = Rules(settings.issuer, settings.audience, self._leeway, self._subjects)
-        return _Law(rules, keys, None, now, now + settings.recheck_seconds)
+        return _Law(rules, keys, None, now, now + settings.recheck_seconds, Memory(), {})
 
     def _report(self, law: _Law) -> None:
         """Log what holds now and did not at the last look."""

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from manor_mcp_interceptors.clocks import Clock
 from manor_mcp_interceptors.errors import SettingsError, TokenRejectedError
 from manor_mcp_interceptors.settings import Settings
-from manor_mcp_interceptors.stats import VerifierStats, verifier_stats
 
 from ._claims import VerifiedToken
 from ._judge import Judge
 from .reasons import Reason
+
+if TYPE_CHECKING:
+    from manor_mcp_interceptors.stats import VerifierStats
 
 __all__ = ["Reason", "TokenVerifier", "VerifiedToken"]
 
@@ -99,4 +102,6 @@ class TokenVerifier(Judge):
 
     def stats(self) -> VerifierStats:
         """Return what this verifier did so far, in numbers."""
+        from manor_mcp_interceptors.stats import verifier_stats  # seldom asked for
+
         return verifier_stats(self.counters)
