@@ -11,8 +11,10 @@ import grpc.aio
 
 from manor_mcp_interceptors._search_service import search_service_pb2 as pb
 from manor_mcp_interceptors._search_service.search_service_pb2_grpc import SearchServiceStub
+from manor_mcp_interceptors.client.grpc_aio_channel import grpc_aio_authenticated_channel
 from manor_mcp_interceptors.client.grpc_aio_interceptors import grpc_aio_interceptors
 from manor_mcp_interceptors.client.grpc_call_credentials import grpc_call_credentials
+from manor_mcp_interceptors.client.grpc_channel import grpc_authenticated_channel
 from manor_mcp_interceptors.client.grpc_interceptors import GrpcAuthInterceptor
 
 from .report import Call, Report
@@ -25,10 +27,11 @@ OPTIONS: Final = (("grpc.enable_http_proxy", 0),)
 
 
 def call_grpc(servers: Servers, report: Report) -> None:
-    """Make all kinds of call with the sync interceptor, then with call credentials."""
+    """Make all kinds of call with the sync interceptor, the thin channel, call credentials."""
     with grpc.insecure_channel(servers.grpc.target, OPTIONS) as channel:
         intercepted = grpc.intercept_channel(channel, GrpcAuthInterceptor())
         _call("gRPC", intercepted, servers.grpc, report)
+        _call("gRPC thin channel", grpc_authenticated_channel(channel), servers.grpc, report)
     credentials = grpc.composite_channel_credentials(
         grpc.local_channel_credentials(grpc.LocalConnectionType.LOCAL_TCP), grpc_call_credentials()
     )
@@ -37,12 +40,16 @@ def call_grpc(servers: Servers, report: Report) -> None:
 
 
 async def call_grpc_aio(servers: Servers, report: Report) -> None:
-    """Make all kinds of call with the aio interceptors."""
+    """Make all kinds of call with the aio interceptors, then with the thin channel."""
     interceptors = grpc_aio_interceptors()
     async with grpc.aio.insecure_channel(
         servers.grpc.target, options=OPTIONS, interceptors=interceptors
     ) as channel:
         await _call_aio("gRPC aio", channel, servers.grpc, report)
+    async with grpc_aio_authenticated_channel(
+        grpc.aio.insecure_channel(servers.grpc.target, options=OPTIONS)
+    ) as channel:
+        await _call_aio("gRPC aio thin channel", channel, servers.grpc, report)
 
 
 def _call(transport: str, channel: grpc.Channel, server: GrpcServer, report: Report) -> None:

@@ -22,7 +22,7 @@ from .report import Phase, Report
 from .servers import Servers, start_servers
 
 SUBJECT: Final = "demo-application"
-CALLS_PER_PHASE: Final = 32
+CALLS_PER_PHASE: Final = 42
 """Fewer than that, and an adapter was left out."""
 
 

@@ -20,6 +20,8 @@ ADAPTERS = {
     "Httpx2Auth": "httpx2",
     "GrpcAuthInterceptor": "grpc",
     "grpc_aio_interceptors": "grpc.aio",
+    "grpc_authenticated_channel": "grpc",
+    "grpc_aio_authenticated_channel": "grpc.aio",
     "grpc_call_credentials": "grpc",
     "TokenVerifier": "jwt",
 }

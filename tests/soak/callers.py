@@ -22,7 +22,9 @@ from manor_mcp_interceptors import (
     Httpx2Auth,
     HttpxAuth,
     RequestsAuth,
+    grpc_aio_authenticated_channel,
     grpc_aio_interceptors,
+    grpc_authenticated_channel,
     grpc_call_credentials,
 )
 from manor_mcp_interceptors._demo.grpc_calls import OPTIONS
@@ -138,6 +140,11 @@ def _grpc(stack: ExitStack, servers: Servers) -> Once:
     return _all_kinds(grpc.intercept_channel(channel, GrpcAuthInterceptor()))
 
 
+def _grpc_thin(stack: ExitStack, servers: Servers) -> Once:
+    channel = grpc.insecure_channel(servers.grpc.target, OPTIONS)
+    return _all_kinds(stack.enter_context(grpc_authenticated_channel(channel)))
+
+
 def _grpc_credentials(stack: ExitStack, servers: Servers) -> Once:
     local = grpc.local_channel_credentials(grpc.LocalConnectionType.LOCAL_TCP)
     credentials = grpc.composite_channel_credentials(local, grpc_call_credentials())
@@ -150,6 +157,7 @@ SYNC: Final[dict[str, Callable[[ExitStack, Servers], Once]]] = {
     "httpx": _httpx,
     "httpx2": _httpx2,
     "gRPC": _grpc,
+    "gRPC thin channel": _grpc_thin,
     "gRPC call credentials": _grpc_credentials,
 }
 
@@ -207,7 +215,16 @@ async def _grpc_aio(stack: AsyncExitStack, servers: Servers) -> OnceAsync:
     channel = grpc.aio.insecure_channel(
         servers.grpc.target, options=OPTIONS, interceptors=grpc_aio_interceptors()
     )
-    await stack.enter_async_context(channel)
+    return _all_kinds_async(await stack.enter_async_context(channel))
+
+
+async def _grpc_aio_thin(stack: AsyncExitStack, servers: Servers) -> OnceAsync:
+    channel = grpc.aio.insecure_channel(servers.grpc.target, options=OPTIONS)
+    thin = grpc_aio_authenticated_channel(channel)
+    return _all_kinds_async(await stack.enter_async_context(thin))
+
+
+def _all_kinds_async(channel: grpc.aio.Channel) -> OnceAsync:
     stub: Any = SearchServiceStub(channel)  # type: ignore[no-untyped-call]
 
     async def each(requests: list[Any]) -> AsyncIterator[Any]:
@@ -231,6 +248,7 @@ ASYNC: Final[dict[str, Callable[[AsyncExitStack, Servers], Awaitable[OnceAsync]]
     "httpx2 async": _httpx2_async,
     "MCP session": _mcp,
     "gRPC aio": _grpc_aio,
+    "gRPC aio thin channel": _grpc_aio_thin,
 }
 
 
