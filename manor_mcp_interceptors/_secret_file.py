@@ -26,9 +26,9 @@ class SigningKey:
     key_id: str | None
     source: str
     """The variable or field it came from, and the file's path where there is one."""
-    remarks: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = field(default=(), compare=False)
     """What an operator should know about it; no remark holds the secret."""
-    settles_in: float = math.inf
+    settles_in: float = field(default=math.inf, compare=False)
     """Seconds until its file, which changed a moment ago, can be trusted and read again."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from typing import Final
@@ -38,6 +39,12 @@ class VerificationKeys:
         if key_id is None or current.key_id is None:
             return (current, *retired)
         return (current,) if key_id == current.key_id else retired
+
+    @property
+    def settles_in(self) -> float:
+        """Seconds until a file of theirs that changed a moment ago can be trusted."""
+        previous = math.inf if self.previous is None else self.previous.settles_in
+        return min(self.current.settles_in, previous)
 
     def remarks(self) -> list[str]:
         """Say what an operator should know about them."""

@@ -169,7 +169,8 @@ class Judge:
         except SettingsError as error:
             return _Law(None, None, error, now, now + Settings().recheck_seconds, Memory(), {})
         rules = Rules(settings.issuer, settings.audience, self._leeway, self._subjects)
-        return _Law(rules, keys, None, now, now + settings.recheck_seconds, Memory(), {})
+        until = now + min(settings.recheck_seconds, keys.settles_in)
+        return _Law(rules, keys, None, now, until, Memory(), {})
 
     def _report(self, law: _Law) -> None:
         """Log what holds now and did not at the last look."""

@@ -336,6 +336,26 @@ def test_the_current_secret_survives_a_damaged_file(tmp_path: Path, clock: FakeC
         assert reason(verifier, forge(claims())) is None
 
 
+def test_a_secret_written_in_place_is_news_once_and_soon(
+    tmp_path: Path, clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It waits until its writer is done, and no recheck longer; then one line says so."""
+    caplog.set_level(logging.INFO)
+    path = tmp_path / "secret"
+    path.write_text(SECRET)
+    os.utime(path, (NOW, NOW))
+    patient = Settings(secret_file=path, recheck_seconds=60)
+    verifier, new = TokenVerifier(patient, clock=clock), forge(claims(), secret=OTHER_SECRET)
+    clock.advance(60)
+    path.write_text(OTHER_SECRET)
+    os.utime(path, (clock.wall - 0.01, clock.wall - 0.01))
+    assert reason(verifier, new) == "signature"
+    clock.advance(0.05)
+    assert reason(verifier, new) is None
+    changes = [line for line in caplog.messages if line.endswith("secrets have changed")]
+    assert len(changes) == 1
+
+
 def test_a_damaged_previous_secret_leaves_the_current_one(
     tmp_path: Path, clock: FakeClock, caplog: pytest.LogCaptureFixture, judged_anew: list[str]
 ) -> None:
