@@ -47,8 +47,9 @@ class Job:
         """Seconds that a caller may still wait for the answer."""
         return max(0.0, self.submitted + self.patience - time.monotonic())
 
-    def is_overdue(self) -> bool:
-        return self.started is not None and time.monotonic() > self.started + self.patience
+    def has_run_for(self, seconds: float) -> bool:
+        """Return whether the gate has been at it for longer than `seconds`."""
+        return self.started is not None and time.monotonic() > self.started + seconds
 
 
 async def wait_for(answer: Future[FlagAnswer], seconds: float) -> None:

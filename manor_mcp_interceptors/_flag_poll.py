@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 import threading
 import time
@@ -11,6 +10,7 @@ from collections.abc import Callable, Hashable
 from typing import Final
 
 from ._flag_job import Job, evaluate, evaluate_on_worker, wait_for
+from ._flag_trouble import FlagTrouble
 from .flags import (
     Backend,
     DefaultBackends,
@@ -21,22 +21,22 @@ from .flags import (
     as_backend,
 )
 
-_logger = logging.getLogger("manor_mcp_interceptors")
-
 FIRST_WAIT: Final = 1.0
 """Seconds that a first decision waits for a gate."""
 WAIT: Final = 0.03
-"""Seconds that any later decision waits, and only for a gate that is not overdue already."""
+"""Seconds that any later decision waits, and only for a gate that is not overdue already.
+
+A gate that is asked at every call is overdue after `FIRST_WAIT`: how patient one caller is says
+nothing of another.
+"""
 LOOP_WAIT: Final = 0.01
 """Seconds that a synchronous call may hold up the event loop on whose thread it runs."""
 IDLE_SECONDS: Final = 5.0
 """A worker without a question for so long ends."""
 MAX_KNOWN: Final = 4096
 """How many last known answers are kept."""
-LINES: Final = 4
-"""How many changes for the worse or the better are logged in a row."""
-LINE_SECONDS: Final = 60.0
-"""After those, one in so long: a gate that fails every other time must not fill the log."""
+MAX_LEFT: Final = 8
+"""How many questions of a gate per call stay queued when their callers have gone on."""
 
 _LATE: Final = "no answer in time"
 
@@ -45,7 +45,8 @@ class FlagPoll:
     """Asks one gate, one question at a time, and holds the last known answers.
 
     A gate that may block is asked on a worker thread. A caller waits for a bounded time, and not
-    at all once a question is overdue, so that a hanging gate costs one thread and no call.
+    at all once a question is overdue, so that a hanging gate costs one thread and no call. The
+    question is queued all the same: a gate that is merely slow gets to answer every one of them.
     """
 
     def __init__(self, gate: Gate | None, on_change: Callable[[], None]) -> None:
@@ -55,9 +56,7 @@ class FlagPoll:
         self._environment = EnvironmentGate()
         self._on_change = on_change
         self._known: dict[Hashable, FlagAnswer] = {}
-        self._problem: str | None = None
-        self._lines = float(LINES)
-        self._line_at = time.monotonic()
+        self._trouble = FlagTrouble()
         self.per_call: Final = self._custom is not None and self._custom.per_call
         self.after_fork()
         if self._custom is not None:
@@ -67,14 +66,16 @@ class FlagPoll:
         """Start with a free lock and no worker: a forked child has neither of its parent's."""
         self._wake = threading.Condition(threading.Lock())
         self._jobs: deque[Job] = deque()
-        self._shared: dict[FlagQuestion, Job] = {}
+        self._shared: dict[Hashable, Job] = {}
         self._running: Job | None = None
         self._has_worker = False
+        self._trouble.after_fork()
 
     def changed(self) -> None:
         """End every lease, and let nobody join a question that was put before the change."""
-        with self._wake:
-            self._shared.clear()
+        with self._wake:  # one that is only queued will be put after it
+            if self._running is not None:
+                self._forget(self._running)
         self._on_change()
 
     def ask(self, question: FlagQuestion) -> FlagAnswer:
@@ -87,7 +88,7 @@ class FlagPoll:
         if not backend.blocking:
             result = evaluate(backend, question)
             if isinstance(backend, EnvironmentGate) and isinstance(result, FlagAnswer):
-                self._say(None)
+                self._trouble.say(None)
                 return result  # nothing to remember: it is what stands where nothing is known
             return self._learn(known_as, question, result)
         job = self._submit(backend, question, known_as)
@@ -114,17 +115,22 @@ class FlagPoll:
         return self._custom or self._defaults.choose()
 
     def _submit(self, backend: Backend, question: FlagQuestion, known_as: Hashable) -> Job | None:
-        """Queue the question, or join it where it is queued; None while the gate is overdue."""
+        """Queue the question, or join it where it is queued; None: nobody should wait for it."""
         with self._wake:
-            if self._running is not None and self._running.is_overdue():
+            patience = WAIT if known_as in self._known else FIRST_WAIT
+            limit = FIRST_WAIT if backend.per_call else patience
+            is_overdue = self._running is not None and self._running.has_run_for(limit)
+            if not self._ensure_worker() or (is_overdue and backend.per_call):
                 return None
-            job = self._shared.get(question)
-            if job is None and self._ensure_worker():
-                patience = WAIT if known_as in self._known else FIRST_WAIT
+            job = None if backend.per_call else self._shared.get(known_as)
+            if job is None:
                 job = Job(backend, question, known_as, patience)
                 if not backend.per_call:  # whose answer depends on the asking context
-                    self._shared[question] = job
+                    self._shared[known_as] = job
                 self._jobs.append(job)
+            if is_overdue:
+                job.abandoned = True
+                return None
             return job
 
     def _give_up(self, job: Job) -> FlagAnswer | None:
@@ -133,10 +139,18 @@ class FlagPoll:
             if job.answered is not None:
                 return job.answered
             job.abandoned = True
-        # A shared question may still get its answer, for the next caller.
-        if job.backend.per_call:
-            job.answer.cancel()
+            # The question stays, for the next caller; per call, one for each caller does.
+            if job.backend.per_call and (
+                len(self._shared) >= MAX_LEFT
+                or self._shared.setdefault(job.known_as, job) is not job
+            ):
+                job.answer.cancel()
         return None
+
+    def _forget(self, job: Job) -> None:
+        """Let nobody join `job`, nor count on it; the caller holds the lock."""
+        if self._shared.get(job.known_as) is job:
+            del self._shared[job.known_as]
 
     def _ensure_worker(self) -> bool:
         if self._has_worker:
@@ -172,8 +186,7 @@ class FlagPoll:
         result = job.context.run(evaluate_on_worker, job.backend, job.question)
         answer = self._learn(job.known_as, job.question, result)
         with self._wake:
-            if self._shared.get(job.question) is job:
-                del self._shared[job.question]
+            self._forget(job)
             job.answered = answer
             late = job.abandoned and not job.backend.per_call
         if late and (before is None or before.enabled != answer.enabled):
@@ -186,7 +199,7 @@ class FlagPoll:
         """Keep a good answer; for a failure (a text), answer what was last known."""
         if isinstance(result, str):
             return self._last_known(known_as, question, result)
-        self._say(None)
+        self._trouble.say(None)
         if known_as not in self._known and len(self._known) >= MAX_KNOWN:
             self._known.pop(next(iter(self._known)), None)
         self._known[known_as] = result
@@ -197,31 +210,9 @@ class FlagPoll:
     ) -> FlagAnswer:
         known = self._known.get(known_as) or self._environment.evaluate(question)
         # A slow answer after a bad one is the same failure, and no news.
-        if problem != _LATE or self._problem is None:
-            self._say(f"flag backend failed ({problem}): the last known answer stands")
+        if problem != _LATE or self._trouble.said is None:
+            self._trouble.say(f"flag backend failed ({problem}): the last known answer stands")
         return FlagAnswer(known.enabled, f"{known.source}, last known", problem, known.invalid)
-
-    def _say(self, problem: str | None) -> None:
-        """Log a change for the worse or the better, once."""
-        if problem == self._problem:
-            return
-        with self._wake:
-            if problem == self._problem or not self._may_log():
-                return
-            self._problem = problem
-        if problem is None:
-            _logger.info("flag backend answers again")
-        else:
-            _logger.warning("%s", problem)
-
-    def _may_log(self) -> bool:
-        now = time.monotonic()
-        self._lines = min(LINES, self._lines + (now - self._line_at) / LINE_SECONDS)
-        self._line_at = now
-        if self._lines < 1:
-            return False  # what holds by then is said later
-        self._lines -= 1
-        return True
 
 
 def _known_as(backend: Backend, question: FlagQuestion) -> Hashable:

@@ -23,7 +23,7 @@ LAYERS = [
     {"_counters", "stats"},
     {"settings"},
     {"_secret_file", "keys", "flags", "openfeature_gate"},
-    {"tokens", "_flag_job", "_flag_poll"},
+    {"tokens", "_flag_job", "_flag_poll", "_flag_trouble"},
     {"_setup", "_token_cache"},
     {"_decide"},
     {"_leased_provider"},

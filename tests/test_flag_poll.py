@@ -1,0 +1,194 @@
+"""A gate that is slower than its callers are patient: all its answers count, and nobody hangs."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextvars import ContextVar
+
+import pytest
+
+from manor_mcp_interceptors import MCPTokenProvider, Settings, _flag_poll
+from manor_mcp_interceptors._flag_poll import FlagPoll
+from tests.support import FakeClock
+from tests.support.eventually import eventually
+
+USER: ContextVar[str] = ContextVar("USER")
+
+
+class SlowGate:
+    """Once `slow`, takes until `answer` for each question, in the order in which they are put."""
+
+    def __init__(self, *, per_call: bool = False) -> None:
+        self.per_call = per_call
+        self.on = True
+        self.slow = False
+        self.asked: list[str] = []
+        self._go = threading.Semaphore(0)
+
+    def is_enabled(self, key: str, *, subject: str) -> bool:
+        self.asked.append(USER.get(subject))
+        if self.slow:
+            assert self._go.acquire(timeout=30)
+        return self.on
+
+    def caller(self) -> str | None:
+        return USER.get(None)
+
+    def answer(self, times: int = 1) -> None:
+        self._go.release(times)
+
+
+@pytest.fixture(params=[False])
+def gate(request: pytest.FixtureRequest) -> Iterator[SlowGate]:
+    made = SlowGate(per_call=request.param)
+    yield made
+    made.slow = False
+    made.answer(1000)
+
+
+per_call = pytest.mark.parametrize("gate", [True], indirect=True)
+
+
+@pytest.fixture
+def provider(gate: SlowGate, clock: FakeClock, settings: Settings) -> MCPTokenProvider:
+    return MCPTokenProvider(settings, gate=gate, clock=clock)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every answer takes longer than anybody waits who has one."""
+    monkeypatch.setattr(_flag_poll, "WAIT", 0.0)
+
+
+def is_idle(flags: FlagPoll) -> bool:
+    with flags._wake:
+        return flags._running is None and not flags._jobs
+
+
+def is_running(flags: FlagPoll, queued: int = 0) -> bool:
+    with flags._wake:
+        return flags._running is not None and len(flags._jobs) == queued
+
+
+def call_as(user: str, provider: MCPTokenProvider) -> str | None:
+    USER.set(user)
+    return provider.token()
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("audiences", [1, 2, 5])
+def test_the_flag_turned_off_reaches_every_audience(
+    gate: SlowGate, provider: MCPTokenProvider, clock: FakeClock, audiences: int
+) -> None:
+    """Also where each asks, lease by lease, while the gate is at another's question."""
+    flags = provider._setup.flags
+    others = [provider.for_audience(f"{number}-mcp") for number in range(1, audiences)]
+    assert all(each.token() is not None for each in (provider, *others))
+    gate.slow, gate.on = True, False
+    clock.advance(1)
+    assert provider.token() is not None  # the last known answer
+    assert eventually(lambda: is_running(flags))
+    for each in others:
+        assert each.token() is not None
+    gate.answer(audiences)
+    assert eventually(lambda: is_idle(flags))
+    assert [each.token() for each in (provider, *others)] == [None] * audiences
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_hanging_gate_gathers_one_question_for_each_audience(
+    gate: SlowGate, provider: MCPTokenProvider, clock: FakeClock
+) -> None:
+    """However many calls there are, and events that end their leases."""
+    flags, other = provider._setup.flags, provider.for_audience("other-mcp")
+    assert None not in (provider.token(), other.token())
+    gate.slow = True
+    clock.advance(1)
+    provider.token()
+    assert eventually(lambda: is_running(flags))
+    for _ in range(20):
+        flags.changed()  # the question at the gate is from before it, the others are not
+        assert None not in (provider.token(), other.token())
+    assert len(flags._jobs) == 2
+    assert len(gate.asked) == 3
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_new_audience_waits_for_a_gate_that_is_merely_slow(
+    gate: SlowGate, provider: MCPTokenProvider, clock: FakeClock
+) -> None:
+    """Its first decision is the gate's, and not the environment's, which is off."""
+    flags, other = provider._setup.flags, provider.for_audience("other-mcp")
+    assert provider.token() is not None
+    gate.slow = True
+    clock.advance(1)
+    provider.token()
+    assert eventually(lambda: is_running(flags))
+    got: list[str | None] = []
+    caller = threading.Thread(target=lambda: got.append(other.token()))
+    caller.start()
+    assert eventually(lambda: is_running(flags, queued=1) or bool(got))
+    gate.answer(2)
+    caller.join()
+    assert got != [None]
+
+
+@per_call
+@pytest.mark.usefixtures("impatient")
+def test_per_call_a_new_user_waits_for_a_gate_that_is_merely_slow(
+    gate: SlowGate, provider: MCPTokenProvider
+) -> None:
+    """How long another has waited for it says nothing of the gate."""
+    flags = provider._setup.flags
+    assert call_as("ann", provider) is not None
+    gate.slow = True
+    assert call_as("ann", provider) is not None
+    assert eventually(lambda: is_running(flags))
+    got: list[str | None] = []
+    caller = threading.Thread(target=lambda: got.append(call_as("bob", provider)))
+    caller.start()
+    assert eventually(lambda: is_running(flags, queued=1) or bool(got))
+    gate.answer(2)
+    caller.join()
+    assert got != [None]
+    assert gate.asked == ["ann", "ann", "bob"]
+
+
+@per_call
+@pytest.mark.usefixtures("impatient")
+def test_per_call_the_flag_turned_off_reaches_every_user(
+    gate: SlowGate, provider: MCPTokenProvider
+) -> None:
+    """One question of each stays queued when they have gone on without its answer."""
+    flags = provider._setup.flags
+    assert None not in [call_as(user, provider) for user in ("ann", "bob")]
+    gate.slow, gate.on = True, False
+    assert call_as("ann", provider) is not None
+    assert eventually(lambda: is_running(flags))
+    assert None not in [call_as("bob", provider) for _ in range(5)]
+    gate.answer(2)
+    assert eventually(lambda: is_idle(flags))
+    assert gate.asked[2:] == ["ann", "bob"]
+    assert [call_as(user, provider) for user in ("ann", "bob")] == [None, None]
+
+
+@per_call
+@pytest.mark.usefixtures("impatient")
+def test_per_call_a_hanging_gate_costs_no_call(
+    gate: SlowGate, provider: MCPTokenProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It counts as hanging after a first wait; until then a few questions gather, not one each."""
+    flags = provider._setup.flags
+    users = [f"user-{number}" for number in range(50)]
+    assert None not in [call_as(user, provider) for user in users]
+    gate.slow = True
+    for user in users:
+        assert call_as(user, provider) is not None
+    waiting = [job for job in flags._jobs if not job.answer.cancelled()]
+    assert len(waiting) <= _flag_poll.MAX_LEFT
+    monkeypatch.setattr(_flag_poll, "FIRST_WAIT", 0.0)
+    queued = len(flags._jobs)
+    for user in [*users, "new"]:
+        call_as(user, provider)
+    assert len(flags._jobs) == queued
