@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable
 from typing import Final
 
@@ -55,7 +54,7 @@ class FlagPoll:
         self._defaults = DefaultBackends(self.changed)
         self._environment = EnvironmentGate()
         self._on_change = on_change
-        self._known: dict[Hashable, FlagAnswer] = {}
+        self._known: OrderedDict[Hashable, FlagAnswer] = OrderedDict()
         self._trouble = FlagTrouble()
         self.per_call: Final = self._custom is not None and self._custom.per_call
         self.after_fork()
@@ -119,7 +118,7 @@ class FlagPoll:
         with self._wake:
             patience = WAIT if known_as in self._known else FIRST_WAIT
             limit = FIRST_WAIT if backend.per_call else patience
-            is_overdue = self._running is not None and self._running.has_run_for(limit)
+            is_overdue = self._running is not None and self._running.holds_up(limit)
             if not self._ensure_worker() or (is_overdue and backend.per_call):
                 return None
             job = None if backend.per_call else self._shared.get(known_as)
@@ -140,12 +139,13 @@ class FlagPoll:
                 return job.answered
             job.abandoned = True
             # The question stays, for the next caller; per call, one for each caller does.
-            if job.backend.per_call and (
-                len(self._shared) >= MAX_LEFT
-                or self._shared.setdefault(job.known_as, job) is not job
-            ):
-                job.answer.cancel()
+            if job.backend.per_call and job in self._jobs and not self._may_stay(job):
+                self._jobs.remove(job)
         return None
+
+    def _may_stay(self, job: Job) -> bool:
+        room = len(self._shared) < MAX_LEFT
+        return room and self._shared.setdefault(job.known_as, job) is job
 
     def _forget(self, job: Job) -> None:
         """Let nobody join `job`, nor count on it; the caller holds the lock."""
@@ -178,7 +178,7 @@ class FlagPoll:
                     self._has_worker = False
                     return None
             self._running = job = self._jobs.popleft()
-            job.started = time.monotonic()
+            job.start()
             return job
 
     def _run(self, job: Job) -> FlagAnswer:
@@ -200,9 +200,10 @@ class FlagPoll:
         if isinstance(result, str):
             return self._last_known(known_as, question, result)
         self._trouble.say(None)
-        if known_as not in self._known and len(self._known) >= MAX_KNOWN:
-            self._known.pop(next(iter(self._known)), None)
-        self._known[known_as] = result
+        with self._wake:
+            if known_as not in self._known and len(self._known) >= MAX_KNOWN:
+                self._known.popitem(last=False)
+            self._known[known_as] = result
         return result
 
     def _last_known(

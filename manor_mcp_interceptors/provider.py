@@ -63,12 +63,7 @@ class MCPTokenProvider(LeasedProvider):
         Raises:
             SettingsError: `audience` is not text, or is blank.
         """
-        instance = _instances.get(audience)
-        if instance is None:
-            with _registry.lock:
-                # Another thread may have made it while this one waited.
-                instance = _instances.get(audience) or _registry.make(audience)
-        return instance
+        return _instances.get(audience) or _registry.instance(audience)
 
     def for_audience(self, audience: str) -> MCPTokenProvider:
         """Return a provider for another audience with the set-up of this one.
@@ -91,8 +86,9 @@ class MCPTokenProvider(LeasedProvider):
         Each argument means what it means to the constructor: what is not given comes from the
         environment again.
         """
+        setup = Setup(settings, gate, clock)  # without the lock: a gate may make a call
         with _registry.lock:
-            _registry.setup = Setup(settings, gate, clock)
+            _registry.setup = setup
             _instances.clear()
 
     @classmethod
@@ -152,6 +148,18 @@ def _make(setup: Setup, audience: str | None) -> MCPTokenProvider:
     return provider
 
 
+def _keep(
+    known: dict[str | None, MCPTokenProvider], audience: str | None, made: MCPTokenProvider
+) -> MCPTokenProvider:
+    """Return the provider that is `known` for `audience`: `made`, where there was none."""
+    kept = known.get(audience)
+    if kept is None:
+        if len(known) >= MAX_AUDIENCES:
+            del known[next(name for name in list(known) if name is not None)]
+        known[audience] = kept = made
+    return kept
+
+
 class _Registry:
     """The process-wide set-up and the lock that guards it."""
 
@@ -159,15 +167,27 @@ class _Registry:
         self.lock = threading.Lock()
         self.setup: Setup | None = None
 
-    def make(self, audience: str | None) -> MCPTokenProvider:
-        """Make and keep the instance for `audience`; the caller holds the lock."""
-        if self.setup is None:
-            self.setup = Setup(None, None, None)
-        instance = _make(self.setup, audience)
-        if len(_instances) >= MAX_AUDIENCES:
-            del _instances[next(name for name in _instances if name is not None)]
-        _instances[audience] = instance
-        return instance
+    def instance(self, audience: str | None) -> MCPTokenProvider:
+        """Return the instance for `audience`, made at need.
+
+        It is made without the lock, which guards what becomes of it: that may run code of the
+        application's.
+        """
+        while True:
+            setup = self._current()
+            made = _make(setup, audience)
+            with self.lock:
+                if self.setup is setup:  # else `configure` was called in the meantime
+                    return _keep(_instances, audience, made)
+
+    def _current(self) -> Setup:
+        setup = self.setup
+        if setup is None:
+            made = Setup(None, None, None)
+            with self.lock:
+                # Another thread may have made one in the meantime.
+                self.setup = setup = self.setup or made
+        return setup
 
     def after_fork(self) -> None:
         self.lock = threading.Lock()

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 
 import pytest
 
 from manor_mcp_interceptors import MCPTokenProvider, Settings, _flag_poll
 from manor_mcp_interceptors._flag_poll import FlagPoll
-from tests.support import FakeClock
+from manor_mcp_interceptors.flags import FlagQuestion
+from tests.support import FakeClock, StaticGate
 from tests.support.eventually import eventually
 
 USER: ContextVar[str] = ContextVar("USER")
@@ -24,10 +28,13 @@ class SlowGate:
         self.on = True
         self.slow = False
         self.asked: list[str] = []
+        self.on_asked: Callable[[], None] | None = None
         self._go = threading.Semaphore(0)
 
     def is_enabled(self, key: str, *, subject: str) -> bool:
         self.asked.append(USER.get(subject))
+        if self.on_asked is not None:
+            self.on_asked()
         if self.slow:
             assert self._go.acquire(timeout=30)
         return self.on
@@ -183,12 +190,44 @@ def test_per_call_a_hanging_gate_costs_no_call(
     users = [f"user-{number}" for number in range(50)]
     assert None not in [call_as(user, provider) for user in users]
     gate.slow = True
+    assert call_as("user-0", provider) is not None
+    assert eventually(lambda: is_running(flags))
     for user in users:
         assert call_as(user, provider) is not None
-    waiting = [job for job in flags._jobs if not job.answer.cancelled()]
-    assert len(waiting) <= _flag_poll.MAX_LEFT
-    monkeypatch.setattr(_flag_poll, "FIRST_WAIT", 0.0)
     queued = len(flags._jobs)
+    assert 0 < queued <= _flag_poll.MAX_LEFT
+    monkeypatch.setattr(_flag_poll, "FIRST_WAIT", 0.0)
+    monkeypatch.setattr(_flag_poll, "MAX_LEFT", 100)
     for user in [*users, "new"]:
         call_as(user, provider)
     assert len(flags._jobs) == queued
+
+
+def test_a_call_that_the_gate_itself_makes_waits_for_none(
+    gate: SlowGate, provider: MCPTokenProvider
+) -> None:
+    """On the thread that asks it, for the very answer that it is about to give."""
+    got: list[str | None] = []
+    began = time.monotonic()
+    gate.on_asked = lambda: got.append(provider.token())
+    assert provider.token() is not None
+    assert got == [None]  # the environment's word, for want of an answer
+    assert time.monotonic() - began < _flag_poll.FIRST_WAIT
+
+
+def test_threads_share_what_is_known_and_it_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest answer makes room, whatever another thread is doing to the same dict."""
+    monkeypatch.setattr(_flag_poll, "MAX_KNOWN", 4)
+    flags = FlagPoll(StaticGate(), lambda: None)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            questions = [FlagQuestion("flag", "s", "i", str(number)) for number in range(20_000)]
+            assert all(answer.enabled for answer in pool.map(flags.ask, questions, chunksize=50))
+    finally:
+        sys.setswitchinterval(interval)
+    assert len(flags._known) == 4
+    flags.ask(questions[0])
+    assert questions[0] in flags._known
+    assert len(flags._known) == 4

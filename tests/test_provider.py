@@ -16,6 +16,7 @@ from manor_mcp_interceptors import (
     _leased_provider,
     _token_cache,
 )
+from manor_mcp_interceptors import provider as provider_module
 from manor_mcp_interceptors._leased_provider import LeasedProvider
 from manor_mcp_interceptors.tokens import AccessToken, mint
 from tests.support import OTHER_SECRET, SECRET, FakeClock, StaticGate, legacy_check, signed_with
@@ -368,3 +369,33 @@ def test_a_log_handler_may_make_a_call(clock: FakeClock) -> None:
         logger.removeHandler(handler)
         logger.setLevel(level)
     assert provider.token() is not None
+
+
+def test_a_gate_may_make_a_call_while_it_is_configured() -> None:
+    """No lock is held while the application's code runs, and another thread may call as well."""
+
+    class Watching(StaticGate):
+        def watch(self, notify: object) -> None:
+            caller = threading.Thread(target=MCPTokenProvider.get_token, daemon=True)
+            caller.start()
+            caller.join(4)
+            done.append(not caller.is_alive())
+
+    done: list[bool] = []
+    MCPTokenProvider.configure(gate=Watching())
+    assert done == [True]
+
+
+def test_what_is_configured_while_an_instance_is_made_counts(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings
+) -> None:
+    """The instance is made anew, by the new set-up."""
+    made = provider_module._make
+
+    def make(*args: Any) -> MCPTokenProvider:
+        monkeypatch.undo()
+        MCPTokenProvider.configure(settings=settings, gate=StaticGate())
+        return made(*args)
+
+    monkeypatch.setattr(provider_module, "_make", make)
+    assert MCPTokenProvider.get_instance().token() is not None
