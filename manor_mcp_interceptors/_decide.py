@@ -29,19 +29,31 @@ Said = tuple[Outcome, str | None]
 """What was logged last: the outcome, and what is wrong about it."""
 
 
-class Flight(threading.Event):
+class Flight:
     """One thread's decision on its way, for others to wait for.
 
-    That thread itself must not: a log handler in the middle of the decision may make a call.
+    That thread itself must not: a log handler in the middle of the decision may make a call. Nor
+    may the lock of an Event be held by one that waits, whose finalizers may make a call as well.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._leader = threading.get_ident()
+    __slots__ = ("_leader", "_lock", "has_landed")
 
-    def wait(self, timeout: float | None = None) -> bool:
+    def __init__(self) -> None:
+        self._leader = threading.get_ident()
+        self._lock = threading.Lock()
+        self._lock.acquire()
+        self.has_landed: bool = False
+
+    def land(self) -> None:
+        """Let all go on who wait."""
+        self.has_landed = True
+        self._lock.release()
+
+    def wait(self, seconds: float) -> None:
         """Wait for the decision; not at all on the thread that makes it."""
-        return self._leader != threading.get_ident() and super().wait(timeout)
+        waits = not self.has_landed and self._leader != threading.get_ident()
+        if waits and self._lock.acquire(timeout=seconds):
+            self._lock.release()  # to the next one
 
 
 def decide(

@@ -63,7 +63,7 @@ class FlagPoll:
 
     def after_fork(self) -> None:
         """Start with a free lock and no worker: a forked child has neither of its parent's."""
-        self._wake = threading.Condition(threading.Lock())
+        self._wake = threading.Condition(threading.RLock())
         self._jobs: deque[Job] = deque()
         self._shared: dict[Hashable, Job] = {}
         self._running: Job | None = None
@@ -157,12 +157,12 @@ class FlagPoll:
             self._wake.notify()
             return True
         # A daemon: a gate that hangs must not keep the process from ending.
-        worker = threading.Thread(target=self._work, name="mcp-auth-flag", daemon=True)
+        self._has_worker = True  # first: a finalizer's call must not start another
         try:
-            worker.start()
-        except RuntimeError:  # the interpreter is ending, or is out of threads
+            threading.Thread(target=self._work, name="mcp-auth-flag", daemon=True).start()
+        except Exception:  # the interpreter is ending, or is out of threads or memory
+            self._has_worker = False
             return False
-        self._has_worker = True
         return True
 
     def _work(self) -> None:

@@ -27,7 +27,7 @@ class FlagTrouble:
 
     def after_fork(self) -> None:
         """Start with a free lock: in a forked child, the thread that held it is gone."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def say(self, problem: str | None) -> None:
         """Log a change for the worse or the better, once."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from typing import Final
 
 from ._bearer import HEADER_NAME
@@ -65,7 +64,7 @@ class LeasedProvider:
 
     def after_fork(self) -> None:
         """Start with a free lock: in a forked child, the thread that held it is gone."""
-        self._lock = threading.Lock()
+        self._lock = self._setup.lock
         self._flight: Flight | None = None
         self._renewing = False
         self.counters.clear()
@@ -215,7 +214,7 @@ class LeasedProvider:
             self._publish(decision, problem, answer, generation)
         finally:
             self._flight = None
-            mine.set()
+            mine.land()
         return decision
 
     def _follow(self, leader: Flight, view: View, answer: FlagAnswer) -> Decision:

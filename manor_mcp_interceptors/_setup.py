@@ -62,7 +62,12 @@ class Setup:
         self._providers: list[weakref.ref[Leaseholder]] = []
         self._prune_at = 64
         self._remarks: frozenset[str] = frozenset()
-        self._lock = threading.Lock()
+        self.lock = threading.RLock()
+        """One for the providers as well, which hold it for a few microseconds.
+
+        Re-entrant, as every lock here: a finalizer or a signal handler may make a call anywhere,
+        and in the middle of what a lock guards it is on the thread that holds it.
+        """
         _setups.add(self)
 
     def look(self, audience: str | None) -> View:
@@ -90,22 +95,25 @@ class Setup:
 
     def register(self, provider: Leaseholder) -> None:
         """Keep `provider` informed for as long as it lives."""
-        with self._lock:
+        with self.lock:
             self._providers.append(weakref.ref(provider))
-            if len(self._providers) > self._prune_at:
-                self._providers = [known for known in self._providers if known() is not None]
-                self._prune_at = max(64, 2 * len(self._providers))
+            count = len(self._providers)
+            if count > self._prune_at:
+                self._prune_at = 2 * count  # before a finalizer's call can come here, too
+                alive = [known for known in self._providers[:count] if known() is not None]
+                self._providers[:count] = alive
+                self._prune_at = max(64, 2 * len(alive))
 
     def end_leases(self) -> None:
         """Have every provider decide anew at its next call."""
-        with self._lock:
+        with self.lock:
             providers = list(self._providers)
         for known in providers:
             if (provider := known()) is not None:
                 provider.end_lease()
 
     def after_fork(self) -> None:
-        self._lock = threading.Lock()
+        self.lock = threading.RLock()
         self.flags.after_fork()
         for known in list(self._providers):
             if (provider := known()) is not None:

@@ -164,7 +164,7 @@ class _Registry:
     """The process-wide set-up and the lock that guards it."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
         self.setup: Setup | None = None
 
     def instance(self, audience: str | None) -> MCPTokenProvider:
@@ -190,7 +190,7 @@ class _Registry:
         return setup
 
     def after_fork(self) -> None:
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
         for audience, instance in list(_instances.items()):
             if instance._setup is not self.setup:  # forked in the middle of `configure`
                 del _instances[audience]
