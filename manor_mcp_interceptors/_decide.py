@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import threading
+import time
 from typing import Final
 
 from ._bearer import METADATA_KEY, format_bearer
@@ -22,6 +23,9 @@ NEVER: Final = float("-inf")
 UNDECIDED: Final = Decision(
     None, None, None, Outcome.SIGNING_FAILED, "no decision was reached in time", NEVER
 )
+
+LOOK_SECONDS: Final = 0.002
+"""How often a coroutine looks whether the decision of another thread is there."""
 
 _ALL_IS_WELL: Final = (Outcome.OK, None)
 
@@ -54,6 +58,14 @@ class Flight:
         waits = not self.has_landed and self._leader != threading.get_ident()
         if waits and self._lock.acquire(timeout=seconds):
             self._lock.release()  # to the next one
+
+    async def wait_async(self, seconds: float) -> None:
+        """As `wait`, on asyncio's loop, which goes on meanwhile."""
+        import asyncio  # loaded already: its loop is running
+
+        until = time.monotonic() + seconds
+        while not self.has_landed and time.monotonic() < until:  # noqa: ASYNC110 - another thread does it
+            await asyncio.sleep(LOOK_SECONDS)
 
 
 def decide(
@@ -132,13 +144,15 @@ def describe(
     )
 
 
-def announce(decision: Decision, problem: str | None, said: Said | None) -> Said:
-    """Log `decision` where it is not what was `said` before; return what has been said now."""
+def to_say(decision: Decision, problem: str | None) -> Said:
+    """Return what the log should know of `decision`."""
     on = decision.outcome is Outcome.OK
     news = (decision.outcome, problem if on else decision.reason)
-    news = _ALL_IS_WELL if news == _ALL_IS_WELL else news  # one object for all audiences
-    if news != said:
-        quiet = decision.outcome is Outcome.FLAG_OFF or news == _ALL_IS_WELL
-        level = logging.INFO if quiet else logging.WARNING
-        _logger.log(level, "MCP auth %s: %s", decision.outcome, decision.reason)
-    return news
+    return _ALL_IS_WELL if news == _ALL_IS_WELL else news  # one object for all audiences
+
+
+def announce(decision: Decision, news: Said) -> None:
+    """Log `decision`, which is `news`."""
+    quiet = decision.outcome is Outcome.FLAG_OFF or news == _ALL_IS_WELL
+    level = logging.INFO if quiet else logging.WARNING
+    _logger.log(level, "MCP auth %s: %s", decision.outcome, decision.reason)

@@ -79,7 +79,7 @@ class FlagPoll:
 
     def ask(self, question: FlagQuestion) -> FlagAnswer:
         """Return the gate's answer, or the last known one. Waits briefly, raises nothing."""
-        return self._ask(question, LOOP_WAIT if _event_loop_runs_here() else FIRST_WAIT)
+        return self._ask(question, LOOP_WAIT if event_loop_runs_here() else FIRST_WAIT)
 
     def _ask(self, question: FlagQuestion, limit: float) -> FlagAnswer:
         backend = self._backend()
@@ -100,7 +100,7 @@ class FlagPoll:
     async def ask_async(self, question: FlagQuestion) -> FlagAnswer:
         """As `ask`, and the wait yields to the event loop."""
         backend = self._backend()
-        if not backend.blocking or not _event_loop_runs_here():  # another library's loop: trio
+        if not backend.blocking or not event_loop_runs_here():  # another library's loop: trio
             return self._ask(question, LOOP_WAIT)
         known_as = _known_as(backend, question)
         job = self._submit(backend, question, known_as)
@@ -228,6 +228,7 @@ def _known_as(backend: Backend, question: FlagQuestion) -> Hashable:
     return question, caller
 
 
-def _event_loop_runs_here() -> bool:
+def event_loop_runs_here() -> bool:
+    """Return whether asyncio's event loop runs on this thread."""
     asyncio = sys.modules.get("asyncio")
     return asyncio is not None and asyncio._get_running_loop() is not None

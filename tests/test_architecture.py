@@ -26,6 +26,7 @@ LAYERS = [
     {"tokens", "_flag_job", "_flag_poll", "_flag_trouble"},
     {"_setup", "_token_cache"},
     {"_decide"},
+    {"_lease"},
     {"_leased_provider"},
     {"provider"},
     {"client"},

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
+import time
+from collections.abc import Iterator
 from typing import Any
 
 import jwt
@@ -20,6 +23,7 @@ from manor_mcp_interceptors import provider as provider_module
 from manor_mcp_interceptors._leased_provider import LeasedProvider
 from manor_mcp_interceptors.tokens import AccessToken, mint
 from tests.support import OTHER_SECRET, SECRET, FakeClock, StaticGate, legacy_check, signed_with
+from tests.support.eventually import eventually
 
 
 class CountingMint:
@@ -326,6 +330,87 @@ def test_while_one_thread_mints_the_others_go_on(
     minter.join()
     assert renewed[0] not in (None, first)
     assert provider.token() == renewed[0]
+
+
+@pytest.fixture
+def held_mint(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Another thread's mint, which takes until this is set."""
+    release = threading.Event()
+
+    def slow(*args: Any) -> AccessToken:
+        assert release.wait(30)
+        return mint(*args)
+
+    monkeypatch.setattr(_token_cache, "mint", slow)
+    yield release
+    release.set()
+
+
+def test_an_event_loop_goes_on_while_another_thread_decides(
+    clock: FakeClock, held_mint: threading.Event
+) -> None:
+    """A coroutine without a token waits for it, and holds up nobody."""
+    provider = make(clock)
+    leader = threading.Thread(target=provider.token)
+    leader.start()
+    assert eventually(lambda: provider._flight is not None)
+
+    async def main() -> str | None:
+        follower = asyncio.create_task(provider.token_async())
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not follower.done()
+        held_mint.set()
+        return await follower
+
+    assert asyncio.run(main()) is not None
+    leader.join()
+
+
+def test_a_synchronous_call_on_an_event_loop_hardly_waits(
+    clock: FakeClock, held_mint: threading.Event
+) -> None:
+    """Nobody else on that loop could go on meanwhile."""
+    provider = make(clock)
+    leader = threading.Thread(target=provider.token)
+    leader.start()
+    assert eventually(lambda: provider._flight is not None)
+
+    async def main() -> str | None:
+        return provider.token()
+
+    began = time.monotonic()
+    assert asyncio.run(main()) is None
+    assert time.monotonic() - began < _leased_provider.FOLLOW_SECONDS / 2
+    held_mint.set()
+    leader.join()
+    assert provider.token() is not None
+
+
+def test_a_slow_log_handler_holds_up_no_other_call(clock: FakeClock) -> None:
+    """What was decided is there before it is announced."""
+    provider = make(clock)
+    saying, release = threading.Event(), threading.Event()
+
+    class Slow(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            saying.set()
+            assert release.wait(30)
+
+    handler, logger = Slow(logging.INFO), logging.getLogger("manor_mcp_interceptors")
+    logger.addHandler(handler)
+    leader = threading.Thread(target=provider.token)
+    try:
+        leader.start()
+        assert saying.wait(30)
+        clock.advance(1)  # the lease ends: the next call decides anew, and has nothing to say
+        assert provider.token() is not None
+        clock.advance(3600)
+        assert provider.token() is not None
+    finally:
+        release.set()
+        logger.removeHandler(handler)
+        leader.join()
 
 
 def test_outcomes_are_logged_when_they_change(
