@@ -79,12 +79,15 @@ class Lease:
         Ends the lease if that token is still the current one, so that flag, secret and settings
         are looked at again. A new token is minted at once only where the refused one is older
         than the margin or the secret has changed: no server can make a client mint at each call.
+        Nor ask for the flag at each: a token refused before is left to the recheck until then.
         """
         with self._lock:
             if self._latest.token != token:
                 return
             is_news = not self._cache.is_rejected(token)
             self._cache.reject(token)
+            if not is_news and not self._cache.is_spent(token):
+                return
             self._end_lease()
         self.counters.count("refreshes")
         if is_news:  # no lock is held: a log handler may do anything
