@@ -8,7 +8,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterable
-from typing import Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 from ._dataclass import dataclass, replace
 from ._flag_poll import FlagPoll
@@ -61,6 +61,8 @@ class Setup:
         # A WeakSet would take half as much again for each of a thousand audiences.
         self._providers: list[weakref.ref[Leaseholder]] = []
         self._prune_at = 64
+        self.by_audience: Final[dict[str | None, Any]] = {}
+        """The providers that were made from one of one's own, for other audiences than its own."""
         self._remarks: frozenset[str] = frozenset()
         self.lock = threading.RLock()
         """One for the providers as well, which hold it for a few microseconds.
@@ -118,6 +120,28 @@ class Setup:
         for known in list(self._providers):
             if (provider := known()) is not None:
                 provider.after_fork()
+
+
+_T = TypeVar("_T")
+
+
+def keep(known: dict[str | None, _T], audience: str | None, made: _T, limit: int) -> _T:
+    """Return what is `known` for `audience`: `made`, where there was nothing; hold a lock.
+
+    At the `limit` the oldest makes room, but never the configured audience's.
+    """
+    kept = known.get(audience)
+    if kept is None:
+        if len(known) >= limit:
+            del known[next(name for name in list(known) if name is not None)]
+        known[audience] = kept = made
+    return kept
+
+
+def check_audience(audience: str) -> None:
+    """Raise SettingsError where `audience` is not text, or is blank."""
+    if not isinstance(audience, str) or not audience.strip():
+        raise SettingsError("an audience is text that is not blank", variable="audience")
 
 
 _setups: Final[weakref.WeakSet[Setup]] = weakref.WeakSet()

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from ._leased_provider import LeasedProvider
-from ._setup import Setup
+from ._setup import Setup, check_audience, keep
 from .clocks import Clock
 from .errors import SettingsError
 from .flags import Gate
@@ -66,12 +66,24 @@ class MCPTokenProvider(LeasedProvider):
         return _instances.get(audience) or _registry.instance(audience)
 
     def for_audience(self, audience: str) -> MCPTokenProvider:
-        """Return a provider for another audience with the set-up of this one.
+        """Return the provider for another audience with the set-up of this one.
+
+        The same at each call, so that adapters for one audience share its token.
 
         Raises:
             SettingsError: `audience` is not text, or is blank.
         """
-        return _make(self._setup, audience)
+        if audience == self._audience:
+            return self
+        setup = self._setup
+        if setup is _registry.setup:
+            return MCPTokenProvider.get_instance(audience)
+        known: dict[str | None, MCPTokenProvider] = setup.by_audience
+        if (kept := known.get(audience)) is not None:
+            return kept
+        made = _make(setup, audience)
+        with setup.lock:
+            return keep(known, audience, made, MAX_AUDIENCES)
 
     @classmethod
     def configure(
@@ -88,7 +100,7 @@ class MCPTokenProvider(LeasedProvider):
         """
         setup = Setup(settings, gate, clock)  # without the lock: a gate may make a call
         with _registry.lock:
-            _registry.setup = setup
+            _registry.setup, _registry.has_complained = setup, False
             _instances.clear()
 
     @classmethod
@@ -125,19 +137,14 @@ class MCPTokenProvider(LeasedProvider):
 
     def __repr__(self) -> str:
         audience = "" if self._audience is None else f" audience={self._audience!r}"
-        return f"<MCPTokenProvider{audience} last outcome: {self._latest.outcome}>"
+        outcome = "none yet" if self._said is None else self._latest.outcome
+        return f"<MCPTokenProvider{audience} last outcome: {outcome}>"
 
 
 def _rebuild(
     settings: Settings | None, gate: Gate | None, clock: Clock | None, audience: str | None
 ) -> MCPTokenProvider:
     return _make(Setup(settings, gate, clock), audience)
-
-
-def check_audience(audience: str) -> None:
-    """Raise SettingsError where `audience` is not text, or is blank."""
-    if not isinstance(audience, str) or not audience.strip():
-        raise SettingsError("an audience is text that is not blank", variable="audience")
 
 
 def _make(setup: Setup, audience: str | None) -> MCPTokenProvider:
@@ -148,24 +155,13 @@ def _make(setup: Setup, audience: str | None) -> MCPTokenProvider:
     return provider
 
 
-def _keep(
-    known: dict[str | None, MCPTokenProvider], audience: str | None, made: MCPTokenProvider
-) -> MCPTokenProvider:
-    """Return the provider that is `known` for `audience`: `made`, where there was none."""
-    kept = known.get(audience)
-    if kept is None:
-        if len(known) >= MAX_AUDIENCES:
-            del known[next(name for name in list(known) if name is not None)]
-        known[audience] = kept = made
-    return kept
-
-
 class _Registry:
     """The process-wide set-up and the lock that guards it."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.setup: Setup | None = None
+        self.has_complained = False
 
     def instance(self, audience: str | None) -> MCPTokenProvider:
         """Return the instance for `audience`, made at need.
@@ -178,7 +174,7 @@ class _Registry:
             made = _make(setup, audience)
             with self.lock:
                 if self.setup is setup:  # else `configure` was called in the meantime
-                    return _keep(_instances, audience, made)
+                    return keep(_instances, audience, made, MAX_AUDIENCES)
 
     def _current(self) -> Setup:
         setup = self.setup
@@ -246,5 +242,7 @@ def _instance_or_none(audience: str | None) -> MCPTokenProvider | None:
     try:
         return _instances.get(audience) or MCPTokenProvider.get_instance(audience)
     except (SettingsError, TypeError) as error:
-        _logger.warning("MCP auth %s: %s", Outcome.INVALID_CONFIG, error)
+        if not _registry.has_complained:  # once: whoever gives no audience gives none at each call
+            _registry.has_complained = True
+            _logger.warning("MCP auth %s: %s", Outcome.INVALID_CONFIG, error)
         return None

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +15,7 @@ import jwt
 import pytest
 
 from manor_mcp_interceptors import (
+    HttpxAuth,
     MCPTokenProvider,
     Outcome,
     Settings,
@@ -484,3 +487,45 @@ def test_what_is_configured_while_an_instance_is_made_counts(
 
     monkeypatch.setattr(provider_module, "_make", make)
     assert MCPTokenProvider.get_instance().token() is not None
+
+
+def test_an_audience_of_ones_own_provider_has_one_token(
+    clock: FakeClock, mints: CountingMint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever adapters ask for it; the oldest audience makes room."""
+    monkeypatch.setattr(provider_module, "MAX_AUDIENCES", 3)
+    provider = make(clock)
+    adapters = [HttpxAuth(provider=provider, audience="other-mcp") for _ in range(5)]
+    assert len({adapter._source.decision().token for adapter in adapters}) == 1
+    assert mints.count == 1
+    other = provider.for_audience("other-mcp")
+    assert other.for_audience("other-mcp") is other
+    for number in range(10):
+        provider.for_audience(str(number))
+    assert len(provider._setup.by_audience) == 3
+    assert provider.for_audience("other-mcp") is not other
+
+
+def test_another_audience_of_the_process_wide_provider_is_process_wide(env_on: None) -> None:
+    """One token for `get_token` and for an adapter that was given the provider."""
+    provider = MCPTokenProvider.get_instance()
+    assert provider.for_audience("other-mcp") is MCPTokenProvider.get_instance("other-mcp")
+
+
+def test_a_provider_goes_with_those_made_from_it(settings: Settings) -> None:
+    """Nothing else holds them."""
+    provider = MCPTokenProvider(settings, gate=StaticGate())
+    gone = [weakref.ref(provider.for_audience("other-mcp")), weakref.ref(provider)]
+    del provider
+    gc.collect()
+    assert [each() for each in gone] == [None, None]
+
+
+def test_a_provider_that_has_decided_nothing_says_so(clock: FakeClock) -> None:
+    """Not that signing has failed; the end of a lease is no decision either."""
+    provider = make(clock)
+    assert repr(provider) == "<MCPTokenProvider last outcome: none yet>"
+    provider.end_lease()
+    assert repr(provider) == "<MCPTokenProvider last outcome: none yet>"
+    provider.token()
+    assert repr(provider) == "<MCPTokenProvider last outcome: ok>"
