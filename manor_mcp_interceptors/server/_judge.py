@@ -161,14 +161,15 @@ class Judge:
         return fresh
 
     def _look(self) -> _Law:
-        now = self._clock.time()
+        now, recheck = self._clock.time(), Settings().recheck_seconds
         try:
             settings = Settings.from_env() if self._given is None else self._given
+            recheck = settings.recheck_seconds
             keys = self._keys.verification_keys(settings)
         except SettingsError as error:
-            return _Law(None, None, error, now, now + Settings().recheck_seconds)
+            return _Law(None, None, error, now, now + recheck)
         rules = Rules(settings.issuer, settings.audience, self._leeway, self._subjects)
-        return _Law(rules, keys, None, now, now + settings.recheck_seconds)
+        return _Law(rules, keys, None, now, now + recheck)
 
     def _report(self, law: _Law) -> None:
         """Log what holds now and did not at the last look."""

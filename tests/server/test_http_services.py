@@ -30,7 +30,6 @@ from manor_mcp_interceptors import (
     TokenVerifier,
     VerifiedToken,
 )
-from manor_mcp_interceptors.server._door import forget_shared
 from manor_mcp_interceptors.server.fastapi_dependency import MCPTokenDependency, verify_mcp_token
 from manor_mcp_interceptors.server.starlette_backend import MCPTokenBackend, on_error
 from tests.server.callers import CASES, PHRASE, SUBJECT, Case, token, verifier
@@ -163,17 +162,14 @@ def protected_app() -> FastAPI:
 
 def test_the_dependency_verifies_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a secret everything is refused; it may arrive after the application was made."""
-    forget_shared()
     monkeypatch.setenv("MCP_AUTH_RECHECK_SECONDS", "0")
     with TestClient(protected_app()) as client:
         headers = {"Authorization": f"Bearer {token()}"}
         answer = client.get("/whoami", headers=headers)
         assert (answer.status_code, answer.json()) == (401, {"detail": PHRASE})
         monkeypatch.setenv("MCP_AUTH_SECRET", SECRET)
-        forget_shared()
         answer = client.get("/whoami", headers=headers)
         assert (answer.status_code, answer.json()) == (200, {"caller": SUBJECT})
-    forget_shared()
 
 
 def test_openapi_shows_an_http_bearer_scheme() -> None:
