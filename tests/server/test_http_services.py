@@ -261,16 +261,22 @@ def public_app(check: TokenVerifier) -> Starlette:
 
 
 def test_public_pages_beside_private_ones() -> None:
-    """With ``required=False`` a bare call goes on as nobody; a bad token goes nowhere."""
+    """With ``required=False`` a call without a bearer token goes on as nobody; a bad one nowhere."""
     with TestClient(public_app(verifier())) as client:
         assert client.get("/public").json() == {"in": False}
         assert client.get("/private").status_code == 401
         good = {"Authorization": f"Bearer {token()}"}
         assert client.get("/public", headers=good).json() == {"in": True}
         assert client.get("/private", headers=good).json() == {"caller": SUBJECT, "in": True}
-        for bad in ("Bearer nonsense", "Basic eDp5", ""):
+        for bad in ("Bearer nonsense", "bearer", "Bearer a b", " Bearer\t"):
             answer = client.get("/public", headers={"Authorization": bad})
             assert answer.status_code == 401
+        for others in ("Basic eDp5", "", "Bearers x"):
+            headers = {"Authorization": others}
+            assert client.get("/public", headers=headers).json() == {"in": False}
+            assert client.get("/private", headers=headers).status_code == 401
+        twice = [("Authorization", "Basic eDp5"), ("Authorization", f"Bearer {token()}")]
+        assert client.get("/public", headers=twice).status_code == 401
 
 
 def test_another_error_is_still_a_401() -> None:
