@@ -98,8 +98,8 @@ class Judge:
         self._clock: Clock = time if clock is None else clock
         # Late bound, so that a library that freezes time is seen.
         self._keys = KeySource(lambda: self._clock.time(), in_code=settings is not None)
-        self._tally = Rejections()
         self.counters: Counters = Counters(TOTALS)
+        self._tally = Rejections(self.counters)
         self._remembered = self.counters.ticks("verifications", "remembered")
         self._remarks: frozenset[str] = frozenset()
         self._law = self._look()
@@ -145,7 +145,6 @@ class Judge:
 
     def _refuse(self, reason: Reason, now: float) -> Reason:
         self._tally.add(reason, now)
-        self.counters.count("verifications", reason.value)
         look_for_telemetry()
         return reason
 
