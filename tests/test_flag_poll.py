@@ -11,8 +11,9 @@ from contextvars import ContextVar
 
 import pytest
 
-from manor_mcp_interceptors import MCPTokenProvider, Settings, _flag_poll
+from manor_mcp_interceptors import MCPTokenProvider, Settings, _flag_poll, _flag_trouble
 from manor_mcp_interceptors._flag_poll import FlagPoll
+from manor_mcp_interceptors._flag_trouble import FlagTrouble
 from manor_mcp_interceptors.flags import FlagQuestion
 from tests.support import FakeClock, StaticGate
 from tests.support.eventually import eventually
@@ -231,3 +232,60 @@ def test_threads_share_what_is_known_and_it_is_bounded(monkeypatch: pytest.Monke
     flags.ask(questions[0])
     assert questions[0] in flags._known
     assert len(flags._known) == 4
+
+
+def test_per_call_each_user_keeps_an_answer_of_their_own(
+    clock: FakeClock, settings: Settings
+) -> None:
+    """When the gate fails, it is not another's that stands."""
+
+    class Beta:
+        per_call, blocking = True, False
+        works = True
+
+        def is_enabled(self, key: str, *, subject: str) -> bool:
+            if not self.works:
+                raise RuntimeError("boom")
+            return USER.get() == "ann"
+
+        def caller(self) -> str | None:
+            return USER.get()
+
+    gate = Beta()
+    provider = MCPTokenProvider(settings, gate=gate, clock=clock)
+    for gate.works in (True, False):
+        answers = [call_as(user, provider) is not None for user in ("ann", "bob", "ann")]
+        assert answers == [True, False, True]
+
+
+def test_a_gate_that_fails_now_and_then_does_not_fill_the_log(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, clock: FakeClock
+) -> None:
+    """A few lines in a row, then one a minute; and the last one says what holds."""
+    caplog.set_level("INFO", "manor_mcp_interceptors")
+    monkeypatch.setattr(_flag_trouble, "time", clock)
+    trouble = FlagTrouble()
+    for _ in range(50):
+        trouble.say("boom")
+        trouble.say(None)
+    assert len(caplog.records) == _flag_trouble.LINES
+    clock.advance(_flag_trouble.LINE_SECONDS)
+    trouble.say("boom")
+    trouble.say(None)
+    assert [record.getMessage() for record in caplog.records[_flag_trouble.LINES :]] == ["boom"]
+
+
+def test_an_idle_worker_ends_and_the_next_question_starts_another(
+    gate: SlowGate,
+    provider: MCPTokenProvider,
+    clock: FakeClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A gate that nobody asks any more costs no thread."""
+    monkeypatch.setattr(_flag_poll, "IDLE_SECONDS", 0.01)
+    threads = set(threading.enumerate())
+    assert provider.token() is not None
+    assert eventually(lambda: set(threading.enumerate()) <= threads)
+    clock.advance(1)
+    assert provider.token() is not None
+    assert len(gate.asked) == 2

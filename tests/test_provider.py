@@ -529,3 +529,51 @@ def test_a_provider_that_has_decided_nothing_says_so(clock: FakeClock) -> None:
     assert repr(provider) == "<MCPTokenProvider last outcome: none yet>"
     provider.token()
     assert repr(provider) == "<MCPTokenProvider last outcome: ok>"
+
+
+def test_an_event_in_the_middle_of_a_decision_ends_its_lease(
+    clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was made from what was true before; the clock stands still, so nothing else ends it."""
+    gate = StaticGate()
+    provider = MCPTokenProvider(Settings(secret=SECRET), gate=gate, clock=clock)
+
+    def turned_off_meanwhile(*args: Any) -> AccessToken:
+        gate.on = False
+        provider._setup.flags.changed()
+        return mint(*args)
+
+    monkeypatch.setattr(_token_cache, "mint", turned_off_meanwhile)
+    assert provider.token() is not None
+    assert provider.token() is None
+
+
+def test_a_decision_serves_on_for_a_second_at_most(clock: FakeClock) -> None:
+    """While another thread renews it, however long its lease was."""
+    gate = StaticGate()
+    settings = Settings(secret=SECRET, recheck_seconds=100)
+    provider = MCPTokenProvider(settings, gate=gate, clock=clock)
+    token = provider.token()
+    gate.on = False
+    provider._renewing = True  # as the other thread notes it
+    clock.advance(100.5)
+    assert provider.token() == token
+    clock.advance(0.5)
+    assert provider.token() is None
+
+
+def test_without_a_margin_a_refused_token_is_renewed_after_a_second(
+    clock: FakeClock, mints: CountingMint
+) -> None:
+    """Before, the new one would be the same: `iat` is in whole seconds."""
+    provider = make(clock, margin_seconds=0, recheck_seconds=100)
+    first = provider.token()
+    assert first is not None
+    for _ in range(3):
+        provider.invalidate(first)
+        assert provider.token() == first
+        clock.advance(0.3)
+    assert mints.count == 1
+    clock.advance(0.2)
+    provider.invalidate(first)
+    assert provider.token() != first

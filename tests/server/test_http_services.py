@@ -261,7 +261,7 @@ def public_app(check: TokenVerifier) -> Starlette:
 
 
 def test_public_pages_beside_private_ones() -> None:
-    """With ``required=False`` a call without a bearer token goes on as nobody; a bad one nowhere."""
+    """With ``required=False`` no bearer token means nobody; a bad one goes nowhere."""
     with TestClient(public_app(verifier())) as client:
         assert client.get("/public").json() == {"in": False}
         assert client.get("/private").status_code == 401
