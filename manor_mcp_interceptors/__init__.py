@@ -67,6 +67,10 @@ _LAZY = {
 __version__: str
 
 
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})  # what is lazy is there as well
+
+
 def __getattr__(name: str) -> object:
     if name == "__version__":
         from importlib.metadata import version

@@ -64,6 +64,7 @@ class AuthServer:
         self._verifier = TokenVerifier(settings, clock=clock)
         self._lock = threading.Lock()
         self._to_refuse = 0
+        self._http: _Http | None = None
         self.requests: list[RecordedRequest] = []
         """Every request so far, in the order of arrival."""
         self.reply: object = {"ok": True}
@@ -74,11 +75,15 @@ class AuthServer:
     @property
     def url(self) -> str:
         """Where the server listens, such as ``http://127.0.0.1:40123``."""
+        if self._http is None:
+            raise RuntimeError("the server is not started: use `with`, or call start() first")
         return f"http://127.0.0.1:{self._http.server_address[1]}"
 
     @property
     def last(self) -> RecordedRequest:
-        """The latest request."""
+        """The latest request; an AssertionError where there was none, as that is what it means."""
+        if not self.requests:
+            raise AssertionError("no request has reached the server")
         return self.requests[-1]
 
     def refuse(self, times: int = 1) -> None:
@@ -87,15 +92,17 @@ class AuthServer:
 
     def start(self) -> None:
         """Listen on a free port."""
-        self._http = _Http(("127.0.0.1", 0), _Handler)
-        self._http.auth = self
+        self._http = http = _Http(("127.0.0.1", 0), _Handler)
+        http.auth = self
         self._thread = threading.Thread(
-            target=self._http.serve_forever, args=(POLL_SECONDS,), name="mcp-auth-server"
+            target=http.serve_forever, args=(POLL_SECONDS,), name="mcp-auth-server"
         )
         self._thread.start()
 
     def close(self) -> None:
         """Stop, and end the connections that clients left open."""
+        if self._http is None:
+            return
         self._http.shutdown()
         self._thread.join()
         self._http.end_connections()

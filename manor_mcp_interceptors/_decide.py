@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import threading
+import time
 from typing import Final
 
 from ._bearer import METADATA_KEY, format_bearer
@@ -22,25 +23,48 @@ UNDECIDED: Final = Decision(
     None, None, None, Outcome.SIGNING_FAILED, "no decision was reached in time", NEVER
 )
 
+LOOK_SECONDS: Final = 0.002
+"""How often a coroutine looks whether the decision of another thread is there."""
+
 _ALL_IS_WELL: Final = (Outcome.OK, None)
 
 Said = tuple[Outcome, str | None]
 """What was logged last: the outcome, and what is wrong about it."""
 
 
-class Flight(threading.Event):
+class Flight:
     """One thread's decision on its way, for others to wait for.
 
-    That thread itself must not: a log handler in the middle of the decision may make a call.
+    That thread itself must not: a log handler in the middle of the decision may make a call. Nor
+    may the lock of an Event be held by one that waits, whose finalizers may make a call as well.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._leader = threading.get_ident()
+    __slots__ = ("_leader", "_lock", "has_landed")
 
-    def wait(self, timeout: float | None = None) -> bool:
+    def __init__(self) -> None:
+        self._leader = threading.get_ident()
+        self._lock = threading.Lock()
+        self._lock.acquire()
+        self.has_landed: bool = False
+
+    def land(self) -> None:
+        """Let all go on who wait."""
+        self.has_landed = True
+        self._lock.release()
+
+    def wait(self, seconds: float) -> None:
         """Wait for the decision; not at all on the thread that makes it."""
-        return self._leader != threading.get_ident() and super().wait(timeout)
+        waits = not self.has_landed and self._leader != threading.get_ident()
+        if waits and self._lock.acquire(timeout=seconds):
+            self._lock.release()  # to the next one
+
+    async def wait_async(self, seconds: float) -> None:
+        """As `wait`, on asyncio's loop, which goes on meanwhile."""
+        import asyncio  # loaded already: its loop is running
+
+        until = time.monotonic() + seconds
+        while not self.has_landed and time.monotonic() < until:  # noqa: ASYNC110 - another thread does it
+            await asyncio.sleep(LOOK_SECONDS)
 
 
 def decide(
@@ -119,13 +143,15 @@ def describe(
     )
 
 
-def announce(decision: Decision, problem: str | None, said: Said | None) -> Said:
-    """Log `decision` where it is not what was `said` before; return what has been said now."""
+def to_say(decision: Decision, problem: str | None) -> Said:
+    """Return what the log should know of `decision`."""
     on = decision.outcome is Outcome.OK
     news = (decision.outcome, problem if on else decision.reason)
-    news = _ALL_IS_WELL if news == _ALL_IS_WELL else news  # one object for all audiences
-    if news != said:
-        quiet = decision.outcome is Outcome.FLAG_OFF or news == _ALL_IS_WELL
-        level = logging.INFO if quiet else logging.WARNING
-        log(level, "MCP auth %s: %s", decision.outcome, decision.reason)
-    return news
+    return _ALL_IS_WELL if news == _ALL_IS_WELL else news  # one object for all audiences
+
+
+def announce(decision: Decision, news: Said) -> None:
+    """Log `decision`, which is `news`."""
+    quiet = decision.outcome is Outcome.FLAG_OFF or news == _ALL_IS_WELL
+    level = logging.INFO if quiet else logging.WARNING
+    log(level, "MCP auth %s: %s", decision.outcome, decision.reason)

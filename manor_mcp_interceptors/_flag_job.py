@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import threading
 import time
 from collections.abc import Hashable
 from contextlib import suppress
@@ -28,6 +29,7 @@ class Job:
         self.patience = patience
         self.submitted = time.monotonic()
         self.started: float | None = None
+        self._thread: int | None = None
         self.abandoned = False
         """Whether somebody has gone on without the answer."""
         self.answered: FlagAnswer | None = None
@@ -47,8 +49,18 @@ class Job:
         """Seconds that a caller may still wait for the answer."""
         return max(0.0, self.submitted + self.patience - time.monotonic())
 
-    def is_overdue(self) -> bool:
-        return self.started is not None and time.monotonic() > self.started + self.patience
+    def start(self) -> None:
+        """Note that the gate is asked from now on, and on this thread."""
+        self.started = time.monotonic()
+        self._thread = threading.get_ident()
+
+    def holds_up(self, seconds: float) -> bool:
+        """Return whether the gate has been at it for longer than `seconds`.
+
+        For the gate itself it has: a call that it makes would wait for its own answer.
+        """
+        is_late = self.started is not None and time.monotonic() > self.started + seconds
+        return is_late or self._thread == threading.get_ident()
 
 
 async def wait_for(answer: Future[FlagAnswer], seconds: float) -> None:

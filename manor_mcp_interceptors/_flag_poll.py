@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 import threading
-import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable
 from typing import Final
 
 from ._flag_job import Job, evaluate, evaluate_on_worker, wait_for
-from ._log import log
+from ._flag_trouble import FlagTrouble
 from .flags import (
     Backend,
     DefaultBackends,
@@ -25,17 +23,19 @@ from .flags import (
 FIRST_WAIT: Final = 1.0
 """Seconds that a first decision waits for a gate."""
 WAIT: Final = 0.03
-"""Seconds that any later decision waits, and only for a gate that is not overdue already."""
+"""Seconds that any later decision waits, and only for a gate that is not overdue already.
+
+A gate that is asked at every call is overdue after `FIRST_WAIT`: how patient one caller is says
+nothing of another.
+"""
 LOOP_WAIT: Final = 0.01
 """Seconds that a synchronous call may hold up the event loop on whose thread it runs."""
 IDLE_SECONDS: Final = 5.0
 """A worker without a question for so long ends."""
 MAX_KNOWN: Final = 4096
 """How many last known answers are kept."""
-LINES: Final = 4
-"""How many changes for the worse or the better are logged in a row."""
-LINE_SECONDS: Final = 60.0
-"""After those, one in so long: a gate that fails every other time must not fill the log."""
+MAX_LEFT: Final = 8
+"""How many questions of a gate per call stay queued when their callers have gone on."""
 
 _LATE: Final = "no answer in time"
 
@@ -44,7 +44,8 @@ class FlagPoll:
     """Asks one gate, one question at a time, and holds the last known answers.
 
     A gate that may block is asked on a worker thread. A caller waits for a bounded time, and not
-    at all once a question is overdue, so that a hanging gate costs one thread and no call.
+    at all once a question is overdue, so that a hanging gate costs one thread and no call. The
+    question is queued all the same: a gate that is merely slow gets to answer every one of them.
     """
 
     def __init__(self, gate: Gate | None, on_change: Callable[[], None]) -> None:
@@ -53,10 +54,8 @@ class FlagPoll:
         self._defaults = DefaultBackends(self.changed)
         self._environment = EnvironmentGate()
         self._on_change = on_change
-        self._known: dict[Hashable, FlagAnswer] = {}
-        self._problem: str | None = None
-        self._lines = float(LINES)
-        self._line_at = time.monotonic()
+        self._known: OrderedDict[Hashable, FlagAnswer] = OrderedDict()
+        self._trouble = FlagTrouble()
         self.per_call: Final = self._custom is not None and self._custom.per_call
         self.after_fork()
         if self._custom is not None:
@@ -64,21 +63,23 @@ class FlagPoll:
 
     def after_fork(self) -> None:
         """Start with a free lock and no worker: a forked child has neither of its parent's."""
-        self._wake = threading.Condition(threading.Lock())
+        self._wake = threading.Condition(threading.RLock())
         self._jobs: deque[Job] = deque()
-        self._shared: dict[FlagQuestion, Job] = {}
+        self._shared: dict[Hashable, Job] = {}
         self._running: Job | None = None
         self._has_worker = False
+        self._trouble.after_fork()
 
     def changed(self) -> None:
         """End every lease, and let nobody join a question that was put before the change."""
-        with self._wake:
-            self._shared.clear()
+        with self._wake:  # one that is only queued will be put after it
+            if self._running is not None:
+                self._forget(self._running)
         self._on_change()
 
     def ask(self, question: FlagQuestion) -> FlagAnswer:
         """Return the gate's answer, or the last known one. Waits briefly, raises nothing."""
-        return self._ask(question, LOOP_WAIT if _event_loop_runs_here() else FIRST_WAIT)
+        return self._ask(question, LOOP_WAIT if event_loop_runs_here() else FIRST_WAIT)
 
     def _ask(self, question: FlagQuestion, limit: float) -> FlagAnswer:
         backend = self._backend()
@@ -86,7 +87,7 @@ class FlagPoll:
         if not backend.blocking:
             result = evaluate(backend, question)
             if isinstance(backend, EnvironmentGate) and isinstance(result, FlagAnswer):
-                self._say(None)
+                self._trouble.say(None)
                 return result  # nothing to remember: it is what stands where nothing is known
             return self._learn(known_as, question, result)
         job = self._submit(backend, question, known_as)
@@ -99,7 +100,7 @@ class FlagPoll:
     async def ask_async(self, question: FlagQuestion) -> FlagAnswer:
         """As `ask`, and the wait yields to the event loop."""
         backend = self._backend()
-        if not backend.blocking or not _event_loop_runs_here():  # another library's loop: trio
+        if not backend.blocking or not event_loop_runs_here():  # another library's loop: trio
             return self._ask(question, LOOP_WAIT)
         known_as = _known_as(backend, question)
         job = self._submit(backend, question, known_as)
@@ -113,17 +114,22 @@ class FlagPoll:
         return self._custom or self._defaults.choose()
 
     def _submit(self, backend: Backend, question: FlagQuestion, known_as: Hashable) -> Job | None:
-        """Queue the question, or join it where it is queued; None while the gate is overdue."""
+        """Queue the question, or join it where it is queued; None: nobody should wait for it."""
         with self._wake:
-            if self._running is not None and self._running.is_overdue():
+            patience = WAIT if known_as in self._known else FIRST_WAIT
+            limit = FIRST_WAIT if backend.per_call else patience
+            is_overdue = self._running is not None and self._running.holds_up(limit)
+            if not self._ensure_worker() or (is_overdue and backend.per_call):
                 return None
-            job = self._shared.get(question)
-            if job is None and self._ensure_worker():
-                patience = WAIT if known_as in self._known else FIRST_WAIT
+            job = None if backend.per_call else self._shared.get(known_as)
+            if job is None:
                 job = Job(backend, question, known_as, patience)
                 if not backend.per_call:  # whose answer depends on the asking context
-                    self._shared[question] = job
+                    self._shared[known_as] = job
                 self._jobs.append(job)
+            if is_overdue:
+                job.abandoned = True
+                return None
             return job
 
     def _give_up(self, job: Job) -> FlagAnswer | None:
@@ -132,22 +138,31 @@ class FlagPoll:
             if job.answered is not None:
                 return job.answered
             job.abandoned = True
-        # A shared question may still get its answer, for the next caller.
-        if job.backend.per_call:
-            job.answer.cancel()
+            # The question stays, for the next caller; per call, one for each caller does.
+            if job.backend.per_call and job in self._jobs and not self._may_stay(job):
+                self._jobs.remove(job)
         return None
+
+    def _may_stay(self, job: Job) -> bool:
+        room = len(self._shared) < MAX_LEFT
+        return room and self._shared.setdefault(job.known_as, job) is job
+
+    def _forget(self, job: Job) -> None:
+        """Let nobody join `job`, nor count on it; the caller holds the lock."""
+        if self._shared.get(job.known_as) is job:
+            del self._shared[job.known_as]
 
     def _ensure_worker(self) -> bool:
         if self._has_worker:
             self._wake.notify()
             return True
         # A daemon: a gate that hangs must not keep the process from ending.
-        worker = threading.Thread(target=self._work, name="mcp-auth-flag", daemon=True)
+        self._has_worker = True  # first: a finalizer's call must not start another
         try:
-            worker.start()
-        except RuntimeError:  # the interpreter is ending, or is out of threads
+            threading.Thread(target=self._work, name="mcp-auth-flag", daemon=True).start()
+        except Exception:  # the interpreter is ending, or is out of threads or memory
+            self._has_worker = False
             return False
-        self._has_worker = True
         return True
 
     def _work(self) -> None:
@@ -170,7 +185,7 @@ class FlagPoll:
                     self._has_worker = False
                     return None
             self._running = job = self._jobs.popleft()
-            job.started = time.monotonic()
+            job.start()
             return job
 
     def _run(self, job: Job) -> FlagAnswer:
@@ -178,8 +193,7 @@ class FlagPoll:
         result = job.context.run(evaluate_on_worker, job.backend, job.question)
         answer = self._learn(job.known_as, job.question, result)
         with self._wake:
-            if self._shared.get(job.question) is job:
-                del self._shared[job.question]
+            self._forget(job)
             job.answered = answer
             late = job.abandoned and not job.backend.per_call
         if late and (before is None or before.enabled != answer.enabled):
@@ -192,10 +206,11 @@ class FlagPoll:
         """Keep a good answer; for a failure (a text), answer what was last known."""
         if isinstance(result, str):
             return self._last_known(known_as, question, result)
-        self._say(None)
-        if known_as not in self._known and len(self._known) >= MAX_KNOWN:
-            self._known.pop(next(iter(self._known)), None)
-        self._known[known_as] = result
+        self._trouble.say(None)
+        with self._wake:
+            if known_as not in self._known and len(self._known) >= MAX_KNOWN:
+                self._known.popitem(last=False)
+            self._known[known_as] = result
         return result
 
     def _last_known(
@@ -203,31 +218,9 @@ class FlagPoll:
     ) -> FlagAnswer:
         known = self._known.get(known_as) or self._environment.evaluate(question)
         # A slow answer after a bad one is the same failure, and no news.
-        if problem != _LATE or self._problem is None:
-            self._say(f"flag backend failed ({problem}): the last known answer stands")
+        if problem != _LATE or self._trouble.said is None:
+            self._trouble.say(f"flag backend failed ({problem}): the last known answer stands")
         return FlagAnswer(known.enabled, f"{known.source}, last known", problem, known.invalid)
-
-    def _say(self, problem: str | None) -> None:
-        """Log a change for the worse or the better, once."""
-        if problem == self._problem:
-            return
-        with self._wake:
-            if problem == self._problem or not self._may_log():
-                return
-            self._problem = problem
-        if problem is None:
-            log(logging.INFO, "flag backend answers again")
-        else:
-            log(logging.WARNING, "%s", problem)
-
-    def _may_log(self) -> bool:
-        now = time.monotonic()
-        self._lines = min(LINES, self._lines + (now - self._line_at) / LINE_SECONDS)
-        self._line_at = now
-        if self._lines < 1:
-            return False  # what holds by then is said later
-        self._lines -= 1
-        return True
 
 
 def _known_as(backend: Backend, question: FlagQuestion) -> Hashable:
@@ -242,6 +235,7 @@ def _known_as(backend: Backend, question: FlagQuestion) -> Hashable:
     return question, caller
 
 
-def _event_loop_runs_here() -> bool:
+def event_loop_runs_here() -> bool:
+    """Return whether asyncio's event loop runs on this thread."""
     asyncio = sys.modules.get("asyncio")
     return asyncio is not None and asyncio._get_running_loop() is not None

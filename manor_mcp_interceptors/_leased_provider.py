@@ -2,79 +2,35 @@
 
 from __future__ import annotations
 
-import logging
-import threading
 from typing import Final
 
 from ._bearer import HEADER_NAME
-from ._counters import TOTALS, Counters, look_for_telemetry
+from ._counters import look_for_telemetry
 from ._dataclass import replace
-from ._decide import NEVER, UNDECIDED, Flight, announce, decide, describe, refusal
-from ._log import log
-from ._setup import Setup, View
-from ._token_cache import TokenCache
+from ._decide import (
+    UNDECIDED,
+    Flight,
+    Said,
+    announce,
+    decide,
+    describe,
+    refusal,
+    to_say,
+)
+from ._flag_poll import LOOP_WAIT, event_loop_runs_here
+from ._lease import Lease
+from ._setup import View
 from .flags import FlagAnswer
-from .outcomes import Decision, Outcome, TokenStatus
+from .outcomes import Decision, TokenStatus
 
 FOLLOW_SECONDS: Final = 5.0
 """How long a thread without a token waits for the thread that is deciding."""
-GOING_ON_SECONDS: Final = 1.0
-"""How long after its lease a decision still serves while one thread renews it."""
 
 
-class LeasedProvider:
+class LeasedProvider(Lease):
     """Decides which token a call carries, mints it and caches it. Safe from any thread."""
 
-    __slots__ = (
-        "__weakref__",
-        "_answer",
-        "_audience",
-        "_cache",
-        "_clock",
-        "_decision",
-        "_flight",
-        "_generation",
-        "_latest",
-        "_lock",
-        "_recheck",
-        "_renewing",
-        "_said",
-        "_setup",
-        "_view",
-        "_view_until",
-        "counters",
-    )
-
-    def __init__(self, setup: Setup, audience: str | None) -> None:
-        self._setup = setup
-        self._audience = audience
-        self._clock = setup.clock
-        self.counters: Counters = Counters(TOTALS, cleared_by_owner=True)
-        self._cache = TokenCache(setup.clock, self.counters)
-        self._answer = FlagAnswer(enabled=False, source="not asked yet")
-        self._latest = UNDECIDED
-        self._decision = UNDECIDED  # the latest one; stays ended where the gate is per call
-        self._generation = 0
-        self._recheck = 0.0
-        self._view: View | None = None  # kept only where the gate is per call
-        self._view_until = NEVER
-        self._said: tuple[Outcome, str | None] | None = None
-        self.after_fork()
-        setup.register(self)
-
-    def after_fork(self) -> None:
-        """Start with a free lock: in a forked child, the thread that held it is gone."""
-        self._lock = threading.Lock()
-        self._flight: Flight | None = None
-        self._renewing = False
-        self.counters.clear()
-
-    def leased(self) -> Decision | None:
-        """Return the decision whose lease still runs; None where it is due to be made anew."""
-        decision = self._decision
-        if decision.valid_from <= self._clock.monotonic() < decision.valid_until:
-            return decision
-        return None
+    __slots__ = ()
 
     def decision(self) -> Decision:
         """Return the decision for a call made now. Never raises."""
@@ -88,7 +44,9 @@ class LeasedProvider:
         try:
             generation = self._generation
             view = self._look()
-            return self._renew(view, self._setup.flags.ask(view.question), generation)
+            answer = self._setup.flags.ask(view.question)
+            patience = LOOP_WAIT if event_loop_runs_here() else FOLLOW_SECONDS
+            return self._renew(view, answer, generation, patience)
         finally:
             self._renewing = False
 
@@ -97,7 +55,10 @@ class LeasedProvider:
             generation = self._generation
             view = self._look()
             answer = await self._setup.flags.ask_async(view.question)
-            return self._renew(view, answer, generation)
+            leader = self._flight if answer.enabled else None
+            if leader is not None and event_loop_runs_here() and not self._goes_on():
+                await leader.wait_async(FOLLOW_SECONDS)
+            return self._renew(view, answer, generation, LOOP_WAIT)
         finally:
             self._renewing = False
 
@@ -125,61 +86,6 @@ class LeasedProvider:
         expires_in = self._cache.expires_in(decision.token)
         return describe(self._setup, view, decision, self._answer, expires_in)
 
-    def invalidate(self, token: str) -> None:
-        """Say that a server refused `token`.
-
-        Ends the lease if that token is still the current one, so that flag, secret and settings
-        are looked at again. A new token is minted at once only where the refused one is older
-        than the margin or the secret has changed: no server can make a client mint at each call.
-        """
-        with self._lock:
-            if self._latest.token != token:
-                return
-            is_news = not self._cache.is_rejected(token)
-            self._cache.reject(token)
-            self._end_lease()
-        self.counters.count("refreshes")
-        if is_news:  # no lock is held: a log handler may do anything
-            audience = self._setup.look(self._audience).settings.audience
-            hint = "`manor-mcp doctor --url URL` finds out why"
-            message = "MCP auth: a server refused the token for %s; %s"
-            log(logging.WARNING, message, audience, hint)
-
-    def end_lease(self) -> None:
-        """Have the next call look at flag, secret and settings again."""
-        with self._lock:
-            self._end_lease()
-
-    def _end_lease(self) -> None:
-        self._generation += 1  # a decision on its way was made from what was true before
-        self._view_until = NEVER
-        self._latest = self._ended(self._latest)
-        self._decision = self._latest
-
-    def _ended(self, decision: Decision) -> Decision:
-        return replace(decision, valid_until=min(decision.valid_until, self._clock.monotonic()))
-
-    def _in_renewal(self) -> Decision | None:
-        """Return the last decision where another thread renews it; None: this one is to do so."""
-        if self._setup.flags.per_call:
-            return None
-        with self._lock:
-            if self._renewing and self._serves_on(self._latest):
-                return self._latest
-            self._renewing = True  # two at a time do no harm: a mint has an election of its own
-            return None
-
-    def _serves_on(self, decision: Decision) -> bool:
-        # Long after its lease, flag and secret may be others. A recheck of 0 allows no wait at all.
-        since = self._clock.monotonic() - decision.valid_until
-        if since >= min(self._recheck, GOING_ON_SECONDS):
-            return False
-        return decision.token is None or self._is_good(decision.token)
-
-    def _is_good(self, token: str) -> bool:
-        """Return whether no server has refused `token`, and it has not expired."""
-        return not self._cache.is_rejected(token) and self._cache.expires_in(token) is not None
-
     def _look(self) -> View:
         """Read the settings; leased too where the gate is asked at every call."""
         now = self._clock.monotonic()
@@ -191,8 +97,8 @@ class LeasedProvider:
                 self._view, self._view_until = view, now + self._recheck
         return view
 
-    def _renew(self, view: View, answer: FlagAnswer, generation: int) -> Decision:
-        """Decide anew, in one thread; the others follow it."""
+    def _renew(self, view: View, answer: FlagAnswer, generation: int, patience: float) -> Decision:
+        """Decide anew, in one thread; the others follow it, with so many seconds' patience."""
         per_call = self._setup.flags.per_call
         if per_call:
             self._answer = answer
@@ -207,25 +113,26 @@ class LeasedProvider:
             if leader is None:
                 self._flight = mine = Flight()
         if leader is not None:
-            return self._follow(leader, view, answer)
+            return self._follow(leader, view, answer, patience)
         try:
             if per_call:
                 view = self._setup.look(self._audience)  # a leased one may be a recheck old
             decision, problem = decide(self._setup, self._cache, view, answer)
-            self._publish(decision, problem, answer, generation)
+            news = self._publish(decision, problem, answer, generation)
         finally:
             self._flight = None
-            mine.set()
+            mine.land()
+        if news is not None:  # nobody waits, and no lock is held: a log handler may do anything
+            announce(decision, news)
         return decision
 
-    def _follow(self, leader: Flight, view: View, answer: FlagAnswer) -> Decision:
+    def _follow(self, leader: Flight, view: View, answer: FlagAnswer, patience: float) -> Decision:
         """Go on with the last decision while its token lives; wait only where there is none."""
         if not answer.enabled:
             return self._counted(refusal(view, answer))
+        if not self._goes_on():
+            leader.wait(patience)
         latest = self._latest
-        if latest.token is None or not self._is_good(latest.token):
-            leader.wait(FOLLOW_SECONDS)
-            latest = self._latest
         expired = latest.token is not None and self._cache.expires_in(latest.token) is None
         return UNDECIDED if expired else latest
 
@@ -236,13 +143,15 @@ class LeasedProvider:
 
     def _publish(
         self, decision: Decision, problem: str | None, answer: FlagAnswer, generation: int
-    ) -> None:
+    ) -> Said | None:
+        """Have all calls see `decision`; return what is new of it to the log."""
         self._counted(decision)
+        news = to_say(decision, problem)
         with self._lock:
-            decision = replace(decision, valid_from=self._clock.monotonic())
-            if self._generation != generation:
-                decision = self._ended(decision)
             self._answer = answer
-            self._latest = decision
+            self._latest = decision = replace(decision, valid_from=self._clock.monotonic())
             self._decision = UNDECIDED if self._setup.flags.per_call else decision
-        self._said = announce(decision, problem, self._said)
+            if self._generation != generation:  # looked at last: nothing falls in between
+                self._latest = self._decision = self._ended(decision)
+            said, self._said = self._said, news  # before a log handler can make a call
+        return None if news == said else news

@@ -8,7 +8,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterable
-from typing import Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 from ._dataclass import dataclass, replace
 from ._flag_poll import FlagPoll
@@ -60,8 +60,15 @@ class Setup:
         # A WeakSet would take half as much again for each of a thousand audiences.
         self._providers: list[weakref.ref[Leaseholder]] = []
         self._prune_at = 64
+        self.by_audience: Final[dict[str | None, Any]] = {}
+        """The providers that were made from one of one's own, for other audiences than its own."""
         self._remarks: frozenset[str] = frozenset()
-        self._lock = threading.Lock()
+        self.lock = threading.RLock()
+        """One for the providers as well, which hold it for a few microseconds.
+
+        Re-entrant, as every lock here: a finalizer or a signal handler may make a call anywhere,
+        and in the middle of what a lock guards it is on the thread that holds it.
+        """
         _setups.add(self)
 
     def look(self, audience: str | None) -> View:
@@ -89,26 +96,51 @@ class Setup:
 
     def register(self, provider: Leaseholder) -> None:
         """Keep `provider` informed for as long as it lives."""
-        with self._lock:
+        with self.lock:
             self._providers.append(weakref.ref(provider))
-            if len(self._providers) > self._prune_at:
-                self._providers = [known for known in self._providers if known() is not None]
-                self._prune_at = max(64, 2 * len(self._providers))
+            count = len(self._providers)
+            if count > self._prune_at:
+                self._prune_at = 2 * count  # before a finalizer's call can come here, too
+                alive = [known for known in self._providers[:count] if known() is not None]
+                self._providers[:count] = alive
+                self._prune_at = max(64, 2 * len(alive))
 
     def end_leases(self) -> None:
         """Have every provider decide anew at its next call."""
-        with self._lock:
+        with self.lock:
             providers = list(self._providers)
         for known in providers:
             if (provider := known()) is not None:
                 provider.end_lease()
 
     def after_fork(self) -> None:
-        self._lock = threading.Lock()
+        self.lock = threading.RLock()
         self.flags.after_fork()
         for known in list(self._providers):
             if (provider := known()) is not None:
                 provider.after_fork()
+
+
+_T = TypeVar("_T")
+
+
+def keep(known: dict[str | None, _T], audience: str | None, made: _T, limit: int) -> _T:
+    """Return what is `known` for `audience`: `made`, where there was nothing; hold a lock.
+
+    At the `limit` the oldest makes room, but never the configured audience's.
+    """
+    kept = known.get(audience)
+    if kept is None:
+        if len(known) >= limit:
+            del known[next(name for name in list(known) if name is not None)]
+        known[audience] = kept = made
+    return kept
+
+
+def check_audience(audience: str) -> None:
+    """Raise SettingsError where `audience` is not text, or is blank."""
+    if not isinstance(audience, str) or not audience.strip():
+        raise SettingsError("an audience is text that is not blank", variable="audience")
 
 
 _setups: Final[weakref.WeakSet[Setup]] = weakref.WeakSet()

@@ -49,13 +49,14 @@ class Renewal:
 class TokenCache:
     """One thread at a time may `renew`; the rest may be called from any."""
 
-    __slots__ = ("_clock", "_counters", "_minted", "_rejected")
+    __slots__ = ("_clock", "_counters", "_margin", "_minted", "_rejected")
 
     def __init__(self, clock: Clock, counters: Counters) -> None:
         self._clock = clock
         self._counters = counters
         self._minted: Minted | None = None
         self._rejected: str | None = None
+        self._margin = 0
 
     def renew(self, settings: Settings, key: SigningKey) -> Renewal:
         """Return the cached token while it is fresh and made from these inputs, else a new one.
@@ -63,9 +64,10 @@ class TokenCache:
         A failure to sign leaves a token that has not expired in use.
         """
         minted, inputs = self._minted, _inputs(settings, key)
+        self._margin = settings.margin_seconds
         if minted is not None and minted.inputs != inputs:
             minted = None
-        if minted is not None and not self._is_spent(minted, settings):
+        if minted is not None and not self.is_spent(minted.token):
             left = minted.remaining(self._clock, effective_margin(settings))
             if left > 0:
                 return Renewal(minted.token, left)
@@ -93,14 +95,16 @@ class TokenCache:
             return Renewal(None, 0.0, outcome, problem)
         return Renewal(minted.token, left, Outcome.OK, f"{problem}; the unexpired token goes on")
 
-    def _is_spent(self, minted: Minted, settings: Settings) -> bool:
-        """Return whether a server refused the token and a new one can differ and be afforded.
+    def is_spent(self, value: str) -> bool:
+        """Return whether a server refused the token held, and a new one can differ and be afforded.
 
         Once per margin, and never within a second: `iat` is in whole seconds, so the new token
         would be the old one.
         """
-        age = self._clock.monotonic() - minted.monotonic
-        return minted.token == self._rejected and age >= max(settings.margin_seconds, 1)
+        minted = self._minted
+        if minted is None or minted.token != value or value != self._rejected:
+            return False
+        return self._clock.monotonic() - minted.monotonic >= max(self._margin, 1)
 
     def reject(self, value: str) -> None:
         """Remember that a server refused the token `value`."""

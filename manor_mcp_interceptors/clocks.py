@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Final, Protocol
 
 __all__ = ["Clock"]
 
@@ -17,3 +17,12 @@ class Clock(Protocol):
     def monotonic(self) -> float:
         """Return seconds that never step back, from an arbitrary start."""
         ...
+
+
+class _Shared:
+    """What whatever the process shares is made with, from now on: a test's clock, or None."""
+
+    clock: Clock | None = None
+
+
+shared: Final = _Shared()

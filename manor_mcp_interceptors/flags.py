@@ -145,14 +145,17 @@ class ManorGate(Backend):
 
     @staticmethod
     def is_available() -> bool:
-        """Return whether the package can be found; it is not imported for that."""
+        """Return whether the package can be found; neither it nor `manor` is imported for that."""
         if "manor.feature_flags" in sys.modules:
             return True
         from importlib.util import find_spec  # half a millisecond
 
         try:
-            return find_spec("manor.feature_flags") is not None
-        except (ImportError, ValueError):  # no `manor` at all; a module without a spec
+            package = find_spec("manor")
+            within = None if package is None else package.submodule_search_locations
+            finders = () if within is None else sys.meta_path
+            return any(finder.find_spec("manor.feature_flags", within) for finder in finders)
+        except Exception:  # a module without a spec, or whatever another's finder raises
             return False
 
     def is_enabled(self, key: str, *, subject: str) -> bool:  # noqa: ARG002 - the Protocol's

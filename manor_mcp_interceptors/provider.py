@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from ._leased_provider import LeasedProvider
 from ._log import log
-from ._setup import Setup
+from ._setup import Setup, check_audience, keep
 from .clocks import Clock
 from .errors import SettingsError
 from .flags import Gate
@@ -62,20 +62,27 @@ class MCPTokenProvider(LeasedProvider):
         Raises:
             SettingsError: `audience` is not text, or is blank.
         """
-        instance = _instances.get(audience)
-        if instance is None:
-            with _registry.lock:
-                # Another thread may have made it while this one waited.
-                instance = _instances.get(audience) or _registry.make(audience)
-        return instance
+        return _instances.get(audience) or _registry.instance(audience)
 
     def for_audience(self, audience: str) -> MCPTokenProvider:
-        """Return a provider for another audience with the set-up of this one.
+        """Return the provider for another audience with the set-up of this one.
+
+        The same at each call, so that adapters for one audience share its token.
 
         Raises:
             SettingsError: `audience` is not text, or is blank.
         """
-        return _make(self._setup, audience)
+        if audience == self._audience:
+            return self
+        setup = self._setup
+        if setup is _registry.setup:
+            return MCPTokenProvider.get_instance(audience)
+        known: dict[str | None, MCPTokenProvider] = setup.by_audience
+        if (kept := known.get(audience)) is not None:
+            return kept
+        made = _make(setup, audience)
+        with setup.lock:
+            return keep(known, audience, made, MAX_AUDIENCES)
 
     @classmethod
     def configure(
@@ -90,8 +97,9 @@ class MCPTokenProvider(LeasedProvider):
         Each argument means what it means to the constructor: what is not given comes from the
         environment again.
         """
+        setup = Setup(settings, gate, clock)  # without the lock: a gate may make a call
         with _registry.lock:
-            _registry.setup = Setup(settings, gate, clock)
+            _registry.setup, _registry.has_complained = setup, False
             _instances.clear()
 
     @classmethod
@@ -128,19 +136,14 @@ class MCPTokenProvider(LeasedProvider):
 
     def __repr__(self) -> str:
         audience = "" if self._audience is None else f" audience={self._audience!r}"
-        return f"<MCPTokenProvider{audience} last outcome: {self._latest.outcome}>"
+        outcome = "none yet" if self._said is None else self._latest.outcome
+        return f"<MCPTokenProvider{audience} last outcome: {outcome}>"
 
 
 def _rebuild(
     settings: Settings | None, gate: Gate | None, clock: Clock | None, audience: str | None
 ) -> MCPTokenProvider:
     return _make(Setup(settings, gate, clock), audience)
-
-
-def check_audience(audience: str) -> None:
-    """Raise SettingsError where `audience` is not text, or is blank."""
-    if not isinstance(audience, str) or not audience.strip():
-        raise SettingsError("an audience is text that is not blank", variable="audience")
 
 
 def _make(setup: Setup, audience: str | None) -> MCPTokenProvider:
@@ -155,21 +158,34 @@ class _Registry:
     """The process-wide set-up and the lock that guards it."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
         self.setup: Setup | None = None
+        self.has_complained = False
 
-    def make(self, audience: str | None) -> MCPTokenProvider:
-        """Make and keep the instance for `audience`; the caller holds the lock."""
-        if self.setup is None:
-            self.setup = Setup(None, None, None)
-        instance = _make(self.setup, audience)
-        if len(_instances) >= MAX_AUDIENCES:
-            del _instances[next(name for name in _instances if name is not None)]
-        _instances[audience] = instance
-        return instance
+    def instance(self, audience: str | None) -> MCPTokenProvider:
+        """Return the instance for `audience`, made at need.
+
+        It is made without the lock, which guards what becomes of it: that may run code of the
+        application's.
+        """
+        while True:
+            setup = self._current()
+            made = _make(setup, audience)
+            with self.lock:
+                if self.setup is setup:  # else `configure` was called in the meantime
+                    return keep(_instances, audience, made, MAX_AUDIENCES)
+
+    def _current(self) -> Setup:
+        setup = self.setup
+        if setup is None:
+            made = Setup(None, None, None)
+            with self.lock:
+                # Another thread may have made one in the meantime.
+                self.setup = setup = self.setup or made
+        return setup
 
     def after_fork(self) -> None:
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
         for audience, instance in list(_instances.items()):
             if instance._setup is not self.setup:  # forked in the middle of `configure`
                 del _instances[audience]
@@ -225,5 +241,7 @@ def _instance_or_none(audience: str | None) -> MCPTokenProvider | None:
     try:
         return _instances.get(audience) or MCPTokenProvider.get_instance(audience)
     except (SettingsError, TypeError) as error:
-        log(logging.WARNING, "MCP auth %s: %s", Outcome.INVALID_CONFIG, error)
+        if not _registry.has_complained:  # once: whoever gives no audience gives none at each call
+            _registry.has_complained = True
+            log(logging.WARNING, "MCP auth %s: %s", Outcome.INVALID_CONFIG, error)
         return None

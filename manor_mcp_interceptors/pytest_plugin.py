@@ -39,7 +39,7 @@ def mcp_auth_secret() -> str:
 
 @pytest.fixture
 def mcp_auth_isolated(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """None of this library's variables is set, and the process-wide providers are new ones."""
+    """None of this library's variables is set; process-wide providers and verifier are new."""
     from .testing import isolated_provider, our_variables
 
     # monkeypatch, rather than a restore of our own, because the test uses it for the same names.
@@ -62,7 +62,7 @@ def mcp_auth_gate() -> StaticGate:
 def mcp_auth_clock() -> FakeClock:
     """A clock that stands at the present until it is told to move.
 
-    A test that asks for it has the provider and `mcp_auth_server` go by it, too.
+    A test that asks for it has provider, verifier and `mcp_auth_server` go by it, too.
     """
     from .testing import FakeClock
 
@@ -79,11 +79,13 @@ def mcp_auth_on(
 ) -> MCPTokenProvider:
     """Auth is switched on as a deployment does it, and every change is seen by the next call."""
     from .provider import MCPTokenProvider
-    from .testing import auth_variables
+    from .testing import _share_clock, auth_variables
 
     for name, value in auth_variables(mcp_auth_secret).items():
         monkeypatch.setenv(name, value)
-    MCPTokenProvider.configure(gate=mcp_auth_gate, clock=_clock(request))
+    clock = _clock(request)
+    MCPTokenProvider.configure(gate=mcp_auth_gate, clock=clock)
+    _share_clock(clock)
     return MCPTokenProvider.get_instance()
 
 

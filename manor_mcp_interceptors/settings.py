@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -156,7 +156,8 @@ def _whole_number_between(low: int, high: int) -> Callable[[Any], bool]:
 
 
 def _seconds(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value) and value >= 0
+    # An int may be larger than any float, which the clock's seconds are.
+    return type(value) in (int, float) and 0 <= value <= sys.float_info.max
 
 
 def _text(value: Any) -> bool:

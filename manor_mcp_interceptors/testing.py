@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from ._auth_server import AuthServer, RecordedRequest
 from ._setup import DEFAULTS
-from .clocks import Clock
+from .clocks import Clock, shared
 from .provider import MCPTokenProvider, _instances, _registry
 from .settings import VARIABLES, flag_and_subject
 
@@ -114,22 +116,38 @@ def auth_variables(secret: str, *, on: bool = True) -> dict[str, str]:
 
 @contextmanager
 def isolated_provider() -> Iterator[None]:
-    """Run with process-wide providers of its own; put back afterwards what was there."""
+    """Run with process-wide providers and a verifier of its own; put back what was there."""
     with _registry.lock:
         setup, instances = _registry.setup, dict(_instances)
+    clock, judges = shared.clock, _swap_verifier({})
     MCPTokenProvider.reset()
     try:
         yield
     finally:
+        shared.clock = clock
+        _swap_verifier(judges)
         with _registry.lock:
             _registry.setup = setup
             _instances.clear()
             _instances.update(instances)
 
 
+def _swap_verifier(judges: Mapping[str, Any]) -> Mapping[str, Any]:
+    # Where no server door was imported there is none, and it is not imported for that.
+    door = sys.modules.get(f"{__package__}.server._door")
+    swapped: Mapping[str, Any] = {} if door is None else door.swap_shared(judges)
+    return swapped
+
+
+def _share_clock(clock: Clock | None) -> None:
+    """Have the process-wide verifier go by `clock`, until `isolated_provider` ends."""
+    shared.clock = clock
+    _swap_verifier({})
+
+
 @contextmanager
 def isolated_auth() -> Iterator[None]:
-    """Run without any of our variables and with process-wide providers of its own.
+    """Run without any of our variables and with a process-wide provider and verifier of its own.
 
     Afterwards the variables, what was configured and the tokens are as they were.
     """
@@ -150,7 +168,8 @@ def auth_on(secret: str | None = None, *, clock: Clock | None = None) -> Iterato
 
     Args:
         secret: None makes one up.
-        clock: None is the `time` module, as it is or as a library froze it.
+        clock: What tokens are minted and, by the process-wide verifier, judged by; None is the
+            `time` module, as it is or as a library froze it.
 
     Yields:
         The secret.
@@ -172,4 +191,5 @@ def _switched(secret: str | None, clock: Clock | None, *, on: bool) -> Iterator[
     with isolated_auth():
         os.environ.update(auth_variables(secret, on=on))
         MCPTokenProvider.configure(gate=StaticGate(on=on), clock=clock)
+        _share_clock(clock)
         yield secret

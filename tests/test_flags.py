@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 import types
+from pathlib import Path
 
 import pytest
 
@@ -92,6 +95,61 @@ def test_without_the_package_there_is_no_manor_gate() -> None:
     """Nothing is imported to find that out."""
     assert not ManorGate.is_available()
     assert "manor" not in sys.modules
+
+
+PACKAGES = {
+    "neither": {},
+    "a manor without flags": {"manor/__init__.py": "raise RuntimeError('boom')"},
+    "flags that cannot be imported": {
+        "manor/__init__.py": "raise RuntimeError('boom')",
+        "manor/feature_flags.py": "",
+    },
+    "a manor that calls while it is imported": {
+        "manor/__init__.py": "import manor_mcp_interceptors as m; m.get_token()",
+        "manor/feature_flags.py": "def is_enabled(key): return True",
+    },
+    "a module in the place of the package": {"manor.py": "raise RuntimeError('boom')"},
+}
+
+
+@pytest.mark.parametrize("files", PACKAGES.values(), ids=PACKAGES)
+def test_whatever_the_package_does_when_imported_a_call_goes_on(
+    tmp_path: Path, files: dict[str, str]
+) -> None:
+    """It is not imported to find out whether it is there, nor on the caller's thread."""
+    for name, code in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(code)
+    code = """
+import sys, threading
+from manor_mcp_interceptors.flags import ManorGate
+print(ManorGate.is_available(), "manor" in sys.modules)
+from manor_mcp_interceptors import get_token
+called = threading.Thread(target=lambda: print(get_token() is not None), daemon=True)
+called.start()
+called.join(20)
+"""
+    environ = {**os.environ, "MCP_AUTH_SECRET": SECRET, FLAG.upper(): "on"}
+    environ["PYTHONPATH"] = os.pathsep.join([str(tmp_path), *sys.path])
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=False
+    )
+    found = "manor/feature_flags.py" in files
+    assert done.stdout.split() == [str(found), "False", "True"]
+
+
+def test_a_finder_that_raises_is_no_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Finders are others' code."""
+
+    class Finder:
+        @staticmethod
+        def find_spec(name: str, *_: object) -> None:
+            if name.startswith("manor"):
+                raise RuntimeError("boom")
+
+    monkeypatch.setattr(sys, "meta_path", [Finder, *sys.meta_path])
+    assert not ManorGate.is_available()
 
 
 @pytest.mark.parametrize("answer", ["false", 1, None])

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from openfeature import api
 from openfeature.evaluation_context import EvaluationContext
-from openfeature.event import ProviderEventDetails
+from openfeature.event import ProviderEvent, ProviderEventDetails
 from openfeature.exception import ErrorCode
 from openfeature.flag_evaluation import FlagResolutionDetails
 from openfeature.provider.in_memory_provider import InMemoryFlag, InMemoryProvider
@@ -381,3 +381,15 @@ def test_the_outcome_says_who_decided(clock: FakeClock, told: ToldProvider) -> N
     status = make(clock).status()
     assert status.outcome is Outcome.OK
     assert status.reason == f"flag {FLAG} is on (OpenFeature provider told)"
+
+
+def test_every_event_is_subscribed_to_once() -> None:
+    """However often the provider is replaced, at each of which all are subscribed to."""
+    gate = OpenFeatureGate(blocking=False)
+    for _ in range(3):
+        api.set_provider_and_wait(ToldProvider())
+        assert gate.is_enabled(FLAG, subject="s")
+    for event in ProviderEvent:
+        api.remove_handler(event, _events._pass_on)
+        with pytest.raises(ValueError, match="not in list"):
+            api.remove_handler(event, _events._pass_on)

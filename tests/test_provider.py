@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import logging
 import threading
+import time
+import weakref
+from collections.abc import Iterator
 from typing import Any
 
 import jwt
 import pytest
 
 from manor_mcp_interceptors import (
+    HttpxAuth,
     MCPTokenProvider,
     Outcome,
     Settings,
     _leased_provider,
     _token_cache,
 )
+from manor_mcp_interceptors import provider as provider_module
 from manor_mcp_interceptors._leased_provider import LeasedProvider
 from manor_mcp_interceptors.tokens import AccessToken, mint
 from tests.support import OTHER_SECRET, SECRET, FakeClock, StaticGate, legacy_check, signed_with
+from tests.support.eventually import eventually
 
 
 class CountingMint:
@@ -327,6 +335,87 @@ def test_while_one_thread_mints_the_others_go_on(
     assert provider.token() == renewed[0]
 
 
+@pytest.fixture
+def held_mint(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Another thread's mint, which takes until this is set."""
+    release = threading.Event()
+
+    def slow(*args: Any) -> AccessToken:
+        assert release.wait(30)
+        return mint(*args)
+
+    monkeypatch.setattr(_token_cache, "mint", slow)
+    yield release
+    release.set()
+
+
+def test_an_event_loop_goes_on_while_another_thread_decides(
+    clock: FakeClock, held_mint: threading.Event
+) -> None:
+    """A coroutine without a token waits for it, and holds up nobody."""
+    provider = make(clock)
+    leader = threading.Thread(target=provider.token)
+    leader.start()
+    assert eventually(lambda: provider._flight is not None)
+
+    async def main() -> str | None:
+        follower = asyncio.create_task(provider.token_async())
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not follower.done()
+        held_mint.set()
+        return await follower
+
+    assert asyncio.run(main()) is not None
+    leader.join()
+
+
+def test_a_synchronous_call_on_an_event_loop_hardly_waits(
+    clock: FakeClock, held_mint: threading.Event
+) -> None:
+    """Nobody else on that loop could go on meanwhile."""
+    provider = make(clock)
+    leader = threading.Thread(target=provider.token)
+    leader.start()
+    assert eventually(lambda: provider._flight is not None)
+
+    async def main() -> str | None:
+        return provider.token()
+
+    began = time.monotonic()
+    assert asyncio.run(main()) is None
+    assert time.monotonic() - began < _leased_provider.FOLLOW_SECONDS / 2
+    held_mint.set()
+    leader.join()
+    assert provider.token() is not None
+
+
+def test_a_slow_log_handler_holds_up_no_other_call(clock: FakeClock) -> None:
+    """What was decided is there before it is announced."""
+    provider = make(clock)
+    saying, release = threading.Event(), threading.Event()
+
+    class Slow(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            saying.set()
+            assert release.wait(30)
+
+    handler, logger = Slow(logging.INFO), logging.getLogger("manor_mcp_interceptors")
+    logger.addHandler(handler)
+    leader = threading.Thread(target=provider.token)
+    try:
+        leader.start()
+        assert saying.wait(30)
+        clock.advance(1)  # the lease ends: the next call decides anew, and has nothing to say
+        assert provider.token() is not None
+        clock.advance(3600)
+        assert provider.token() is not None
+    finally:
+        release.set()
+        logger.removeHandler(handler)
+        leader.join()
+
+
 def test_outcomes_are_logged_when_they_change(
     clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -368,3 +457,123 @@ def test_a_log_handler_may_make_a_call(clock: FakeClock) -> None:
         logger.removeHandler(handler)
         logger.setLevel(level)
     assert provider.token() is not None
+
+
+def test_a_gate_may_make_a_call_while_it_is_configured() -> None:
+    """No lock is held while the application's code runs, and another thread may call as well."""
+
+    class Watching(StaticGate):
+        def watch(self, notify: object) -> None:
+            caller = threading.Thread(target=MCPTokenProvider.get_token, daemon=True)
+            caller.start()
+            caller.join(4)
+            done.append(not caller.is_alive())
+
+    done: list[bool] = []
+    MCPTokenProvider.configure(gate=Watching())
+    assert done == [True]
+
+
+def test_what_is_configured_while_an_instance_is_made_counts(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings
+) -> None:
+    """The instance is made anew, by the new set-up."""
+    made = provider_module._make
+
+    def make(*args: Any) -> MCPTokenProvider:
+        monkeypatch.undo()
+        MCPTokenProvider.configure(settings=settings, gate=StaticGate())
+        return made(*args)
+
+    monkeypatch.setattr(provider_module, "_make", make)
+    assert MCPTokenProvider.get_instance().token() is not None
+
+
+def test_an_audience_of_ones_own_provider_has_one_token(
+    clock: FakeClock, mints: CountingMint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever adapters ask for it; the oldest audience makes room."""
+    monkeypatch.setattr(provider_module, "MAX_AUDIENCES", 3)
+    provider = make(clock)
+    adapters = [HttpxAuth(provider=provider, audience="other-mcp") for _ in range(5)]
+    assert len({adapter._source.decision().token for adapter in adapters}) == 1
+    assert mints.count == 1
+    other = provider.for_audience("other-mcp")
+    assert other.for_audience("other-mcp") is other
+    for number in range(10):
+        provider.for_audience(str(number))
+    assert len(provider._setup.by_audience) == 3
+    assert provider.for_audience("other-mcp") is not other
+
+
+def test_another_audience_of_the_process_wide_provider_is_process_wide(env_on: None) -> None:
+    """One token for `get_token` and for an adapter that was given the provider."""
+    provider = MCPTokenProvider.get_instance()
+    assert provider.for_audience("other-mcp") is MCPTokenProvider.get_instance("other-mcp")
+
+
+def test_a_provider_goes_with_those_made_from_it(settings: Settings) -> None:
+    """Nothing else holds them."""
+    provider = MCPTokenProvider(settings, gate=StaticGate())
+    gone = [weakref.ref(provider.for_audience("other-mcp")), weakref.ref(provider)]
+    del provider
+    gc.collect()
+    assert [each() for each in gone] == [None, None]
+
+
+def test_a_provider_that_has_decided_nothing_says_so(clock: FakeClock) -> None:
+    """Not that signing has failed; the end of a lease is no decision either."""
+    provider = make(clock)
+    assert repr(provider) == "<MCPTokenProvider last outcome: none yet>"
+    provider.end_lease()
+    assert repr(provider) == "<MCPTokenProvider last outcome: none yet>"
+    provider.token()
+    assert repr(provider) == "<MCPTokenProvider last outcome: ok>"
+
+
+def test_an_event_in_the_middle_of_a_decision_ends_its_lease(
+    clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was made from what was true before; the clock stands still, so nothing else ends it."""
+    gate = StaticGate()
+    provider = MCPTokenProvider(Settings(secret=SECRET), gate=gate, clock=clock)
+
+    def turned_off_meanwhile(*args: Any) -> AccessToken:
+        gate.on = False
+        provider._setup.flags.changed()
+        return mint(*args)
+
+    monkeypatch.setattr(_token_cache, "mint", turned_off_meanwhile)
+    assert provider.token() is not None
+    assert provider.token() is None
+
+
+def test_a_decision_serves_on_for_a_second_at_most(clock: FakeClock) -> None:
+    """While another thread renews it, however long its lease was."""
+    gate = StaticGate()
+    settings = Settings(secret=SECRET, recheck_seconds=100)
+    provider = MCPTokenProvider(settings, gate=gate, clock=clock)
+    token = provider.token()
+    gate.on = False
+    provider._renewing = True  # as the other thread notes it
+    clock.advance(100.5)
+    assert provider.token() == token
+    clock.advance(0.5)
+    assert provider.token() is None
+
+
+def test_without_a_margin_a_refused_token_is_renewed_after_a_second(
+    clock: FakeClock, mints: CountingMint
+) -> None:
+    """Before, the new one would be the same: `iat` is in whole seconds."""
+    provider = make(clock, margin_seconds=0, recheck_seconds=100)
+    first = provider.token()
+    assert first is not None
+    for _ in range(3):
+        provider.invalidate(first)
+        assert provider.token() == first
+        clock.advance(0.3)
+    assert mints.count == 1
+    clock.advance(0.2)
+    provider.invalidate(first)
+    assert provider.token() != first

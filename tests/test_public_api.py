@@ -66,6 +66,16 @@ def test_every_public_name_is_there(name: str) -> None:
     assert getattr(manor_mcp_interceptors, name) is not None
 
 
+def test_dir_shows_the_lazy_names_too() -> None:
+    """In a process where none has been used: what completes names asks for it."""
+    code = """
+import sys, manor_mcp_interceptors as m
+print(set(m.__all__) <= set(dir(m)), "jwt" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "True False\n"
+
+
 def test_an_unknown_name_is_an_attribute_error() -> None:
     """As for any other module."""
     with pytest.raises(AttributeError, match="no_such_name"):

@@ -108,6 +108,57 @@ def test_expiry(mcp_auth_clock, mcp_auth_server, mcp_auth_on, monkeypatch):
     run(suite, code).assert_outcomes(passed=2)
 
 
+def test_the_users_own_server_is_tested_in_isolation_and_by_the_clock(
+    suite: pytest.Pytester,
+) -> None:
+    """Its verifier, made at the first request, is no other test's; tests pass in any order."""
+    code = """
+from fastapi import Depends, FastAPI
+from fastapi.testclient import TestClient
+
+from manor_mcp_interceptors import get_auth_headers
+from manor_mcp_interceptors.server.fastapi_dependency import verify_mcp_token
+
+app = TestClient(FastAPI(dependencies=[Depends(verify_mcp_token)]))
+
+
+def status():
+    return app.get("/docs-or-not", headers=get_auth_headers()).status_code
+
+
+@app.app.get("/docs-or-not")
+def page():
+    return {}
+
+
+def test_unconfigured(mcp_auth_isolated):
+    assert status() == 401
+
+
+def test_on(mcp_auth_on):
+    assert status() == 200
+
+
+def test_the_clock(mcp_auth_on, mcp_auth_clock):
+    assert status() == 200
+    mcp_auth_clock.advance(120)
+    assert status() == 200
+    headers = get_auth_headers()
+    mcp_auth_clock.advance(3600)
+    assert app.get("/docs-or-not", headers=headers).status_code == 401
+    assert status() == 200
+
+
+def test_by_the_time_of_day_again(mcp_auth_on):
+    assert status() == 200
+
+
+def test_without_fixtures():
+    assert status() == 401
+"""
+    run(suite, code).assert_outcomes(passed=5)
+
+
 def test_each_test_starts_from_nothing(
     suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:

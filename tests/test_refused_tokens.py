@@ -4,11 +4,12 @@ import threading
 from concurrent import futures
 from typing import Any
 
+import httpx
 import pytest
 
-from manor_mcp_interceptors import MCPTokenProvider, Settings
+from manor_mcp_interceptors import HttpxAuth, MCPTokenProvider, Settings
 from manor_mcp_interceptors.tokens import mint
-from tests.support import FakeClock, StaticGate
+from tests.support import OTHER_SECRET, FakeClock, StaticGate, signed_with
 
 
 def test_a_refused_token_is_not_handed_out_while_the_next_is_minted(
@@ -37,3 +38,40 @@ def test_a_refused_token_is_not_handed_out_while_the_next_is_minted(
         go_on.set()
         assert not early
         assert leader.result(5) == follower.result(5) != old
+
+
+def test_a_server_that_refuses_everything_costs_no_look_at_the_flag_for_each_call(
+    settings: Settings, clock: FakeClock
+) -> None:
+    """One for the news, one for each recheck, and one mint for each margin."""
+    gate = StaticGate()
+    provider = MCPTokenProvider(settings, gate=gate, clock=clock)
+    auth = HttpxAuth(provider=provider)
+    refuse = httpx.MockTransport(lambda _: httpx.Response(401))
+    with httpx.Client(auth=auth, transport=refuse) as client:
+        for _ in range(100):
+            client.get("http://localhost/")
+        assert len(gate.asked) == 2
+        assert provider.stats().refreshes == 1
+        for _ in range(610):  # a little more than two margins
+            clock.advance(0.1)
+            client.get("http://localhost/")
+    assert len(gate.asked) <= 2 + 61 + 2 * 2
+    assert provider.stats().mints == 3
+
+
+def test_a_secret_that_changes_after_the_refusal_is_seen_at_the_recheck(
+    clock: FakeClock, monkeypatch: pytest.MonkeyPatch, env_on: None
+) -> None:
+    """The server was given the new one first; the call after the recheck is the one that heals."""
+    provider = MCPTokenProvider(gate=StaticGate(), clock=clock)
+    first = provider.token()
+    assert first is not None
+    provider.invalidate(first)
+    assert provider.token() == first
+    monkeypatch.setenv("MCP_AUTH_SECRET", OTHER_SECRET)
+    provider.invalidate(first)
+    clock.advance(1)
+    second = provider.token()
+    assert second is not None
+    assert signed_with(second, OTHER_SECRET)

@@ -136,6 +136,8 @@ def test_a_blank_where_none_is_allowed_counts_as_missing(name: str, blank: str) 
         {"ttl_seconds": 60.0},
         {"margin_seconds": -1},
         {"recheck_seconds": float("nan")},
+        {"recheck_seconds": float("inf")},
+        {"recheck_seconds": 10**400},
         {"issuer": ""},
         {"issuer": None},
         {"audience": 7},

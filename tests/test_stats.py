@@ -174,3 +174,31 @@ def test_what_happens_to_a_token_is_logged_once(
     assert lines.count(("DEBUG", "MCP auth minted a token for service-search-mcp")) == 1
     assert len([text for level, text in lines if "refused the token for" in text]) == 1
     assert token not in caplog.text
+
+
+def test_a_forked_child_counts_its_own_refusals() -> None:
+    """By both ways of asking, and in the log line."""
+    code = """
+import logging, os, sys, time
+from manor_mcp_interceptors import Settings, TokenVerifier
+from manor_mcp_interceptors.testing import FakeClock
+logging.basicConfig(stream=sys.stdout, format="%(message)s")
+clock = FakeClock()
+verifier = TokenVerifier(Settings(secret="s" * 40), clock=clock)
+for _ in range(100):
+    verifier.judge("x")
+    clock.advance(1)
+sys.stdout.flush()
+child = os.fork()
+if child == 0:
+    clock.advance(60)
+    verifier.judge("x")
+    print(verifier.rejections() == dict(verifier.stats().rejected) == {"malformed": 1})
+    sys.stdout.flush()
+    os._exit(0)
+os.waitpid(child, 0)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    line = "MCP auth refused a call: malformed (%d since the last such line)"
+    lines = [line % 1, line % 60, line % 1, "True"]
+    assert (done.stdout.splitlines(), done.stderr) == (lines, "")

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import http.client
 import os
+import subprocess
+import sys
 import threading
+import time
 
 import pytest
 
 from manor_mcp_interceptors import MCPTokenProvider, Outcome, Settings, diagnose, get_token
+from manor_mcp_interceptors.server._door import judge_of
 from manor_mcp_interceptors.testing import (
     AuthServer,
     FakeClock,
@@ -17,6 +21,7 @@ from manor_mcp_interceptors.testing import (
     auth_on,
     auth_variables,
     isolated_auth,
+    isolated_provider,
     new_secret,
 )
 from tests.support import FLAG, OTHER_SECRET, SECRET, legacy_check, signed_with
@@ -196,3 +201,39 @@ def test_the_server_takes_no_two_tokens(*, requires_token: bool) -> None:
             assert connection.getresponse().status == 401
             connection.close()
             assert server.last.reason == "multiple"
+
+
+def test_the_verifier_that_was_there_is_there_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its memory; within, there is one by the given clock."""
+    before = judge_of(None)
+    clock = FakeClock()
+    with auth_on(clock=clock):
+        within = judge_of(None)
+        assert within is not before
+        assert within._clock is clock
+    assert judge_of(None) is before
+    with isolated_provider():
+        assert judge_of(None)._clock is time
+
+
+def test_the_kit_imports_no_server_door() -> None:
+    """Nor PyJWT, before it is needed."""
+    code = """
+import sys
+from manor_mcp_interceptors.testing import auth_on
+with auth_on():
+    pass
+print([name for name in sys.modules if name == "jwt" or ".server" in name and "manor" in name])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_a_server_that_was_not_started_or_called_says_so() -> None:
+    """Rather than where it looked."""
+    server = AuthServer(SECRET)
+    with pytest.raises(RuntimeError, match="not started"):
+        _ = server.url
+    with pytest.raises(AssertionError, match="no request has reached"):
+        _ = server.last
+    server.close()

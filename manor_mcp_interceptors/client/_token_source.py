@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from manor_mcp_interceptors import _otel
+from manor_mcp_interceptors._setup import check_audience
 from manor_mcp_interceptors.errors import TokenUnavailableError
 from manor_mcp_interceptors.outcomes import Decision
-from manor_mcp_interceptors.provider import MCPTokenProvider, _instances, check_audience
+from manor_mcp_interceptors.provider import MCPTokenProvider, _instances
 
 
 class TokenSource:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
+
+from manor_mcp_interceptors import clocks
 
 from ._judge import Judge
 from .reasons import Reason
@@ -25,13 +28,17 @@ def judge_of(verifier: TokenVerifier | None) -> Judge:
     Unlike a `TokenVerifier` it raises nothing for want of a secret: it is made in the middle of
     a request, where refusing is the answer.
     """
+    made = verifier or _shared.get(_NAME)
     # setdefault: two threads may come here first, and must leave with the same one.
-    return verifier or _shared.get(_NAME) or _shared.setdefault(_NAME, Judge())
+    return made or _shared.setdefault(_NAME, Judge(clock=clocks.shared.clock))
 
 
-def forget_shared() -> None:
-    """Have the next call make the process-wide verifier anew."""
+def swap_shared(judges: Mapping[str, Judge]) -> dict[str, Judge]:
+    """Put `judges` in the place of the process-wide verifier, which is returned; for tests."""
+    before = dict(_shared)
     _shared.clear()
+    _shared.update(judges)
+    return before
 
 
 def challenge(reason: Reason) -> str:

@@ -99,8 +99,8 @@ class Judge:
         self._clock: Clock = time if clock is None else clock
         # Late bound, so that a library that freezes time is seen.
         self._keys = KeySource(lambda: self._clock.time(), in_code=settings is not None)
-        self._tally = Rejections()
         self.counters: Counters = Counters(TOTALS)
+        self._tally = Rejections(self.counters)
         self._remembered = self.counters.ticks("verifications", "remembered")
         self._remarks: frozenset[str] = frozenset()
         self._law = self._look()
@@ -146,7 +146,6 @@ class Judge:
 
     def _refuse(self, reason: Reason, now: float, detail: str = "") -> Reason:
         self._tally.add(reason, now, detail)
-        self.counters.count("verifications", reason.value)
         look_for_telemetry()
         return reason
 
@@ -162,14 +161,15 @@ class Judge:
         return fresh
 
     def _look(self) -> _Law:
-        now = self._clock.time()
+        now, recheck = self._clock.time(), Settings().recheck_seconds
         try:
             settings = Settings.from_env() if self._given is None else self._given
+            recheck = settings.recheck_seconds
             keys = self._keys.verification_keys(settings)
         except SettingsError as error:
-            return _Law(None, None, error, now, now + Settings().recheck_seconds, Memory(), {})
+            return _Law(None, None, error, now, now + recheck, Memory(), {})
         rules = Rules(settings.issuer, settings.audience, self._leeway, self._subjects)
-        until = now + min(settings.recheck_seconds, keys.settles_in)
+        until = now + min(recheck, keys.settles_in)
         return _Law(rules, keys, None, now, until, Memory(), {})
 
     def _report(self, law: _Law) -> None:

@@ -69,7 +69,8 @@ class MCPTokenBackend(AuthenticationBackend):
             verifier: None is one from the environment, made at need.
             required: False lets a call without a bearer token through as Starlette's
                 `UnauthenticatedUser`, for applications with public pages, whose other pages say
-                ``@requires("authenticated")``. A bad token is refused all the same.
+                ``@requires("authenticated")``. So it does one with another scheme, such as
+                ``Basic``, which is another backend's. A bad token is refused all the same.
         """
         self._verifier = verifier
         self._required = required
@@ -81,13 +82,17 @@ class MCPTokenBackend(AuthenticationBackend):
             AuthenticationError: The call is refused.
         """
         values = conn.headers.getlist("authorization")
-        if not values and not self._required:
+        if not self._required and not any(map(_names_bearer, values)):
             return None
         verdict = judge_of(self._verifier).judge_authorization(values)
         del values  # a traceback that prints locals prints no token
         if isinstance(verdict, Reason):
             raise _RefusedError(verdict)
         return AuthCredentials(["authenticated"]), MCPUser(verdict)
+
+
+def _names_bearer(value: str) -> bool:
+    return [word.lower() for word in value.split(maxsplit=1)[:1]] == ["bearer"]
 
 
 def on_error(conn: HTTPConnection, exc: AuthenticationError) -> Response:  # noqa: ARG001 - Starlette's signature

@@ -30,7 +30,6 @@ from manor_mcp_interceptors import (
     TokenVerifier,
     VerifiedToken,
 )
-from manor_mcp_interceptors.server._door import forget_shared
 from manor_mcp_interceptors.server.fastapi_dependency import MCPTokenDependency, verify_mcp_token
 from manor_mcp_interceptors.server.starlette_backend import MCPTokenBackend, on_error
 from tests.server.callers import CASES, PHRASE, SUBJECT, Case, token, verifier
@@ -163,17 +162,14 @@ def protected_app() -> FastAPI:
 
 def test_the_dependency_verifies_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a secret everything is refused; it may arrive after the application was made."""
-    forget_shared()
     monkeypatch.setenv("MCP_AUTH_RECHECK_SECONDS", "0")
     with TestClient(protected_app()) as client:
         headers = {"Authorization": f"Bearer {token()}"}
         answer = client.get("/whoami", headers=headers)
         assert (answer.status_code, answer.json()) == (401, {"detail": PHRASE})
         monkeypatch.setenv("MCP_AUTH_SECRET", SECRET)
-        forget_shared()
         answer = client.get("/whoami", headers=headers)
         assert (answer.status_code, answer.json()) == (200, {"caller": SUBJECT})
-    forget_shared()
 
 
 def test_openapi_shows_an_http_bearer_scheme() -> None:
@@ -265,16 +261,22 @@ def public_app(check: TokenVerifier) -> Starlette:
 
 
 def test_public_pages_beside_private_ones() -> None:
-    """With ``required=False`` a bare call goes on as nobody; a bad token goes nowhere."""
+    """With ``required=False`` no bearer token means nobody; a bad one goes nowhere."""
     with TestClient(public_app(verifier())) as client:
         assert client.get("/public").json() == {"in": False}
         assert client.get("/private").status_code == 401
         good = {"Authorization": f"Bearer {token()}"}
         assert client.get("/public", headers=good).json() == {"in": True}
         assert client.get("/private", headers=good).json() == {"caller": SUBJECT, "in": True}
-        for bad in ("Bearer nonsense", "Basic eDp5", ""):
+        for bad in ("Bearer nonsense", "bearer", "Bearer a b", " Bearer\t"):
             answer = client.get("/public", headers={"Authorization": bad})
             assert answer.status_code == 401
+        for others in ("Basic eDp5", "", "Bearers x"):
+            headers = {"Authorization": others}
+            assert client.get("/public", headers=headers).json() == {"in": False}
+            assert client.get("/private", headers=headers).status_code == 401
+        twice = [("Authorization", "Basic eDp5"), ("Authorization", f"Bearer {token()}")]
+        assert client.get("/public", headers=twice).status_code == 401
 
 
 def test_another_error_is_still_a_401() -> None:

@@ -12,7 +12,6 @@ from pydantic import AnyHttpUrl
 from starlette.requests import HTTPConnection
 
 from manor_mcp_interceptors import Settings, TokenVerifier
-from manor_mcp_interceptors.server._door import forget_shared
 from manor_mcp_interceptors.server.fastmcp_verifier import FastMCPTokenVerifier
 from manor_mcp_interceptors.server.mcp_verifier import MCPTokenVerifier
 from tests.server.callers import token, verifier
@@ -58,9 +57,7 @@ def test_a_refused_token_is_none(make: Any) -> None:
 @both
 def test_without_a_secret_every_token_is_none(make: Any) -> None:
     """The process-wide verifier is made at the first call, and does not raise either."""
-    forget_shared()
     assert asyncio.run(make().verify_token(token())) is None
-    forget_shared()
 
 
 def test_the_resource_that_the_sdk_asks_for() -> None:

@@ -15,7 +15,6 @@ import grpc.aio
 import pytest
 from grpc import _server
 
-from manor_mcp_interceptors.server._door import forget_shared
 from manor_mcp_interceptors.server.verifier import Reason
 from tests.server.callers import PHRASE, token
 from tests.server.http_services import post
@@ -37,7 +36,6 @@ def example(heading: str) -> str:
 def secret(monkeypatch: pytest.MonkeyPatch) -> None:
     """Configure the server as its reader would."""
     monkeypatch.setenv("MCP_AUTH_SECRET", SECRET)
-    forget_shared()
 
 
 def get(url: str, headers: dict[str, str]) -> tuple[int, str]:

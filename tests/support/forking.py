@@ -58,7 +58,7 @@ def main() -> int:
         thread.join()
     provider = MCPTokenProvider.get_instance()
     setup = provider._setup
-    with provider._lock, setup._lock, setup.flags._wake, _registry.lock:
+    with provider._lock, setup.lock, setup.flags._wake, _registry.lock:
         codes.append(fork(before))  # as if another thread held every lock there is
     sys.stdout.write(f"{codes}\n")
     slow_machine = codes.count(SLOW) <= CHILDREN // 10
