@@ -11,6 +11,7 @@ from ._decide import NEVER, UNDECIDED, Flight, Said
 from ._log import log
 from ._setup import Setup, View
 from ._token_cache import TokenCache
+from .errors import SettingsError
 from .flags import FlagAnswer
 from .outcomes import Decision
 
@@ -78,22 +79,37 @@ class Lease:
         Ends the lease if that token is still the current one, so that flag, secret and settings
         are looked at again. A new token is minted at once only where the refused one is older
         than the margin or the secret has changed: no server can make a client mint at each call.
-        Nor ask for the flag at each: a token refused before is left to the recheck until then.
+        Nor ask for the flag at each: until then, only the secret is looked at again.
         """
         with self._lock:
             if self._latest.token != token:
                 return
             is_news = not self._cache.is_rejected(token)
             self._cache.reject(token)
-            if not is_news and not self._cache.is_spent(token):
+            is_due = is_news or self._cache.is_spent(token)
+            if is_due:
+                self._end_lease()
+        if not is_due:
+            if not self._is_outdated():  # no lock is held: a secret may be in a file
                 return
-            self._end_lease()
+            self.end_lease()
         self.counters.count("refreshes")
         if is_news:  # no lock is held: a log handler may do anything
             audience = self._setup.look(self._audience).settings.audience
             hint = "`manor-mcp doctor --url URL` finds out why"
             message = "MCP auth: a server refused the token for %s; %s"
             log(logging.WARNING, message, audience, hint)
+
+    def _is_outdated(self) -> bool:
+        """Return whether settings and secret are others than those the token was made from."""
+        view = self._setup.look(self._audience)
+        if view.error is not None:
+            return False  # the recheck says what is wrong
+        try:
+            key = self._setup.keys.signing_key(view.settings)
+        except (SettingsError, ImportError):
+            return False
+        return self._cache.is_outdated(view.settings, key)
 
     def end_lease(self) -> None:
         """Have the next call look at flag, secret and settings again."""

@@ -95,6 +95,10 @@ class TokenCache:
             return Renewal(None, 0.0, outcome, problem)
         return Renewal(minted.token, left, Outcome.OK, f"{problem}; the unexpired token goes on")
 
+    def is_outdated(self, settings: Settings, key: SigningKey) -> bool:
+        """Return whether the token held was made from other settings or another secret."""
+        return self._minted is not None and self._minted.inputs != _inputs(settings, key)
+
     def is_spent(self, value: str) -> bool:
         """Return whether a server refused the token held, and a new one can differ and be afforded.
 

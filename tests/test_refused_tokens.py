@@ -60,10 +60,10 @@ def test_a_server_that_refuses_everything_costs_no_look_at_the_flag_for_each_cal
     assert provider.stats().mints == 3
 
 
-def test_a_secret_that_changes_after_the_refusal_is_seen_at_the_recheck(
+def test_a_secret_that_changes_after_the_refusal_is_seen_at_the_next_one(
     clock: FakeClock, monkeypatch: pytest.MonkeyPatch, env_on: None
 ) -> None:
-    """The server was given the new one first; the call after the recheck is the one that heals."""
+    """The server was given the new one first; a call is renewed as soon as the client has it."""
     provider = MCPTokenProvider(gate=StaticGate(), clock=clock)
     first = provider.token()
     assert first is not None
@@ -71,7 +71,25 @@ def test_a_secret_that_changes_after_the_refusal_is_seen_at_the_recheck(
     assert provider.token() == first
     monkeypatch.setenv("MCP_AUTH_SECRET", OTHER_SECRET)
     provider.invalidate(first)
-    clock.advance(1)
     second = provider.token()
     assert second is not None
     assert signed_with(second, OTHER_SECRET)
+
+
+@pytest.mark.parametrize("name", ["MCP_AUTH_SECRET", "MCP_AUTH_TTL_SECONDS"])
+def test_settings_that_are_lost_after_the_refusal_are_left_to_the_recheck(
+    clock: FakeClock, monkeypatch: pytest.MonkeyPatch, env_on: None, name: str
+) -> None:
+    """Nothing new can be signed: the refusal raises nothing, and costs no look at the flag."""
+    gate = StaticGate()
+    provider = MCPTokenProvider(gate=gate, clock=clock)
+    first = provider.token()
+    assert first is not None
+    provider.invalidate(first)
+    assert provider.token() == first
+    monkeypatch.setenv(name, " ")
+    provider.invalidate(first)
+    assert provider.token() == first
+    assert len(gate.asked) == 2
+    clock.advance(1)
+    assert provider.token() is None
