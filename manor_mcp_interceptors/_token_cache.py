@@ -138,5 +138,5 @@ def _inputs(settings: Settings, key: SigningKey) -> tuple[object, ...]:
         settings.subject,
         settings.ttl_seconds,
         clock_skew(settings),
-        SigningKey(key.secret, key.key_id, source=""),  # in a box: its `repr` hides the secret
+        key,  # in its box: its `repr` hides the secret
     )

@@ -128,12 +128,14 @@ class KeySource:
 
     def _judge(self, key: SigningKey) -> SigningKey:
         """Return `key` with remarks on its form; judged once, since that takes a while."""
-        judged = self._judged.get(key.source)
-        if judged is None or judged.secret != key.secret:
+        known = self._judged.get(key.source)
+        if known is None or known.secret != key.secret:
             refuse_asymmetric(key)
-            self._judged[key.source] = judged = key
-        # The environment gives a new text at each look; what was minted from it keeps this one.
-        return replace(key, secret=judged.secret, remarks=(*_remarks(key), *key.remarks))
+        judged = replace(key, remarks=(*_remarks(key), *key.remarks))
+        if known == judged and _observed(known) == _observed(judged):
+            return known  # the same object at each look: a thousand audiences hold one
+        self._judged[key.source] = judged
+        return judged
 
     def _name(self, field_name: str) -> str:
         return f"Settings.{field_name}" if self._in_code else f"MCP_AUTH_{field_name.upper()}"
@@ -153,6 +155,10 @@ def refuse_asymmetric(key: SigningKey) -> None:
             f"{key.source} holds a PEM, ssh or JWK key; HS256 takes a shared secret: random text",
             variable=key.source.partition(" ")[0],
         )
+
+
+def _observed(key: SigningKey | None) -> tuple[object, ...] | None:
+    return None if key is None else (key.remarks, key.settles_in)
 
 
 def _remarks(key: SigningKey) -> list[str]:

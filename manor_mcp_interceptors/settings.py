@@ -64,7 +64,6 @@ class Settings:
     previous_secret: str | None = field(default=None, repr=False)
     previous_secret_file: str | os.PathLike[str] | None = None
     allowed_hosts: tuple[str, ...] | None = None
-    """Hosts that HTTP adapters may send a token to; None means any."""
 
     def __post_init__(self) -> None:
         """Check every field, so that no later code has to."""
