@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from typing import Final
 
 from ._flag_job import Job, evaluate, evaluate_on_worker, wait_for
@@ -54,7 +55,7 @@ class FlagPoll:
         self._defaults = DefaultBackends(self.changed)
         self._environment = EnvironmentGate()
         self._on_change = on_change
-        self._known: OrderedDict[Hashable, FlagAnswer] = OrderedDict()
+        self._known: dict[Hashable, FlagAnswer] = {}  # changed under the lock alone
         self._trouble = FlagTrouble()
         self.per_call: Final = self._custom is not None and self._custom.per_call
         self.after_fork()
@@ -209,7 +210,8 @@ class FlagPoll:
         self._trouble.say(None)
         with self._wake:
             if known_as not in self._known and len(self._known) >= MAX_KNOWN:
-                self._known.popitem(last=False)
+                with suppress(RuntimeError, KeyError):  # a finalizer's call came in between
+                    del self._known[next(iter(self._known))]
             self._known[known_as] = result
         return result
 

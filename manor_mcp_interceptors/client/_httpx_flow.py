@@ -24,10 +24,14 @@ class HttpxFlow(BearerFlow):
 
     def sync_auth_flow(self, request: Any) -> Generator[Any, Any, None]:
         """Send `request` with a token, and once more where that token was refused."""
-        carried = self._put(request, self._source.provider.decision(), request.extensions.get(SENT))
-        start = self._body_start(request)
+        decision = self._source.leased() or self._source.provider.decision()
+        carried = self._put(request, decision, request.extensions.get(SENT))
+        in_memory = isinstance(request.stream, self.byte_stream)
+        start = None if in_memory else self._body_start(request)
         response = yield request
-        if carried is None or not _is_of_interest(response):
+        if response.status_code != UNAUTHORIZED and response.next_request is None:
+            return
+        if carried is None:
             return
         sent = Sent(carried, request.url, start)
         if self._refused(sent, response):
@@ -38,12 +42,14 @@ class HttpxFlow(BearerFlow):
 
     async def async_auth_flow(self, request: Any) -> AsyncGenerator[Any, Any]:
         """As `sync_auth_flow`, without holding up the event loop where a flag is slow."""
-        provider = self._source.provider
-        decision = provider.leased() or await provider.decision_async()
+        decision = self._source.leased() or await self._source.provider.decision_async()
         carried = self._put(request, decision, request.extensions.get(SENT))
-        start = self._body_start(request)
+        in_memory = isinstance(request.stream, self.byte_stream)
+        start = None if in_memory else self._body_start(request)
         response = yield request
-        if carried is None or not _is_of_interest(response):
+        if response.status_code != UNAUTHORIZED and response.next_request is None:
+            return
+        if carried is None:
             return
         sent = Sent(carried, request.url, start)
         if self._refused(sent, response):
@@ -98,10 +104,6 @@ class HttpxFlow(BearerFlow):
             return all(isinstance(part, (bytes, str)) or _is_seekable(part) for part in parts)
         source = getattr(stream, "_stream", None)
         return isinstance(source, (list, tuple)) or rewind(source, sent.body_start)
-
-
-def _is_of_interest(response: Any) -> bool:
-    return response.status_code == UNAUTHORIZED or response.next_request is not None
 
 
 def _is_seekable(file: Any) -> bool:
