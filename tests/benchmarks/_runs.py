@@ -14,15 +14,22 @@ from statistics import median
 from ._harness import Result, Table, notch
 
 
-def in_fresh_interpreters(section: str, runs: int) -> list[Table]:
-    """Return what `runs` interpreters found together, each with its share of the rounds."""
+def in_fresh_interpreters(section: str, runs: int, *options: str) -> list[Table]:
+    """Return what `runs` interpreters found together, each with its share of the rounds.
+
+    Args:
+        section: Which to measure.
+        runs: How many interpreters.
+        *options: More for each one's command line.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        found = [_run(section, runs, str(Path(folder, f"{run}.json"))) for run in range(runs)]
+        paths = [str(Path(folder, f"{run}.json")) for run in range(runs)]
+        found = [_run(section, path, "--share", str(runs), *options) for path in paths]
     return [_merged(tables) for tables in zip(*found)]  # noqa: B905 - 3.10; the same in each
 
 
-def _run(section: str, runs: int, path: str) -> list[Table]:
-    command = [sys.executable, "-m", __package__, section, "--share", str(runs), "--json", path]
+def _run(section: str, path: str, *options: str) -> list[Table]:
+    command = [sys.executable, "-m", __package__, section, "--json", path, *options]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     tables = json.loads(Path(path).read_text())["sections"][section]
     return [_read(table) for table in tables]

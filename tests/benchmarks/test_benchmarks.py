@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from .__main__ import SECTIONS, main, run_section
-from ._harness import Bench, Row, Table, calls, peer
+from ._harness import Bench, Result, Row, Table, calls, peer
 from ._report import as_text, write_json
+from ._runs import _merged, in_fresh_interpreters
 
 ROOT = Path(__file__).parents[2]
 
@@ -61,6 +62,25 @@ def test_the_command() -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert "get_token()" in done.stdout
     assert "hot-path" in done.stderr
+
+
+def test_interpreters_are_pooled() -> None:
+    """Each measures the section for itself; what is told is the middle, and how far they differ."""
+    (table,) = in_fresh_interpreters("minting", 3, "--quick")
+    assert table.rounds == 6
+    assert "medians of 3 interpreters" in table.notes[-1]
+    ours = next(result for result in table.results if result.role == "ours")
+    assert ours.value
+    assert ours.ratio
+    assert ours.error
+
+
+def test_the_middle_of_what_they_found() -> None:
+    """A row is the median of its rows, by its own name; a size has no ratio."""
+    found = [Result("a", "ours", value, ratio=value / 2) for value in (1.0, 2.0, 9.0)]
+    table = _merged([Table("t", "ns", [result, Result("b", "ours", 7.0)]) for result in found])
+    first, second = table.results
+    assert (first.value, first.ratio, second.value, second.ratio) == (2.0, 1.0, 7.0, None)
 
 
 def test_an_unknown_section_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
