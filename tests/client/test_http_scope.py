@@ -298,7 +298,8 @@ def test_requests_keeps_no_token_on_the_way_to_https(
         session.trust_env = False
         session.auth = RequestsAuth(provider=provider)
         session.mount("http://", adapter)
-        session.mount("https:", adapter)  # without //: how `\\\\` is read depends on the Python
+        session.mount("https://", adapter)
+        session.mount("https:", adapter)  # how one without // is read depends on the Python
         reply = session.get("http://a.example/")
     assert adapter.seen[0] == ("http://a.example/", bearer(old))
     assert adapter.seen[-1] == (reply.url, None)
