@@ -29,9 +29,8 @@ class HttpxFlow(BearerFlow):
         in_memory = isinstance(request.stream, self.byte_stream)
         start = None if in_memory else self._body_start(request)
         response = yield request
-        if response.status_code != UNAUTHORIZED and response.next_request is None:
-            return
-        if carried is None:
+        of_interest = response.status_code == UNAUTHORIZED or response.next_request is not None
+        if carried is None or not of_interest:
             return
         sent = Sent(carried, request.url, start)
         if self._refused(sent, response):
@@ -47,9 +46,8 @@ class HttpxFlow(BearerFlow):
         in_memory = isinstance(request.stream, self.byte_stream)
         start = None if in_memory else self._body_start(request)
         response = yield request
-        if response.status_code != UNAUTHORIZED and response.next_request is None:
-            return
-        if carried is None:
+        of_interest = response.status_code == UNAUTHORIZED or response.next_request is not None
+        if carried is None or not of_interest:
             return
         sent = Sent(carried, request.url, start)
         if self._refused(sent, response):

@@ -43,6 +43,9 @@ _SHAPE: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*", re
 
 _jws: Final = new_jws()
 
+_DEFAULT_RECHECK: Final = Settings().recheck_seconds
+"""For settings that cannot be read; known once, not checked anew at each look."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Law:
@@ -161,7 +164,7 @@ class Judge:
         return fresh
 
     def _look(self) -> _Law:
-        now, recheck = self._clock.time(), Settings().recheck_seconds
+        now, recheck = self._clock.time(), _DEFAULT_RECHECK
         try:
             settings = Settings.from_env() if self._given is None else self._given
             recheck = settings.recheck_seconds
