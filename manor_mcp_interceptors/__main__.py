@@ -8,7 +8,7 @@ import sys
 def main() -> int:
     """Run the command line; return the exit status."""
     try:
-        from ._cli import run
+        from ._cli.commands import run
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
         if missing not in {"typer", "rich"}:

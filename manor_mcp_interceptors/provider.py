@@ -8,13 +8,13 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from ._leased_provider import LeasedProvider
-from ._log import log
-from ._setup import Setup, check_audience, keep
-from .clocks import Clock
+from ._decision.configuration import Setup, check_audience, keep
+from ._decision.leased_provider import LeasedProvider
+from ._flags.gates import Gate
+from ._telemetry.log import log
 from .errors import SettingsError
-from .flags import Gate
 from .outcomes import Outcome, TokenStatus
+from .protocols import Clock
 from .settings import Settings
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from ._counters import TOTALS, Counters
 from ._dataclass import dataclass
+from ._telemetry.counters import TOTALS, Counters
 from .outcomes import Outcome
 
 __all__ = ["ProcessStats", "ProviderStats", "VerifierStats", "process_stats"]

@@ -17,7 +17,7 @@ GENERATOR: Final = "grpcio-tools==1.62.3"
 ROOT: Final = Path(__file__).resolve().parent.parent
 PROTOS: Final = ROOT / "protos"
 PROTO: Final = "manor/mcp/v1/search_service.proto"
-PACKAGE: Final = "manor_mcp_interceptors._search_service"
+PACKAGE: Final = "manor_mcp_interceptors._cli.demo.search_service"
 
 
 def generate(into: Path, python: Path) -> None:

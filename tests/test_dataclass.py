@@ -15,7 +15,7 @@ from fastapi.testclient import TestClient
 
 from manor_mcp_interceptors import Outcome, Settings, TokenStatus, diagnose
 from manor_mcp_interceptors._dataclass import dataclass, field, replace
-from manor_mcp_interceptors.flags import FlagQuestion
+from manor_mcp_interceptors._flags.gates import FlagQuestion
 from manor_mcp_interceptors.outcomes import Decision
 from tests.support import SECRET
 

@@ -19,14 +19,14 @@ from manor_mcp_interceptors import (
     Settings,
     SettingsError,
     TokenVerifier,
-    _hs256,
     get_token,
     grpc_aio_interceptors,
     grpc_call_credentials,
 )
 from manor_mcp_interceptors._dataclass import replace
-from manor_mcp_interceptors.keys import KeySource
-from manor_mcp_interceptors.server import _judge
+from manor_mcp_interceptors._keys import hs256
+from manor_mcp_interceptors._keys.keys import KeySource
+from manor_mcp_interceptors.server import _verification
 from manor_mcp_interceptors.server.fastapi_dependency import MCPTokenDependency
 from manor_mcp_interceptors.server.grpc_aio_interceptors import AioMCPAuthServerInterceptor
 from manor_mcp_interceptors.server.grpc_interceptors import MCPAuthServerInterceptor
@@ -155,7 +155,7 @@ def test_an_interrupt_shows_no_secret(
         raise KeyboardInterrupt
 
     forged = forge(claims(), secret=OTHER_SECRET)
-    monkeypatch.setattr(_hs256._jws if step == "encode" else _judge._jws, step, interrupt)
+    monkeypatch.setattr(hs256._jws if step == "encode" else _verification._jws, step, interrupt)
     shown = ""
     try:
         provider.token() if step == "encode" else verifier.verify(forged)

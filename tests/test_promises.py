@@ -19,12 +19,12 @@ from manor_mcp_interceptors import (
     Settings,
     TokenRejectedError,
     TokenVerifier,
-    _token_cache,
     diagnose,
     get_auth_headers,
     get_token,
     is_enabled,
 )
+from manor_mcp_interceptors._decision import token_cache
 from tests.support import FLAG, OTHER_SECRET, SECRET, FakeClock, StaticGate, legacy_check
 
 Break = Callable[[pytest.MonkeyPatch], None]
@@ -46,7 +46,7 @@ def no_pyjwt(monkeypatch: pytest.MonkeyPatch) -> None:
     real = builtins.__import__
 
     def refuse(name: str, *args: Any, **kwargs: Any) -> Any:
-        if name.endswith("_hs256"):  # the one module that imports PyJWT
+        if name.endswith("hs256"):  # the one module that imports PyJWT
             raise ModuleNotFoundError("No module named 'jwt'", name="jwt")
         return real(name, *args, **kwargs)
 
@@ -57,7 +57,7 @@ def signing_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise RuntimeError(f"could not sign with {SECRET}")
 
-    monkeypatch.setattr(_token_cache, "mint", fail)
+    monkeypatch.setattr(token_cache, "mint", fail)
 
 
 @pytest.mark.parametrize(

@@ -14,17 +14,11 @@ from typing import Any
 import jwt
 import pytest
 
-from manor_mcp_interceptors import (
-    HttpxAuth,
-    MCPTokenProvider,
-    Outcome,
-    Settings,
-    _leased_provider,
-    _token_cache,
-)
+from manor_mcp_interceptors import HttpxAuth, MCPTokenProvider, Outcome, Settings
 from manor_mcp_interceptors import provider as provider_module
-from manor_mcp_interceptors._leased_provider import LeasedProvider
-from manor_mcp_interceptors.tokens import AccessToken, mint
+from manor_mcp_interceptors._decision import leased_provider, token_cache
+from manor_mcp_interceptors._decision.leased_provider import LeasedProvider
+from manor_mcp_interceptors._keys.tokens import AccessToken, mint
 from tests.support import OTHER_SECRET, SECRET, FakeClock, StaticGate, legacy_check, signed_with
 from tests.support.eventually import eventually
 
@@ -46,7 +40,7 @@ class CountingMint:
 @pytest.fixture
 def mints(monkeypatch: pytest.MonkeyPatch) -> CountingMint:
     counting = CountingMint()
-    monkeypatch.setattr(_token_cache, "mint", counting)
+    monkeypatch.setattr(token_cache, "mint", counting)
     return counting
 
 
@@ -297,7 +291,7 @@ def test_an_expired_token_is_not_handed_out_beside_its_successor(
         publish(*args, **options)
 
     monkeypatch.setattr(LeasedProvider, "_publish", slow)
-    monkeypatch.setattr(_leased_provider, "FOLLOW_SECONDS", 0.01)
+    monkeypatch.setattr(leased_provider, "FOLLOW_SECONDS", 0.01)
     leader = threading.Thread(target=provider.token)
     leader.start()
     try:
@@ -323,7 +317,7 @@ def test_while_one_thread_mints_the_others_go_on(
         assert release.wait(30)
         return mint(*args)
 
-    monkeypatch.setattr(_token_cache, "mint", slow)
+    monkeypatch.setattr(token_cache, "mint", slow)
     renewed: list[str | None] = []
     minter = threading.Thread(target=lambda: renewed.append(provider.token()))
     minter.start()
@@ -344,7 +338,7 @@ def held_mint(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
         assert release.wait(30)
         return mint(*args)
 
-    monkeypatch.setattr(_token_cache, "mint", slow)
+    monkeypatch.setattr(token_cache, "mint", slow)
     yield release
     release.set()
 
@@ -384,7 +378,7 @@ def test_a_synchronous_call_on_an_event_loop_hardly_waits(
 
     began = time.monotonic()
     assert asyncio.run(main()) is None
-    assert time.monotonic() - began < _leased_provider.FOLLOW_SECONDS / 2
+    assert time.monotonic() - began < leased_provider.FOLLOW_SECONDS / 2
     held_mint.set()
     leader.join()
     assert provider.token() is not None
@@ -543,7 +537,7 @@ def test_an_event_in_the_middle_of_a_decision_ends_its_lease(
         provider._setup.flags.changed()
         return mint(*args)
 
-    monkeypatch.setattr(_token_cache, "mint", turned_off_meanwhile)
+    monkeypatch.setattr(token_cache, "mint", turned_off_meanwhile)
     assert provider.token() is not None
     assert provider.token() is None
 

@@ -14,10 +14,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from manor_mcp_interceptors import MCPTokenProvider, Outcome, Settings, _setup, _token_cache
-from manor_mcp_interceptors._secret_file import SETTLE_SECONDS
+from manor_mcp_interceptors import MCPTokenProvider, Outcome, Settings
+from manor_mcp_interceptors._decision import configuration, token_cache
+from manor_mcp_interceptors._keys.secret_file import SETTLE_SECONDS
+from manor_mcp_interceptors._keys.tokens import AccessToken, effective_margin, mint
 from manor_mcp_interceptors.outcomes import Decision
-from manor_mcp_interceptors.tokens import AccessToken, effective_margin, mint
 from tests.support import FakeClock
 
 TINY = 1e-6
@@ -93,7 +94,7 @@ class Deployment(RuleBasedStateMachine):
         self.gate = FlakyGate()
         self.mints = Mints(self.clock)
         self.patch = pytest.MonkeyPatch()
-        self.patch.setattr(_token_cache, "mint", self.mints)
+        self.patch.setattr(token_cache, "mint", self.mints)
         self.secrets = 0
         self.good = False
         self.usable: dict[str, float] = {}  # until when, by the monotonic clock
@@ -197,7 +198,7 @@ class Deployment(RuleBasedStateMachine):
 
     @rule()
     def the_process_forks(self) -> None:
-        _setup._after_fork_in_child()
+        configuration._after_fork_in_child()
 
     @rule()
     def the_backend_sends_an_event(self) -> None:

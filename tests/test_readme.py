@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from manor_mcp_interceptors import Outcome, Settings
-from manor_mcp_interceptors._demo.servers import Servers, start_servers
+from manor_mcp_interceptors._cli.demo.servers import Servers, start_servers
 from manor_mcp_interceptors.settings import VARIABLES
 from tests.support import SECRET
 

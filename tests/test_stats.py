@@ -14,9 +14,9 @@ from manor_mcp_interceptors import (
     Settings,
     TokenRejectedError,
     TokenVerifier,
-    _token_cache,
 )
-from manor_mcp_interceptors._counters import TOTALS, Counters
+from manor_mcp_interceptors._decision import token_cache
+from manor_mcp_interceptors._telemetry.counters import TOTALS, Counters
 from manor_mcp_interceptors.stats import process_stats
 from tests.support import SECRET, FakeClock, StaticGate
 
@@ -48,7 +48,7 @@ def test_each_outcome_has_its_own_count(clock: FakeClock, monkeypatch: pytest.Mo
     clock.advance(2)
     provider.token()
     clock.advance(4000)
-    monkeypatch.setattr(_token_cache, "mint", lambda *_: 1 / 0)
+    monkeypatch.setattr(token_cache, "mint", lambda *_: 1 / 0)
     provider.token()
     stats = provider.stats()
     assert stats.decisions == {Outcome.FLAG_OFF: 1, Outcome.OK: 1, Outcome.SIGNING_FAILED: 1}

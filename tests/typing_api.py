@@ -42,15 +42,12 @@ from manor_mcp_interceptors import (
     grpc_call_credentials,
     is_enabled,
 )
-from manor_mcp_interceptors.flags import Gate
-from manor_mcp_interceptors.openfeature_gate import OpenFeatureGate
+from manor_mcp_interceptors._flags.gates import Gate
+from manor_mcp_interceptors._flags.openfeature_gate import OpenFeatureGate
 from manor_mcp_interceptors.server.fastapi_dependency import MCPTokenDependency, verify_mcp_token
 from manor_mcp_interceptors.server.fastmcp_verifier import FastMCPTokenVerifier
 from manor_mcp_interceptors.server.grpc_aio_interceptors import AioMCPAuthServerInterceptor
-from manor_mcp_interceptors.server.grpc_interceptors import (
-    MCPAuthServerInterceptor,
-    current_caller,
-)
+from manor_mcp_interceptors.server.grpc_interceptors import MCPAuthServerInterceptor, current_caller
 from manor_mcp_interceptors.server.mcp_verifier import MCPTokenVerifier
 from manor_mcp_interceptors.server.reasons import Reason
 from manor_mcp_interceptors.server.starlette_backend import MCPTokenBackend, MCPUser, on_error

@@ -6,10 +6,10 @@ import logging
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
-from manor_mcp_interceptors import _otel
 from manor_mcp_interceptors._bearer import HEADER_NAME
 from manor_mcp_interceptors._hosts import AllowedHosts, compile_hosts, normalize_host
-from manor_mcp_interceptors._log import log
+from manor_mcp_interceptors._telemetry import otel
+from manor_mcp_interceptors._telemetry.log import log
 from manor_mcp_interceptors.errors import SettingsError
 from manor_mcp_interceptors.outcomes import Decision, Outcome
 from manor_mcp_interceptors.provider import MCPTokenProvider
@@ -103,7 +103,7 @@ class BearerFlow:
         # Each call that is not made here is one of a few that a request can notice.
         if earlier is not None or (self._hosts or decision.allowed_hosts) is not None:
             decision = self._scoped(decision, request.url, earlier)
-        if decision.token is None or _otel.annotate is not None:
+        if decision.token is None or otel.annotate is not None:
             decision = self._source.checked(decision)
         if decision.authorization is None:
             if earlier and request.headers.get(HEADER_NAME) == earlier.decision.authorization:

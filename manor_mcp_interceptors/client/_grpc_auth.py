@@ -6,8 +6,8 @@ import logging
 from time import monotonic
 from typing import Any, Final, NamedTuple
 
-from manor_mcp_interceptors import _otel
-from manor_mcp_interceptors._log import log
+from manor_mcp_interceptors._telemetry import otel
+from manor_mcp_interceptors._telemetry.log import log
 from manor_mcp_interceptors.errors import TokenUnavailableError
 from manor_mcp_interceptors.outcomes import Decision, Outcome
 from manor_mcp_interceptors.provider import MCPTokenProvider, _instances
@@ -89,8 +89,8 @@ class GrpcAuth:
                 return None
             latest = provider._decision
             if latest.valid_from <= provider._clock.monotonic() < latest.valid_until:
-                if _otel.annotate is not None:
-                    _otel.annotate(latest.outcome.value)
+                if otel.annotate is not None:
+                    otel.annotate(latest.outcome.value)
                 return latest if latest.token is not None or not self._required else None
         except Exception as error:
             return None if self._required else self._go_without(error)

@@ -14,7 +14,7 @@ from typing import Any
 
 import grpc
 
-from manor_mcp_interceptors._log import log
+from manor_mcp_interceptors._telemetry.log import log
 
 from ._grpc_refusal import is_known_good, is_refusal, was_refused
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from manor_mcp_interceptors import _otel
-from manor_mcp_interceptors._setup import check_audience
+from manor_mcp_interceptors._decision.configuration import check_audience
+from manor_mcp_interceptors._telemetry import otel
 from manor_mcp_interceptors.errors import TokenUnavailableError
 from manor_mcp_interceptors.outcomes import Decision
 from manor_mcp_interceptors.provider import MCPTokenProvider, _instances
@@ -56,8 +56,8 @@ class TokenSource:
 
     def checked(self, decision: Decision) -> Decision:
         """Return `decision` once the caller's span knows of it, and if the call may go so."""
-        if _otel.annotate is not None:
-            _otel.annotate(decision.outcome.value)
+        if otel.annotate is not None:
+            otel.annotate(decision.outcome.value)
         if decision.token is None and self._required:
             raise TokenUnavailableError(
                 f"this call requires a token and there is none: {decision.reason}",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from manor_mcp_interceptors import clocks
+from manor_mcp_interceptors import protocols
 
-from ._judge import Judge
+from ._verification import Judge
 from .reasons import Reason
 from .verifier import TokenVerifier
 
@@ -30,7 +30,7 @@ def judge_of(verifier: TokenVerifier | None) -> Judge:
     """
     made = verifier or _shared.get(_NAME)
     # setdefault: two threads may come here first, and must leave with the same one.
-    return made or _shared.setdefault(_NAME, Judge(clock=clocks.shared.clock))
+    return made or _shared.setdefault(_NAME, Judge(clock=protocols.shared.clock))
 
 
 def swap_shared(judges: Mapping[str, Judge]) -> dict[str, Judge]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from typing import Final
 
-from manor_mcp_interceptors._counters import Counters
-from manor_mcp_interceptors._log import log
+from manor_mcp_interceptors._telemetry.counters import Counters
+from manor_mcp_interceptors._telemetry.log import log
 
 from .reasons import Reason
 

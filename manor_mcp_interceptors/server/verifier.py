@@ -6,12 +6,12 @@ import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from manor_mcp_interceptors.clocks import Clock
 from manor_mcp_interceptors.errors import SettingsError, TokenRejectedError
+from manor_mcp_interceptors.protocols import Clock
 from manor_mcp_interceptors.settings import Settings
 
 from ._claims import VerifiedToken
-from ._judge import Judge
+from ._verification import Judge
 from .reasons import Reason
 
 if TYPE_CHECKING:

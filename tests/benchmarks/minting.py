@@ -9,8 +9,8 @@ from importlib import import_module
 import jwt
 
 from manor_mcp_interceptors import MCPTokenProvider, Settings
-from manor_mcp_interceptors.keys import KeySource
-from manor_mcp_interceptors.tokens import mint
+from manor_mcp_interceptors._keys.keys import KeySource
+from manor_mcp_interceptors._keys.tokens import mint
 from tests.support import SECRET, StaticGate
 
 from ._harness import Bench, Row, Run, Table, calls, peer

@@ -12,8 +12,8 @@ import jwt
 
 from manor_mcp_interceptors import Settings, TokenVerifier
 from manor_mcp_interceptors._bearer import format_bearer
-from manor_mcp_interceptors.keys import KeySource
-from manor_mcp_interceptors.tokens import mint
+from manor_mcp_interceptors._keys.keys import KeySource
+from manor_mcp_interceptors._keys.tokens import mint
 from tests.support import AUDIENCE, SECRET
 
 from ._harness import Bench, Row, Run, Table, calls, peer

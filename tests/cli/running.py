@@ -8,7 +8,7 @@ from typing import Any
 
 from typer.testing import CliRunner, Result
 
-from manor_mcp_interceptors._cli import app
+from manor_mcp_interceptors._cli.commands import app
 
 
 def run(*arguments: str, stdin: str = "") -> Result:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from manor_mcp_interceptors import MCPTokenProvider
-from manor_mcp_interceptors._cli import EXIT_CODES
+from manor_mcp_interceptors._cli.commands import EXIT_CODES
 from tests.cli.running import run
 from tests.support import FLAG, OTHER_SECRET, SECRET, legacy_check
 
@@ -209,7 +209,7 @@ def test_a_missing_extra_gets_the_line_that_installs_it(module: str) -> None:
 
 def test_a_fault_of_our_own_is_no_missing_extra() -> None:
     """A module of ours that cannot be found is shown as the fault it is."""
-    done = without("manor_mcp_interceptors._demo.report")
+    done = without("manor_mcp_interceptors._cli.demo.report")
     assert done.returncode == 1
     assert "Traceback" in done.stderr
     assert "pip install" not in done.stderr

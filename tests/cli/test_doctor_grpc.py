@@ -11,7 +11,7 @@ import grpc
 import pytest
 
 from manor_mcp_interceptors import TokenVerifier
-from manor_mcp_interceptors._demo.servers import _serve_grpc
+from manor_mcp_interceptors._cli.demo.servers import _serve_grpc
 from tests.cli.running import doctor, run
 from tests.support import OTHER_SECRET, SECRET
 from tests.support.auth_servers import GOOD, METHOD, grpc_server

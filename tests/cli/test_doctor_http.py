@@ -10,8 +10,8 @@ from typing import Any
 import jwt
 import pytest
 
-from manor_mcp_interceptors._demo.guestbook import Guestbook
-from manor_mcp_interceptors._demo.http_service import http_service
+from manor_mcp_interceptors._cli.demo.guestbook import Guestbook
+from manor_mcp_interceptors._cli.demo.http_service import http_service
 from tests.cli.running import doctor, run
 from tests.support import FLAG, OTHER_SECRET, SECRET
 from tests.support.auth_servers import GOOD, http_server

@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 from openfeature import api
 
-from manor_mcp_interceptors import MCPTokenProvider, _secret_file, _token_cache
-from manor_mcp_interceptors._doctor.fingerprint import fingerprint
+from manor_mcp_interceptors import MCPTokenProvider
+from manor_mcp_interceptors._cli.doctor.fingerprint import fingerprint
+from manor_mcp_interceptors._decision import token_cache
+from manor_mcp_interceptors._keys import secret_file
 from tests.cli.running import doctor, run
 from tests.support import FLAG, OTHER_SECRET, SECRET
 from tests.support.openfeature_provider import ToldProvider
@@ -154,7 +156,7 @@ def test_secret_file_unreadable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     assert found.cause == "secret"
     assert f"{tmp_path / 'secret'} cannot be read: No such file" in found.finding
 
-    monkeypatch.setattr(_secret_file, "_read", refuse)  # tests may run as root, who may read all
+    monkeypatch.setattr(secret_file, "_read", refuse)  # tests may run as root, who may read all
     MCPTokenProvider.reset()
     found = doctor()
     assert "cannot be read: Permission denied" in found.finding
@@ -177,7 +179,7 @@ def test_pyjwt_missing(env_on: None, monkeypatch: pytest.MonkeyPatch) -> None:
 
     def refuse(name: str, *args: Any, **kwargs: Any) -> Any:
         names = args[2] if len(args) > 2 else ()
-        if name.endswith("_hs256") or "_hs256" in (names or ()):
+        if name.endswith("hs256") or "hs256" in (names or ()):
             raise ModuleNotFoundError("No module named 'jwt'", name="jwt")
         return real(name, *args, **kwargs)
 
@@ -190,7 +192,7 @@ def test_pyjwt_missing(env_on: None, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_signing_fails(env_on: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where everything before was fine."""
-    monkeypatch.setattr(_token_cache, "mint", lambda *_: 1 / 0)
+    monkeypatch.setattr(token_cache, "mint", lambda *_: 1 / 0)
     found = doctor()
     assert found.cause == "token"
     assert "signing raised (ZeroDivisionError)" in found.finding

@@ -12,10 +12,10 @@ from mcp.server.transport_security import TransportSecuritySettings
 from pydantic import AnyHttpUrl
 
 from manor_mcp_interceptors import MCPTokenProvider, TokenVerifier
-from manor_mcp_interceptors._demo.guestbook import Guestbook
-from manor_mcp_interceptors._demo.mcp_server import mcp_server
-from manor_mcp_interceptors._doctor import mcp_handshake
-from manor_mcp_interceptors._doctor.http_call import HttpServer
+from manor_mcp_interceptors._cli.demo.guestbook import Guestbook
+from manor_mcp_interceptors._cli.demo.mcp_server import mcp_server
+from manor_mcp_interceptors._cli.doctor import mcp_handshake
+from manor_mcp_interceptors._cli.doctor.http_call import HttpServer
 from manor_mcp_interceptors.server.mcp_verifier import MCPTokenVerifier
 from tests.cli.running import doctor, run
 from tests.support import FLAG, OTHER_SECRET

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from manor_mcp_interceptors.tokens import mint
+from manor_mcp_interceptors._keys.tokens import mint
 from tests.support.grpc_clients import WatchedProvider
 from tests.support.grpc_server import GrpcServer
 
@@ -32,5 +32,5 @@ def mints(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         minted.append(args)
         return mint(*args)
 
-    monkeypatch.setattr("manor_mcp_interceptors._token_cache.mint", counting)
+    monkeypatch.setattr("manor_mcp_interceptors._decision.token_cache.mint", counting)
     return minted

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from manor_mcp_interceptors.tokens import AccessToken, mint
+from manor_mcp_interceptors._keys.tokens import AccessToken, mint
 from tests.support.http_clients import (
     ASYNC,
     SYNC,
@@ -74,7 +74,7 @@ def mints(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         made.append(token.value)
         return token
 
-    monkeypatch.setattr("manor_mcp_interceptors._token_cache.mint", noting)
+    monkeypatch.setattr("manor_mcp_interceptors._decision.token_cache.mint", noting)
     return made
 
 
@@ -131,7 +131,7 @@ def test_nobody_is_given_the_refused_token_while_a_new_one_is_minted(
         second.join(0.1)  # it cannot end in here, but for the wrong reason
         return mint(*args)
 
-    monkeypatch.setattr("manor_mcp_interceptors._token_cache.mint", slow_mint)
+    monkeypatch.setattr("manor_mcp_interceptors._decision.token_cache.mint", slow_mint)
     provider.invalidate(old)
     new = provider.token()
     second.join()

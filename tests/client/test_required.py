@@ -122,7 +122,7 @@ def test_no_token_no_request(
 ) -> None:
     """Whatever the token is missing for, no server hears of the call, and its error says why."""
     if outcome is Outcome.SIGNING_FAILED:
-        monkeypatch.setattr("manor_mcp_interceptors._token_cache.mint", fail_to_sign)
+        monkeypatch.setattr("manor_mcp_interceptors._decision.token_cache.mint", fail_to_sign)
     gate = StaticGate(on=outcome is not Outcome.FLAG_OFF)
     adapter = {"provider": MCPTokenProvider(Settings(**settings), gate=gate), "required": True}
     if name in WITH_CREDENTIALS:  # gRPC makes an error of its own

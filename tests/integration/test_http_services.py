@@ -18,13 +18,13 @@ from manor_mcp_interceptors import (
     MCPTokenProvider,
     RequestsAuth,
     Settings,
-    _token_cache,
     get_auth_headers,
 )
-from manor_mcp_interceptors._demo.guestbook import Guestbook
-from manor_mcp_interceptors._demo.http_service import http_service
-from manor_mcp_interceptors.keys import SigningKey
-from manor_mcp_interceptors.tokens import AccessToken, mint
+from manor_mcp_interceptors._cli.demo.guestbook import Guestbook
+from manor_mcp_interceptors._cli.demo.http_service import http_service
+from manor_mcp_interceptors._decision import token_cache
+from manor_mcp_interceptors._keys.keys import SigningKey
+from manor_mcp_interceptors._keys.tokens import AccessToken, mint
 from tests.support import SECRET, StaticGate, legacy_check
 from tests.support.asgi_recorder import Recorder
 from tests.support.uvicorn_server import serve
@@ -141,7 +141,7 @@ def test_loops_and_threads_share_one_token(
         minted.append(mint(settings, key, now))
         return minted[-1]
 
-    monkeypatch.setattr(_token_cache, "mint", counted)
+    monkeypatch.setattr(token_cache, "mint", counted)
     provider = MCPTokenProvider(Settings(secret=SECRET), gate=StaticGate())
     together = threading.Barrier(4)
     statuses: list[int] = []

@@ -18,8 +18,8 @@ from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
 from manor_mcp_interceptors import Httpx2Auth, MCPTokenProvider, Settings, TokenVerifier
-from manor_mcp_interceptors._demo.guestbook import Guestbook
-from manor_mcp_interceptors._demo.mcp_server import mcp_server
+from manor_mcp_interceptors._cli.demo.guestbook import Guestbook
+from manor_mcp_interceptors._cli.demo.mcp_server import mcp_server
 from tests.support import AUDIENCE, SECRET, StaticGate, legacy_check
 from tests.support.asgi_recorder import Recorder
 from tests.support.uvicorn_server import serve

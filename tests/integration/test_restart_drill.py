@@ -302,7 +302,7 @@ def test_a_session_that_the_server_forgot(
 ) -> None:
     """The new token is accepted, the session is not known; the next session is like any other."""
     # The session's open stream would hold up the server's end.
-    monkeypatch.setattr("manor_mcp_interceptors._demo.uvicorn_thread.STOP_SECONDS", 0)
+    monkeypatch.setattr("manor_mcp_interceptors._cli.demo.uvicorn_thread.STOP_SECONDS", 0)
     stateful = partial(mcp_service, stateless=False)
     connect = partial(mcp_client, mode=WITH_SESSION)
 

@@ -28,9 +28,9 @@ IN_WHEEL: Final = [
     "pytest_plugin.py",
     "client/httpx_auth.py",
     "server/verifier.py",
-    "_search_service/search_service_pb2.py",
-    "_search_service/search_service_pb2.pyi",
-    "_search_service/search_service_pb2_grpc.py",
+    "_cli/demo/search_service/search_service_pb2.py",
+    "_cli/demo/search_service/search_service_pb2.pyi",
+    "_cli/demo/search_service/search_service_pb2_grpc.py",
     "protos/manor/mcp/v1/search_service.proto",
 ]
 IN_SDIST: Final = ["pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "protos", "tests"]
@@ -49,18 +49,18 @@ CLIENTS: Final = {
 }
 NAMES: Final[dict[str, list[str]]] = {
     **CLIENTS,
-    "openfeature": ["openfeature_gate"],
+    "openfeature": ["_flags.openfeature_gate"],
     "fastapi": ["server.fastapi_dependency"],
     "starlette": ["server.starlette_backend"],
     "mcp": ["server.mcp_verifier", "Httpx2Auth"],
     "otel": [],
-    "cli": ["_cli"],
+    "cli": ["_cli.commands"],
 }
 """What must import with the extra and nothing else installed: names, or modules."""
 NAMES["grpc"] += [
     "server.grpc_interceptors",
     "server.grpc_aio_interceptors",
-    "_search_service.search_service_pb2_grpc",
+    "_cli.demo.search_service.search_service_pb2_grpc",
 ]
 
 CORE: Final = """

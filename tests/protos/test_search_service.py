@@ -18,7 +18,10 @@ from google.protobuf.descriptor_pb2 import (
     SourceCodeInfo,
 )
 
-from manor_mcp_interceptors._search_service import search_service_pb2, search_service_pb2_grpc
+from manor_mcp_interceptors._cli.demo.search_service import (
+    search_service_pb2,
+    search_service_pb2_grpc,
+)
 from tests.regenerate_protos import PROTO, PROTOS
 
 SERVICE = "manor.mcp.v1.SearchService"

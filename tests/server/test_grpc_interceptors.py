@@ -21,10 +21,7 @@ from manor_mcp_interceptors import (
     grpc_aio_interceptors,
 )
 from manor_mcp_interceptors.server.grpc_aio_interceptors import AioMCPAuthServerInterceptor
-from manor_mcp_interceptors.server.grpc_interceptors import (
-    MCPAuthServerInterceptor,
-    current_caller,
-)
+from manor_mcp_interceptors.server.grpc_interceptors import MCPAuthServerInterceptor, current_caller
 from tests.server.callers import CASES, PHRASE, SUBJECT, Case, token, verifier
 from tests.server.grpc_services import (
     KINDS,

@@ -16,8 +16,8 @@ from joserfc import jwk, jwt
 from joserfc.errors import JoseError
 
 from manor_mcp_interceptors import Settings, TokenRejectedError, TokenVerifier
-from manor_mcp_interceptors.keys import SigningKey
-from manor_mcp_interceptors.tokens import mint
+from manor_mcp_interceptors._keys.keys import SigningKey
+from manor_mcp_interceptors._keys.tokens import mint
 from tests.server.forging import claims
 from tests.support import AUDIENCE, OTHER_SECRET, SECRET
 

@@ -17,19 +17,14 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from manor_mcp_interceptors import (
-    Settings,
-    SettingsError,
-    TokenRejectedError,
-    TokenVerifier,
-    _secret_file,
-)
-from manor_mcp_interceptors.keys import SigningKey
-from manor_mcp_interceptors.server import _judge
-from manor_mcp_interceptors.server._judge import Judge
+from manor_mcp_interceptors import Settings, SettingsError, TokenRejectedError, TokenVerifier
+from manor_mcp_interceptors._keys import secret_file
+from manor_mcp_interceptors._keys.keys import SigningKey
+from manor_mcp_interceptors._keys.tokens import mint
+from manor_mcp_interceptors.server import _verification
 from manor_mcp_interceptors.server._memory import CAPACITY
+from manor_mcp_interceptors.server._verification import Judge
 from manor_mcp_interceptors.server.verifier import Reason
-from manor_mcp_interceptors.tokens import mint
 from tests.server.forging import NOW, claims, forge
 from tests.support import OTHER_SECRET, SECRET, FakeClock
 
@@ -49,13 +44,13 @@ def reason(verifier: TokenVerifier, token: str) -> str | None:
 def judged_anew(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return the tokens whose signature was looked at, in order."""
     seen: list[str] = []
-    real: Callable[..., bytes] = _judge._signed_payload
+    real: Callable[..., bytes] = _verification._signed_payload
 
     def noting(token: str, keys: Any) -> bytes:
         seen.append(token)
         return real(token, keys)
 
-    monkeypatch.setattr(_judge, "_signed_payload", noting)
+    monkeypatch.setattr(_verification, "_signed_payload", noting)
     return seen
 
 
@@ -205,7 +200,7 @@ def test_what_is_at_hand_is_bounded_too(
     settings: Settings, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A flood of distinct good tokens within one recheck interval: the rest goes by digest."""
-    monkeypatch.setattr("manor_mcp_interceptors.server._judge.CAPACITY", 50)
+    monkeypatch.setattr("manor_mcp_interceptors.server._verification.CAPACITY", 50)
     verifier = TokenVerifier(settings, clock=clock)
     for number in range(100):
         verifier.verify(forge(claims(jti=str(number))))
@@ -489,7 +484,7 @@ def test_the_current_secret_is_read_before_the_previous_one(
     verifier = TokenVerifier(
         Settings(secret_file=current, previous_secret_file=previous), clock=clock
     )
-    real = _secret_file._read
+    real = secret_file._read
 
     def rotating(path: str) -> Any:
         contents = real(path)
@@ -498,7 +493,7 @@ def test_the_current_secret_is_read_before_the_previous_one(
             write(current, OTHER_SECRET)
         return contents
 
-    monkeypatch.setattr(_secret_file, "_read", rotating)
+    monkeypatch.setattr(secret_file, "_read", rotating)
     clock.advance(1)
     assert reason(verifier, forge(claims())) is None
     clock.advance(1)
@@ -569,7 +564,7 @@ def test_an_error_of_ours_is_a_refusal(
     def broken(*_: object) -> bytes:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(_judge, "_signed_payload", broken)
+    monkeypatch.setattr(_verification, "_signed_payload", broken)
     assert reason(verifier, forge(claims())) == "internal"
     monkeypatch.setattr(Judge, "_look", broken)
     clock.advance(1)

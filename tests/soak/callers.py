@@ -27,9 +27,11 @@ from manor_mcp_interceptors import (
     grpc_authenticated_channel,
     grpc_call_credentials,
 )
-from manor_mcp_interceptors._demo.grpc_calls import OPTIONS
-from manor_mcp_interceptors._search_service import search_service_pb2 as pb
-from manor_mcp_interceptors._search_service.search_service_pb2_grpc import SearchServiceStub
+from manor_mcp_interceptors._cli.demo.grpc_calls import OPTIONS
+from manor_mcp_interceptors._cli.demo.search_service import search_service_pb2 as pb
+from manor_mcp_interceptors._cli.demo.search_service.search_service_pb2_grpc import (
+    SearchServiceStub,
+)
 
 from .servers import Servers
 

@@ -16,9 +16,10 @@ from unittest.mock import patch
 
 from openfeature import api
 
-from manor_mcp_interceptors import MCPTokenProvider, Settings, TokenVerifier, _token_cache
-from manor_mcp_interceptors.openfeature_gate import OpenFeatureGate
-from manor_mcp_interceptors.tokens import AccessToken, mint
+from manor_mcp_interceptors import MCPTokenProvider, Settings, TokenVerifier
+from manor_mcp_interceptors._decision import token_cache
+from manor_mcp_interceptors._flags.openfeature_gate import OpenFeatureGate
+from manor_mcp_interceptors._keys.tokens import AccessToken, mint
 from tests.support.openfeature_provider import ToldProvider
 
 from .callers import Tally, run_callers, transports
@@ -176,5 +177,5 @@ def _counted_mints() -> Iterator[list[None]]:
         mints.append(None)
         return mint(*args)
 
-    with patch.object(_token_cache, "mint", counting):
+    with patch.object(token_cache, "mint", counting):
         yield mints

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from fastapi import Depends, FastAPI
 
 from manor_mcp_interceptors import TokenVerifier
-from manor_mcp_interceptors._demo.guestbook import NO_TOKEN, Guestbook
-from manor_mcp_interceptors._demo.mcp_server import mcp_server
-from manor_mcp_interceptors._demo.servers import GrpcServer, _serve_grpc
-from manor_mcp_interceptors._demo.uvicorn_thread import serve
+from manor_mcp_interceptors._cli.demo.guestbook import NO_TOKEN, Guestbook
+from manor_mcp_interceptors._cli.demo.mcp_server import mcp_server
+from manor_mcp_interceptors._cli.demo.servers import GrpcServer, _serve_grpc
+from manor_mcp_interceptors._cli.demo.uvicorn_thread import serve
 from manor_mcp_interceptors.server.fastapi_dependency import MCPTokenDependency
 from manor_mcp_interceptors.server.reasons import Reason
 

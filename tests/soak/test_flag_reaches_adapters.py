@@ -12,7 +12,7 @@ import pytest
 from openfeature import api
 
 from manor_mcp_interceptors import MCPTokenProvider
-from manor_mcp_interceptors.openfeature_gate import OpenFeatureGate
+from manor_mcp_interceptors._flags.openfeature_gate import OpenFeatureGate
 from tests.soak.callers import ASYNC, SYNC, Once
 from tests.soak.mounted import Rotation
 from tests.soak.run import _signer, _verifiers

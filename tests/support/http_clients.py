@@ -15,13 +15,7 @@ import httpx
 import httpx2
 import requests
 
-from manor_mcp_interceptors import (
-    Httpx2Auth,
-    HttpxAuth,
-    MCPTokenProvider,
-    RequestsAuth,
-    Settings,
-)
+from manor_mcp_interceptors import Httpx2Auth, HttpxAuth, MCPTokenProvider, RequestsAuth, Settings
 from tests.support import SECRET, FakeClock, StaticGate
 
 SYNC = ["requests", "httpx", "httpx2"]

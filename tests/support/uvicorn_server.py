@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from manor_mcp_interceptors._demo.uvicorn_thread import serve
+from manor_mcp_interceptors._cli.demo.uvicorn_thread import serve
 
 __all__ = ["serve"]

@@ -1,0 +1,1 @@
+"""The command line ``manor-mcp``, its doctor and its demo."""

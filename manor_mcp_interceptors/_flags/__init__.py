@@ -1,0 +1,1 @@
+"""The feature flag: who answers for it, and how a slow answer is waited for."""

@@ -1,0 +1,180 @@
+"""The feature flag, asked through OpenFeature: flagd, LaunchDarkly, or whatever provider is set."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import weakref
+from collections.abc import Callable
+from contextlib import suppress
+from types import MethodType
+from typing import Final
+
+from .gates import Backend, FlagAnswer, FlagQuestion, NoAnswerError
+
+try:
+    from openfeature import api
+    from openfeature.client import OpenFeatureClient
+    from openfeature.evaluation_context import EvaluationContext
+    from openfeature.event import EventDetails, ProviderEvent
+    from openfeature.flag_evaluation import FlagEvaluationDetails, Reason
+    from openfeature.provider import ProviderStatus
+    from openfeature.provider.no_op_provider import NoOpProvider
+except ImportError as _missing:  # `openfeature` alone may exist: it is a namespace package
+    if _missing.name is None or _missing.name.partition(".")[0] != "openfeature":
+        raise
+    msg = (
+        "manor_mcp_interceptors._flags.openfeature_gate needs openfeature-sdk:"
+        " pip install 'manor-mcp-interceptors[openfeature]'"
+    )
+    raise ModuleNotFoundError(msg, name="openfeature") from _missing
+
+__all__ = ["OpenFeatureGate"]
+
+_UNFIT: Final = {ProviderStatus.NOT_READY, ProviderStatus.ERROR, ProviderStatus.FATAL}
+"""What a provider in these states answers is a default or a guess: the last known answer is better.
+"""
+
+
+class OpenFeatureGate(Backend):
+    """Asks the OpenFeature provider that the application has set.
+
+    The targeting key is the subject, `issuer` and `audience` are attributes, and the transaction
+    context is merged. A provider that is missing, not ready or in error, and an evaluation that
+    fails, are no answer: the last known one stands. A provider's events end every lease at once.
+
+    It takes the flag's value as the provider gives it. Beware of providers that convert: the
+    environment-variable provider reads ``"false"`` as true.
+    """
+
+    def __init__(
+        self,
+        client: OpenFeatureClient | None = None,
+        *,
+        domain: str | None = None,
+        per_call: bool = False,
+        blocking: bool = True,
+    ) -> None:
+        """Ask by `client`, by default a client of `domain`.
+
+        Args:
+            client: None makes one.
+            domain: The domain whose provider answers; None is the default provider.
+            per_call: Ask at every call, and let the transaction context's own targeting key (a
+                user) stand in for the subject, which becomes the attribute `subject`.
+            blocking: False promises that the provider answers from memory: it is then asked on
+                the caller's thread.
+        """
+        self._client = api.get_client(domain) if client is None else client
+        self._heard: object = None
+        self.per_call = per_call
+        self.blocking = blocking
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_heard": None}  # a provider holds threads and sockets
+
+    def has_provider(self) -> bool:
+        """Return whether the application has set a provider."""
+        return not isinstance(self._client.provider, NoOpProvider)
+
+    def is_enabled(self, key: str, *, subject: str) -> bool:
+        """Return whether flag `key` is on for `subject`.
+
+        Raises:
+            NoAnswerError: There is no provider, or it cannot tell.
+        """
+        return self._details(key, self._context(subject, {})).value
+
+    def evaluate(self, question: FlagQuestion) -> FlagAnswer:
+        """Answer as `is_enabled` does, with issuer and audience as attributes."""
+        attributes = {"issuer": question.issuer, "audience": question.audience}
+        details = self._details(question.key, self._context(question.subject, attributes))
+        name = self._client.provider.get_metadata().name
+        return FlagAnswer(details.value, sys.intern(f"OpenFeature provider {name}"))
+
+    def caller(self) -> str | None:
+        """Return the transaction context's targeting key."""
+        return api.get_transaction_context().targeting_key
+
+    def watch(self, notify: Callable[[], None]) -> None:
+        """Call `notify`, which is held weakly, at each event of any provider."""
+        _events.add(notify)
+
+    def _context(self, subject: str, attributes: dict[str, str]) -> EvaluationContext:
+        # The SDK merges the transaction context under this one.
+        caller = self.caller() if self.per_call else None
+        if caller is None:
+            return EvaluationContext(subject, attributes)
+        return EvaluationContext(caller, {**attributes, "subject": subject})
+
+    def _details(self, key: str, context: EvaluationContext) -> FlagEvaluationDetails[bool]:
+        provider = self._client.provider
+        if provider is not self._heard:  # before its status: no event falls in between
+            _events.subscribe()
+            self._heard = provider
+        if isinstance(provider, NoOpProvider):
+            raise NoAnswerError("no OpenFeature provider is set")
+        status = self._client.get_provider_status()
+        if status in _UNFIT:
+            raise NoAnswerError(f"the OpenFeature provider is {status.value}")
+        with _tracebacks:
+            # False is what a flag in state DISABLED comes to: switched off is off.
+            details = self._client.get_boolean_details(key, False, context)  # noqa: FBT003 - the SDK's
+        if details.error_code is not None or details.reason == Reason.ERROR:
+            code = "error" if details.error_code is None else details.error_code.value
+            raise NoAnswerError(f"OpenFeature: {code}: {details.error_message}")
+        return details
+
+
+class _Events:
+    """Passes every provider's events on to whoever watches, for as long as they live."""
+
+    def __init__(self) -> None:
+        self._watchers: set[weakref.ref[Callable[[], None]]] = set()
+
+    def add(self, notify: Callable[[], None]) -> None:
+        forget = self._watchers.discard
+        if isinstance(notify, MethodType):
+            self._watchers.add(weakref.WeakMethod(notify, forget))
+        else:
+            self._watchers.add(weakref.ref(notify, forget))
+
+    def subscribe(self) -> None:
+        """Be told of every event, once; `clear_providers` drops all handlers."""
+        for event in ProviderEvent:
+            with suppress(ValueError):  # not there
+                api.remove_handler(event, self._pass_on)
+            with suppress(RuntimeError):  # the interpreter is ending
+                api.add_handler(event, self._pass_on)
+
+    def _pass_on(self, _: EventDetails) -> None:
+        for watcher in self._watchers.copy():
+            notify = watcher()
+            if notify is not None:
+                notify()
+
+
+class _Tracebacks(logging.Filter):
+    """Holds back the traceback that the SDK logs at each evaluation that fails.
+
+    Ours alone, by thread: what went wrong is in the one line that we log when it changes.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._here = threading.local()
+
+    def __enter__(self) -> None:
+        logging.getLogger("openfeature").addFilter(self)  # does nothing where it is there
+        self._here.quiet = True
+
+    def __exit__(self, *_: object) -> None:
+        self._here.quiet = False
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.exc_info is None or not getattr(self._here, "quiet", False)
+
+
+_events: Final = _Events()
+_tracebacks: Final = _Tracebacks()

@@ -1,0 +1,1 @@
+"""Keys: where they come from, and the tokens that they sign."""

@@ -1,0 +1,147 @@
+"""OpenTelemetry, where the application uses it: our counters as metrics, the outcome on its span.
+
+Nothing of OpenTelemetry is imported unless the application has imported it: without that, there
+is no meter that could export and no span that could be current.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Final
+
+from .log import log
+
+if TYPE_CHECKING:
+    from opentelemetry.metrics import CallbackOptions, Observation
+
+Counts = Mapping[tuple[str, str], int]
+
+OUTCOME: Final = "manor.mcp_auth.outcome"
+"""Attribute of the metric of decisions and of the caller's span: a word of `Outcome`."""
+RESULT: Final = "manor.mcp_auth.result"
+"""Attribute of the metric of verifications: accepted, remembered or a reason to reject."""
+
+METRICS: Final[Mapping[str, tuple[str, str, str, str | None]]] = {
+    "decisions": (
+        "manor.mcp_auth.decisions",
+        "{decision}",
+        "Decisions whether calls carry a token: one for each lease, not one for each call",
+        OUTCOME,
+    ),
+    "mints": ("manor.mcp_auth.mints", "{token}", "Tokens signed", None),
+    "refreshes": (
+        "manor.mcp_auth.refreshes",
+        "{refresh}",
+        "Times that a server refused the current token, so that it was looked at again",
+        None,
+    ),
+    "retries": (
+        "manor.mcp_auth.retries",
+        "{request}",
+        "Calls sent a second time, with a new token",
+        None,
+    ),
+    "verifications": (
+        "manor.mcp_auth.verifications",
+        "{token}",
+        "Inbound tokens verified, by result",
+        RESULT,
+    ),
+}
+"""Each of our counters: its metric's name, unit and description, and what its word becomes."""
+
+annotate: Callable[[str], None] | None = None
+"""Puts the outcome on the current span; None for as long as the application traces nothing."""
+
+awaited: Final = {"opentelemetry.metrics", "opentelemetry.trace"}
+"""What the application does not use so far."""
+
+
+def look(totals: Callable[[], Counts]) -> None:
+    """Take up metrics and traces as soon as the application uses them."""
+    for name in tuple(awaited):
+        if name in sys.modules and (name != "opentelemetry.trace" or _spans_may_record()):
+            try:
+                awaited.remove(name)
+            except KeyError:  # another thread was first
+                continue
+            _take_up(name, totals)
+
+
+def _spans_may_record() -> bool:
+    """Return whether anybody has a kind of span that records.
+
+    The API has none, and libraries import it that do not trace: to look for a span at each call
+    would be half of what an adapter costs.
+    """
+    try:
+        from opentelemetry.trace import NonRecordingSpan, Span
+    except ImportError:  # another library's stub: the first call shows what it can do
+        return True
+    return any(kind is not NonRecordingSpan for kind in Span.__subclasses__())
+
+
+def _take_up(name: str, totals: Callable[[], Counts]) -> None:
+    try:
+        if name == "opentelemetry.metrics":
+            _export(totals)
+        else:
+            _trace()
+    except Exception:  # telemetry never breaks a call
+        log(logging.DEBUG, "OpenTelemetry is not used: %s", name, exc_info=True)
+
+
+def _export(totals: Callable[[], Counts]) -> None:
+    from opentelemetry.metrics import get_meter
+
+    meter = get_meter("manor_mcp_interceptors", _version())
+    for counter, (name, unit, description, _) in METRICS.items():
+        meter.create_observable_counter(
+            name, [_callback(counter, totals)], unit=unit, description=description
+        )
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("manor-mcp-interceptors")
+    except PackageNotFoundError:  # a copy in the application's own tree
+        return ""
+
+
+def _callback(
+    counter: str, totals: Callable[[], Counts]
+) -> Callable[[CallbackOptions], Iterator[Observation]]:
+    attribute = METRICS[counter][3]
+
+    def observe(_: CallbackOptions) -> Iterator[Observation]:
+        from opentelemetry.metrics import Observation
+
+        for (name, word), count in totals().items():
+            if name == counter:
+                yield Observation(count, {} if attribute is None else {attribute: word})
+
+    return observe
+
+
+def _trace() -> None:
+    from opentelemetry.trace import get_current_span
+
+    def put_on_span(outcome: str) -> None:
+        try:
+            span = get_current_span()
+            if span.is_recording():
+                span.set_attribute(OUTCOME, outcome)
+        except Exception:
+            _switch(None)  # it would fail at each call
+            log(logging.DEBUG, "OpenTelemetry's spans take no attribute", exc_info=True)
+
+    _switch(put_on_span)
+
+
+def _switch(to: Callable[[str], None] | None) -> None:
+    global annotate  # noqa: PLW0603 - one switch for the process, read on the hot path
+    annotate = to

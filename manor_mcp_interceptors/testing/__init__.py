@@ -1,0 +1,196 @@
+"""Stand-ins for tests of code that calls MCP servers, for any test runner.
+
+Users of pytest get all of it as fixtures: see `manor_mcp_interceptors.pytest_plugin`. With any
+other runner::
+
+    with auth_on() as secret, AuthServer(secret) as server:
+        call_the_code_under_test(server.url)
+        assert server.last.authorized
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from manor_mcp_interceptors._decision.configuration import DEFAULTS
+from manor_mcp_interceptors.protocols import Clock, shared
+from manor_mcp_interceptors.provider import MCPTokenProvider, _instances, _registry
+from manor_mcp_interceptors.settings import VARIABLES, flag_and_subject
+
+from .auth_server import AuthServer, RecordedRequest
+
+__all__ = [
+    "AuthServer",
+    "FakeClock",
+    "RecordedRequest",
+    "StaticGate",
+    "auth_off",
+    "auth_on",
+    "auth_variables",
+    "isolated_auth",
+    "isolated_provider",
+    "new_secret",
+    "our_variables",
+]
+
+
+class FakeClock:
+    """A wall clock and a monotonic clock that move only when told to."""
+
+    def __init__(self, wall: float = 1_800_000_000.25, monotonic: float = 1_000.0) -> None:
+        """Stop at `wall`, Unix time in seconds: by default a moment of January 2027."""
+        self.wall: float = wall
+        self.mono: float = monotonic
+
+    def time(self) -> float:
+        """Return the wall clock's Unix time, seconds."""
+        return self.wall
+
+    def monotonic(self) -> float:
+        """Return the monotonic clock's seconds."""
+        return self.mono
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, by both clocks."""
+        self.wall += seconds
+        self.mono += seconds
+
+    def step_wall(self, seconds: float) -> None:
+        """Move the wall clock alone, as an operator or NTP would; `seconds` may be negative."""
+        self.wall += seconds
+
+
+class StaticGate:
+    """A feature flag that answers what it is told to, and notes who asked."""
+
+    blocking = False
+
+    def __init__(self, *, on: bool = True) -> None:
+        self.on = on
+        """The answer; set it to switch the flag."""
+        self.asked: list[tuple[str, str]] = []
+        """Key and subject of each question, in order."""
+
+    def is_enabled(self, key: str, *, subject: str) -> bool:
+        """Return `on`."""
+        self.asked.append((key, subject))
+        return self.on
+
+
+class _Secret(str):
+    """Text that assertion messages and tracebacks, which print a `repr`, do not show."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'<test secret>'"
+
+
+def new_secret() -> str:
+    """Return a random secret that opens nothing; its `repr` does not show it."""
+    return _Secret(secrets.token_urlsafe(32))
+
+
+def our_variables() -> frozenset[str]:
+    """Return the names of all environment variables that this library would read now."""
+    flags = (DEFAULTS.feature_flag, flag_and_subject(os.environ)[0])
+    names = [variable.name for variable in VARIABLES]
+    return frozenset([*names, "SERVICE_NAME", *flags, *(flag.upper() for flag in flags)])
+
+
+def auth_variables(secret: str, *, on: bool = True) -> dict[str, str]:
+    """Return the environment that switches auth on or off, for this process or another.
+
+    The recheck interval is zero, so that the next call sees whatever the test changes.
+    """
+    return {
+        "MCP_AUTH_SECRET": secret,
+        "MCP_AUTH_RECHECK_SECONDS": "0",
+        DEFAULTS.feature_flag.upper(): "on" if on else "off",
+    }
+
+
+@contextmanager
+def isolated_provider() -> Iterator[None]:
+    """Run with process-wide providers and a verifier of its own; put back what was there."""
+    with _registry.lock:
+        setup, instances = _registry.setup, dict(_instances)
+    clock, judges = shared.clock, _swap_verifier({})
+    MCPTokenProvider.reset()
+    try:
+        yield
+    finally:
+        shared.clock = clock
+        _swap_verifier(judges)
+        with _registry.lock:
+            _registry.setup = setup
+            _instances.clear()
+            _instances.update(instances)
+
+
+def _swap_verifier(judges: Mapping[str, Any]) -> Mapping[str, Any]:
+    # Where no server door was imported there is none, and it is not imported for that.
+    door = sys.modules.get("manor_mcp_interceptors.server._door")
+    swapped: Mapping[str, Any] = {} if door is None else door.swap_shared(judges)
+    return swapped
+
+
+def _share_clock(clock: Clock | None) -> None:
+    """Have the process-wide verifier go by `clock`, until `isolated_provider` ends."""
+    shared.clock = clock
+    _swap_verifier({})
+
+
+@contextmanager
+def isolated_auth() -> Iterator[None]:
+    """Run without any of our variables and with a process-wide provider and verifier of its own.
+
+    Afterwards the variables, what was configured and the tokens are as they were.
+    """
+    names = our_variables()
+    before = {name: os.environ.pop(name) for name in names if name in os.environ}
+    try:
+        with isolated_provider():
+            yield
+    finally:
+        for name in names | our_variables():
+            os.environ.pop(name, None)
+        os.environ.update(before)
+
+
+@contextmanager
+def auth_on(secret: str | None = None, *, clock: Clock | None = None) -> Iterator[str]:
+    """Run with auth switched on, apart from all that was configured.
+
+    Args:
+        secret: None makes one up.
+        clock: What tokens are minted and, by the process-wide verifier, judged by; None is the
+            `time` module, as it is or as a library froze it.
+
+    Yields:
+        The secret.
+    """
+    with _switched(secret, clock, on=True) as made:
+        yield made
+
+
+@contextmanager
+def auth_off(secret: str | None = None, *, clock: Clock | None = None) -> Iterator[str]:
+    """As `auth_on`, with the feature flag off: calls go out without a token."""
+    with _switched(secret, clock, on=False) as made:
+        yield made
+
+
+@contextmanager
+def _switched(secret: str | None, clock: Clock | None, *, on: bool) -> Iterator[str]:
+    secret = new_secret() if secret is None else secret
+    with isolated_auth():
+        os.environ.update(auth_variables(secret, on=on))
+        MCPTokenProvider.configure(gate=StaticGate(on=on), clock=clock)
+        _share_clock(clock)
+        yield secret

@@ -1,0 +1,185 @@
+"""The demo succeeds on real servers whatever the environment says, and notices what breaks."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import secrets
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from manor_mcp_interceptors import MCPTokenProvider, Settings, get_token, grpc_aio_interceptors
+from manor_mcp_interceptors._cli.demo import grpc_calls, http_calls, mcp_calls
+from manor_mcp_interceptors._cli.demo import run as demo
+from tests.support import OTHER_SECRET, SECRET
+
+ROOT = Path(__file__).resolve().parents[3]
+TRANSPORTS = {
+    "requests": 2,
+    "httpx": 2,
+    "httpx async": 2,
+    "httpx2": 2,
+    "httpx2 async": 2,
+    "urllib, own headers": 2,
+    "gRPC": 5,
+    "gRPC aio": 5,
+    "gRPC aio thin channel": 5,
+    "gRPC thin channel": 5,
+    "gRPC call credentials": 5,
+    "MCP session": 3,
+    "MCP without session": 2,
+}
+"""How many calls each makes in a phase."""
+ENDING = 5.0
+"""Seconds that a thread which was told to end may take on a busy machine."""
+HOSTILE = {
+    "MCP_AUTH_SECRET": "of-the-environment-0123456789-0123456789",
+    "MCP_AUTH_TTL_SECONDS": "1h",
+    "MCP_AUTH_ALLOWED_HOSTS": "elsewhere.example",
+    "MCP_AUTH_AUDIENCE": "someone-else",
+    "MANOR_SEARCH_ENABLE_API_TOKEN_V1": "off",
+    **dict.fromkeys(
+        ("http_proxy", "HTTP_PROXY", "https_proxy", "ALL_PROXY", "grpc_proxy"), "http://127.0.0.1:9"
+    ),
+}
+"""An environment in which nothing would work."""
+
+
+def test_the_command_succeeds_and_shows_every_call() -> None:
+    """A line for each transport and call, three times over, quickly, and nothing else is said."""
+    start = time.monotonic()
+    command = [sys.executable, "-W", "error", "-m", "manor_mcp_interceptors", "demo"]
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**os.environ, **HOSTILE},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    assert time.monotonic() - start < 15
+    rows = re.findall(r"^  ok +(.+?)  +.* +[0-9.]+ ms$", done.stdout, re.MULTILINE)
+    columns = [row for row in done.stdout.splitlines() if row.endswith(" ms")]
+    assert len(columns) == len(rows) == 3 * sum(TRANSPORTS.values())
+    starts = [line[10:].split("  ")[0].strip() for line in columns]
+    for transport, calls in TRANSPORTS.items():
+        assert sum(s == transport or s.startswith(f"{transport} ") for s in starts) >= 3 * calls
+    assert "eyJ" not in done.stdout
+
+
+@pytest.fixture
+def lines(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Collect what the demo writes; its secrets are known ones."""
+    made = iter([SECRET, OTHER_SECRET])
+    monkeypatch.setattr(secrets, "token_urlsafe", lambda size: next(made))
+    return []
+
+
+def test_no_secret_and_no_token_is_shown(
+    lines: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Neither the table nor anything beside it holds a secret or a token."""
+    assert demo.run(lines.append) == 0
+
+    out, err = capfd.readouterr()
+    shown = "\n".join([*lines, out, err])
+    assert "demo-application" in shown
+    for hidden in (SECRET, OTHER_SECRET, "eyJ"):
+        assert hidden not in shown
+
+
+def test_the_demo_cleans_up_behind_itself(lines: list[str]) -> None:
+    """Servers, provider and logging are as they were, also for an application that goes on."""
+    MCPTokenProvider.configure(settings=Settings(secret=SECRET))
+    threads = set(threading.enumerate())
+
+    demo.run(lines.append, demo.standard_phases()[:1])
+
+    left = {t for t in threading.enumerate() if t not in threads}
+    # A dummy is a thread of gRPC's own core that once came by.
+    ours = {t for t in left if not t.name.startswith("Dummy-")}
+    for thread in ours:
+        # AnyIO, for one, tells its worker threads to end and does not wait until they have.
+        thread.join(ENDING)
+    assert {t.name for t in ours if t.is_alive()} == set()
+    assert get_token() is None  # back at the environment, which says nothing
+    assert logging.root.manager.disable == logging.NOTSET
+
+
+def break_the_expected_caller(monkeypatch: pytest.MonkeyPatch) -> str:
+    phase = demo.standard_phases()[0]
+    broken = (replace(phase, seen="somebody-else"),)
+    monkeypatch.setattr(demo, "standard_phases", lambda: broken)
+    return "requests, GET /whoami: the server saw 'demo-application', not 'somebody-else'"
+
+
+def break_the_flag(monkeypatch: pytest.MonkeyPatch) -> str:
+    phase = demo.standard_phases()[0]
+    monkeypatch.setattr(demo, "standard_phases", lambda: (replace(phase, flag_on=False),))
+    return "MCP session, initialize: refused: HTTP 401, not accepted"
+
+
+def accept_what_must_be_refused(monkeypatch: pytest.MonkeyPatch) -> str:
+    first, second, _ = demo.standard_phases()
+    monkeypatch.setattr(demo, "standard_phases", lambda: (first, replace(second, flag_on=True)))
+    return "gRPC, unary: ListTools: OK, 1 message, not refused"
+
+
+def send_aio_streams_bare(monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setattr(grpc_calls, "grpc_aio_interceptors", lambda: grpc_aio_interceptors()[:1])
+    return "gRPC aio, both streams: session: refused: UNAUTHENTICATED, not accepted"
+
+
+def send_mcp_bare(monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setattr(mcp_calls, "Httpx2Auth", lambda: None)
+    return "MCP without session, list tools: refused: HTTP 401, not accepted"
+
+
+def make_an_adapter_raise(monkeypatch: pytest.MonkeyPatch) -> str:
+    def explode(request: object) -> object:
+        raise LookupError("broken")
+
+    monkeypatch.setattr(http_calls, "RequestsAuth", lambda: explode)
+    return "requests, POST /search: failed: LookupError: broken, not accepted"
+
+
+def leave_an_adapter_out(monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setattr(demo, "call_grpc", lambda servers, report: None)
+    return "27 calls were made, not 42"
+
+
+@pytest.mark.parametrize(
+    "break_it",
+    [
+        break_the_expected_caller,
+        break_the_flag,
+        accept_what_must_be_refused,
+        send_aio_streams_bare,
+        send_mcp_bare,
+        make_an_adapter_raise,
+        leave_an_adapter_out,
+    ],
+)
+def test_a_broken_expectation_is_named_and_fails_the_demo(
+    break_it: Callable[[pytest.MonkeyPatch], str],
+    lines: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever breaks, the demo goes on to its end, says what broke, and returns 1."""
+    problem = break_it(monkeypatch)
+
+    assert demo.run(lines.append, demo.standard_phases()[:2]) == 1
+
+    verdict = "\n".join(lines).rpartition("not go as expected:")[2]
+    assert problem in verdict
