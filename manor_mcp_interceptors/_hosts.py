@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
-
-from ._dataclass import dataclass
 
 MAX_PORT: Final = 65_535
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from enum import Enum
 
-from ._dataclass import dataclass, field
 from ._hosts import AllowedHosts
 
 __all__ = ["Decision", "Outcome", "TokenStatus"]

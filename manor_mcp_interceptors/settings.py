@@ -6,14 +6,16 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from dataclasses import dataclass, field
+from functools import wraps
+from typing import Any, Final, TypeVar
 
-from ._dataclass import dataclass, field
 from ._hosts import compile_hosts
 from .errors import SettingsError
 
 __all__ = ["VARIABLES", "Settings", "Variable"]
 
+_T = TypeVar("_T")
 _TEN_YEARS: Final = 315_360_000
 _SERVICE_NAME: Final = "SERVICE_NAME"
 _DEFAULT_SUBJECT: Final = "service-application"
@@ -39,6 +41,22 @@ class Variable:
     blank_is_unset: bool = False
 
 
+def _checked(settings: type[_T]) -> type[_T]:
+    """Have the class check its fields after ``__init__``, whose locals hold a secret."""
+    fill: Callable[..., None] = settings.__init__
+
+    @wraps(fill)
+    def __init__(self: Any, /, **values: Any) -> None:  # noqa: N807 - it becomes the class's own
+        fill(self, **values)
+        del values  # a traceback that prints locals prints no secret
+        if wrong := _first_wrong(self):
+            raise wrong
+
+    settings.__init__ = __init__  # type: ignore[method-assign, assignment]
+    return settings
+
+
+@_checked
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Everything a provider or a verifier is told. Immutable; checked when it is made.
@@ -47,7 +65,7 @@ class Settings:
     `Settings` leaves its secrets behind: they do not belong in a task queue or on a disk.
 
     Raises:
-        SettingsError: A value has not the form that its variable asks for.
+        SettingsError: A value is malformed.
     """
 
     secret: str | None = field(default=None, repr=False)
@@ -65,11 +83,6 @@ class Settings:
     previous_secret_file: str | os.PathLike[str] | None = None
     allowed_hosts: tuple[str, ...] | None = None
 
-    def __post_init__(self) -> None:
-        """Check every field, so that no later code has to."""
-        if wrong := _first_wrong(self):  # raised where no local holds a secret
-            raise wrong
-
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
         """Read the variables of `environ`, by default the process's own, as they are now.
@@ -83,8 +96,14 @@ class Settings:
             raise read
         return cls(**read)
 
+    def __copy__(self) -> Settings:
+        return self
+
+    def __deepcopy__(self, _: object) -> Settings:
+        return self
+
     def __reduce__(self) -> tuple[Callable[..., Settings], tuple[dict[str, Any]]]:
-        """Pickle and copy all but the secrets."""
+        """Pickle all but the secrets."""
         kept = [variable.field for variable in VARIABLES if not variable.secret]
         return _restore, ({name: getattr(self, name) for name in kept},)
 

@@ -7,9 +7,8 @@ up all of them. A forked child starts from zero. OpenTelemetry sees the process'
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
+from dataclasses import dataclass
 
-from ._dataclass import dataclass
 from ._telemetry.counters import TOTALS, Counters
 from .outcomes import Outcome
 
@@ -62,7 +61,7 @@ def provider_stats(counters: Counters) -> ProviderStats:
     counts = counters.read()
     decisions = counters.words("decisions")
     return ProviderStats(
-        MappingProxyType({Outcome(word): count for word, count in decisions.items()}),
+        {Outcome(word): count for word, count in decisions.items()},
         counts.get(("mints", ""), 0),
         counts.get(("refreshes", ""), 0),
         counts.get(("retries", ""), 0),
@@ -73,4 +72,4 @@ def verifier_stats(counters: Counters) -> VerifierStats:
     """Return what `counters` hold of a verifier's numbers."""
     results = counters.words("verifications")
     accepted, remembered = results.pop("accepted", 0), results.pop("remembered", 0)
-    return VerifierStats(accepted, remembered, MappingProxyType(results))
+    return VerifierStats(accepted, remembered, results)

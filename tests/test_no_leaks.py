@@ -7,6 +7,7 @@ import gc
 import pickle
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -23,7 +24,6 @@ from manor_mcp_interceptors import (
     grpc_aio_interceptors,
     grpc_call_credentials,
 )
-from manor_mcp_interceptors._dataclass import replace
 from manor_mcp_interceptors._keys import hs256
 from manor_mcp_interceptors._keys.keys import KeySource
 from manor_mcp_interceptors.server import _verification

@@ -8,9 +8,9 @@ import threading
 import time
 import weakref
 from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol, TypeVar
 
-from manor_mcp_interceptors._dataclass import dataclass, replace
 from manor_mcp_interceptors._flags.evaluation import FlagPoll
 from manor_mcp_interceptors._flags.gates import FlagQuestion, Gate
 from manor_mcp_interceptors._keys.keys import KeySource

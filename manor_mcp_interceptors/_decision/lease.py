@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import Final
 
-from manor_mcp_interceptors._dataclass import replace
 from manor_mcp_interceptors._flags.gates import FlagAnswer
 from manor_mcp_interceptors._telemetry.counters import TOTALS, Counters
 from manor_mcp_interceptors._telemetry.log import log

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from manor_mcp_interceptors._bearer import HEADER_NAME
-from manor_mcp_interceptors._dataclass import replace
 from manor_mcp_interceptors._flags.evaluation import LOOP_WAIT, event_loop_runs_here
 from manor_mcp_interceptors._flags.gates import FlagAnswer
 from manor_mcp_interceptors._telemetry.counters import look_for_telemetry

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass, field
 
-from manor_mcp_interceptors._dataclass import dataclass, field
 from manor_mcp_interceptors._keys.keys import SigningKey
 from manor_mcp_interceptors._keys.tokens import clock_skew, effective_margin, mint
 from manor_mcp_interceptors._telemetry.counters import Counters

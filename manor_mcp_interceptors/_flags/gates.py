@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Protocol
 
-from manor_mcp_interceptors._dataclass import dataclass
 from manor_mcp_interceptors.errors import SettingsError
 
 if TYPE_CHECKING:

@@ -11,9 +11,11 @@ from contextlib import suppress
 from types import MethodType
 from typing import Final
 
+from manor_mcp_interceptors._optional import needs
+
 from .gates import Backend, FlagAnswer, FlagQuestion, NoAnswerError
 
-try:
+with needs("openfeature", "OpenFeatureGate"):
     from openfeature import api
     from openfeature.client import OpenFeatureClient
     from openfeature.evaluation_context import EvaluationContext
@@ -21,14 +23,6 @@ try:
     from openfeature.flag_evaluation import FlagEvaluationDetails, Reason
     from openfeature.provider import ProviderStatus
     from openfeature.provider.no_op_provider import NoOpProvider
-except ImportError as _missing:  # `openfeature` alone may exist: it is a namespace package
-    if _missing.name is None or _missing.name.partition(".")[0] != "openfeature":
-        raise
-    msg = (
-        "manor_mcp_interceptors._flags.openfeature_gate needs openfeature-sdk:"
-        " pip install 'manor-mcp-interceptors[openfeature]'"
-    )
-    raise ModuleNotFoundError(msg, name="openfeature") from _missing
 
 __all__ = ["OpenFeatureGate"]
 

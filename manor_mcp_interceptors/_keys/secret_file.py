@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import os
 import stat
+from dataclasses import dataclass, field
 from typing import Final
 
-from manor_mcp_interceptors._dataclass import dataclass, field
 from manor_mcp_interceptors.errors import SettingsError
 from manor_mcp_interceptors.outcomes import Outcome
 

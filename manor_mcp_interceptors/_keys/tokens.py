@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, field
 
-from manor_mcp_interceptors._dataclass import dataclass, field
 from manor_mcp_interceptors.settings import Settings
 
 from .keys import SigningKey

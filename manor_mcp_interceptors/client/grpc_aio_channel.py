@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-try:
+from manor_mcp_interceptors._optional import needs
+
+with needs("grpc", "grpc_aio_authenticated_channel"):
     import grpc
     from grpc import aio
-except ModuleNotFoundError as _missing:
-    if _missing.name != "grpc":
-        raise
-    msg = "grpc_aio_authenticated_channel needs grpcio: pip install 'manor-mcp-interceptors[grpc]'"
-    raise ModuleNotFoundError(msg, name="grpc") from _missing
 
 from manor_mcp_interceptors.provider import MCPTokenProvider
 

@@ -6,13 +6,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-try:
+from manor_mcp_interceptors._optional import needs
+
+with needs("grpc", "grpc_aio_interceptors"):
     from grpc import StatusCode, aio
-except ModuleNotFoundError as _missing:
-    if _missing.name != "grpc":
-        raise
-    msg = "grpc_aio_interceptors needs grpcio: pip install 'manor-mcp-interceptors[grpc]'"
-    raise ModuleNotFoundError(msg, name="grpc") from _missing
 
 from manor_mcp_interceptors.outcomes import Decision
 from manor_mcp_interceptors.provider import MCPTokenProvider

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-try:
+from manor_mcp_interceptors._optional import needs
+
+with needs("grpc", "grpc_call_credentials"):
     import grpc
-except ModuleNotFoundError as _missing:
-    if _missing.name != "grpc":
-        raise
-    msg = "grpc_call_credentials needs grpcio: pip install 'manor-mcp-interceptors[grpc]'"
-    raise ModuleNotFoundError(msg, name="grpc") from _missing
 
 from manor_mcp_interceptors.errors import TokenUnavailableError
 from manor_mcp_interceptors.provider import MCPTokenProvider

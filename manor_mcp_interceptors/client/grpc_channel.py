@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-try:
+from manor_mcp_interceptors._optional import needs
+
+with needs("grpc", "grpc_authenticated_channel"):
     import grpc
-except ModuleNotFoundError as _missing:
-    if _missing.name != "grpc":
-        raise
-    msg = "grpc_authenticated_channel needs grpcio: pip install 'manor-mcp-interceptors[grpc]'"
-    raise ModuleNotFoundError(msg, name="grpc") from _missing
 
 from manor_mcp_interceptors.provider import MCPTokenProvider
 

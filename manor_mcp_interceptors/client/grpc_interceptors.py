@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-try:
+from manor_mcp_interceptors._optional import needs
+
+with needs("grpc", "GrpcAuthInterceptor"):
     import grpc
-except ModuleNotFoundError as _missing:
-    if _missing.name != "grpc":
-        raise
-    msg = "GrpcAuthInterceptor needs grpcio: pip install 'manor-mcp-interceptors[grpc]'"
-    raise ModuleNotFoundError(msg, name="grpc") from _missing
 
 from manor_mcp_interceptors.provider import MCPTokenProvider
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from manor_mcp_interceptors._optional import needs
+
 from ._httpx_flow import HttpxFlow
 
-try:
+with needs("httpx2", "Httpx2Auth"):
     import httpx2
-except ModuleNotFoundError as _missing:
-    if _missing.name != "httpx2":
-        raise
-    msg = "Httpx2Auth needs httpx2: pip install 'manor-mcp-interceptors[httpx2]'"
-    raise ModuleNotFoundError(msg, name="httpx2") from _missing
 
 __all__ = ["Httpx2Auth"]
 

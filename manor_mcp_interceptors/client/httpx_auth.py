@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from manor_mcp_interceptors._optional import needs
+
 from ._httpx_flow import HttpxFlow
 
-try:
+with needs("httpx", "HttpxAuth"):
     import httpx
-except ModuleNotFoundError as _missing:
-    if _missing.name != "httpx":
-        raise
-    msg = "HttpxAuth needs httpx: pip install 'manor-mcp-interceptors[httpx]'"
-    raise ModuleNotFoundError(msg, name="httpx") from _missing
 
 __all__ = ["HttpxAuth"]
 

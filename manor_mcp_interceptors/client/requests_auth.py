@@ -6,20 +6,16 @@ from typing import Any, Final
 from urllib.parse import urljoin, urlparse, urlsplit
 
 from manor_mcp_interceptors._bearer import HEADER_NAME
+from manor_mcp_interceptors._optional import needs
 
 from ._bearer_flow import BearerFlow, Origin, Sent, position, rewind
 
-try:
+with needs("requests", "RequestsAuth"):
     from requests import PreparedRequest, RequestException, Response
     from requests.auth import AuthBase
     from requests.cookies import extract_cookies_to_jar
     from requests.sessions import SessionRedirectMixin
     from requests.utils import requote_uri
-except ModuleNotFoundError as _missing:
-    if _missing.name != "requests":
-        raise
-    msg = "RequestsAuth needs requests: pip install 'manor-mcp-interceptors[requests]'"
-    raise ModuleNotFoundError(msg, name="requests") from _missing
 
 __all__ = ["RequestsAuth"]
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final
-
-from manor_mcp_interceptors._dataclass import dataclass
 
 from .reasons import Reason, Refused
 
@@ -21,7 +19,7 @@ MAX_NUMBER: Final = 2**53
 _REQUIRED: Final = ("iss", "aud", "sub", "iat", "exp")
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VerifiedToken:
     """The claims of a token that was accepted. Immutable, so that requests may share it."""
 
@@ -34,7 +32,7 @@ class VerifiedToken:
     """Unix time, seconds."""
     expires_at: int
     """Unix time, seconds; from this second on the token is refused."""
-    claims: Mapping[str, Any] = dataclasses.field(
+    claims: Mapping[str, Any] = field(
         default_factory=lambda: MappingProxyType({}), repr=False, hash=False
     )
     """All claims, read-only through and through: JSON's arrays are tuples here."""

@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Final
 
@@ -19,7 +20,6 @@ from jwt.exceptions import (
 from jwt.utils import base64url_decode
 
 from manor_mcp_interceptors._bearer import parse_bearer
-from manor_mcp_interceptors._dataclass import dataclass, field, replace
 from manor_mcp_interceptors._keys.hs256 import ALGORITHMS, new_jws
 from manor_mcp_interceptors._keys.keys import KeySource, VerificationKeys
 from manor_mcp_interceptors._telemetry.counters import TOTALS, Counters, look_for_telemetry

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-try:
+from manor_mcp_interceptors._optional import needs
+
+with needs("fastapi", __name__):
     from fastapi import HTTPException, WebSocketException
     from fastapi.openapi.models import HTTPBearer
     from fastapi.security.base import SecurityBase
-except ModuleNotFoundError as _missing:
-    if _missing.name != "fastapi":
-        raise
-    msg = (
-        "manor_mcp_interceptors.server.fastapi_dependency needs fastapi:"
-        " pip install 'manor-mcp-interceptors[fastapi]'"
-    )
-    raise ModuleNotFoundError(msg, name="fastapi") from _missing
 
 from starlette.requests import HTTPConnection
 

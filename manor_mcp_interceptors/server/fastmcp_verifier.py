@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-try:
+from manor_mcp_interceptors._optional import needs
+
+with needs("fastmcp", __name__, install="fastmcp"):
     from fastmcp.server.auth import AccessToken
     from fastmcp.server.auth import TokenVerifier as FastMCPVerifier
-except ModuleNotFoundError as _missing:
-    if _missing.name != "fastmcp":
-        raise
-    msg = "manor_mcp_interceptors.server.fastmcp_verifier needs fastmcp: pip install fastmcp"
-    raise ModuleNotFoundError(msg, name="fastmcp") from _missing
 
 from .mcp_verifier import MCPTokenVerifier
 from .verifier import TokenVerifier

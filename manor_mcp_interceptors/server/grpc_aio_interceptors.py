@@ -8,17 +8,11 @@ from functools import wraps
 from inspect import isasyncgenfunction, iscoroutinefunction
 from typing import TYPE_CHECKING, Any
 
-try:
+from manor_mcp_interceptors._optional import needs
+
+with needs("grpc", __name__):
     import grpc
     import grpc.aio
-except ModuleNotFoundError as _missing:
-    if _missing.name != "grpc":
-        raise
-    msg = (
-        "manor_mcp_interceptors.server.grpc_aio_interceptors needs grpcio:"
-        " pip install 'manor-mcp-interceptors[grpc]'"
-    )
-    raise ModuleNotFoundError(msg, name="grpc") from _missing
 
 from ._door import PHRASE
 from ._grpc_gate import HEALTH, Behavior, Gate, rebuild

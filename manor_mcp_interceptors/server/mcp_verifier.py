@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-try:
+from manor_mcp_interceptors._optional import needs
+
+with needs("mcp", __name__):
     from mcp.server.auth.provider import AccessToken
-except ModuleNotFoundError as _missing:
-    if _missing.name != "mcp":
-        raise
-    msg = (
-        "manor_mcp_interceptors.server.mcp_verifier needs mcp:"
-        " pip install 'manor-mcp-interceptors[mcp]'"
-    )
-    raise ModuleNotFoundError(msg, name="mcp") from _missing
 
 from ._door import judge_of
 from .reasons import Reason

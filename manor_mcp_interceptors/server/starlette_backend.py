@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-try:
+from manor_mcp_interceptors._optional import needs
+
+with needs("starlette", __name__):
     from starlette.authentication import (
         AuthCredentials,
         AuthenticationBackend,
@@ -11,14 +13,6 @@ try:
     )
     from starlette.requests import HTTPConnection
     from starlette.responses import JSONResponse, Response
-except ModuleNotFoundError as _missing:
-    if _missing.name != "starlette":
-        raise
-    msg = (
-        "manor_mcp_interceptors.server.starlette_backend needs starlette:"
-        " pip install 'manor-mcp-interceptors[starlette]'"
-    )
-    raise ModuleNotFoundError(msg, name="starlette") from _missing
 
 from ._door import PHRASE, challenge, judge_of
 from .reasons import Reason
