@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ._optional import MissingExtraError
 from .errors import MCPAuthError, SettingsError, TokenRejectedError, TokenUnavailableError
 from .outcomes import Outcome, TokenStatus
+from .protocols import Clock, Gate
 from .provider import MCPTokenProvider, diagnose, get_auth_headers, get_token, is_enabled
 from .settings import Settings
 
 if TYPE_CHECKING:
+    from ._flags.openfeature_gate import OpenFeatureGate
     from .client.grpc_aio_channel import grpc_aio_authenticated_channel
     from .client.grpc_aio_interceptors import grpc_aio_interceptors
     from .client.grpc_call_credentials import grpc_call_credentials
@@ -23,15 +26,20 @@ if TYPE_CHECKING:
     from .client.httpx2_auth import Httpx2Auth
     from .client.httpx_auth import HttpxAuth
     from .client.requests_auth import RequestsAuth
+    from .server.reasons import Reason
     from .server.verifier import TokenVerifier, VerifiedToken
 
 __all__ = [
+    "Clock",
+    "Gate",
     "GrpcAuthInterceptor",
     "Httpx2Auth",
     "HttpxAuth",
     "MCPAuthError",
     "MCPTokenProvider",
+    "OpenFeatureGate",
     "Outcome",
+    "Reason",
     "RequestsAuth",
     "Settings",
     "SettingsError",
@@ -55,6 +63,8 @@ _LAZY = {
     "GrpcAuthInterceptor": "client.grpc_interceptors",
     "Httpx2Auth": "client.httpx2_auth",
     "HttpxAuth": "client.httpx_auth",
+    "OpenFeatureGate": "_flags.openfeature_gate",
+    "Reason": "server.reasons",
     "RequestsAuth": "client.requests_auth",
     "TokenVerifier": "server.verifier",
     "VerifiedToken": "server.verifier",
@@ -68,7 +78,7 @@ __version__: str
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})  # what is lazy is there as well
+    return sorted({*globals(), *__all__})  # include the lazy names
 
 
 def __getattr__(name: str) -> object:
@@ -81,6 +91,22 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    value: object = getattr(import_module(f".{module}", __name__), name)
+    try:
+        value: object = getattr(import_module(f".{module}", __name__), name)
+    except MissingExtraError as missing:
+        return _unavailable(name, str(missing), missing.name)
     globals()[name] = value  # from now on without this function
     return value
+
+
+def _unavailable(name: str, instruction: str, library: str | None) -> object:
+    """Return what stands for a name whose extra is not installed: calling it says what to install.
+
+    `hasattr`, `help`, ``import *`` and `inspect.getmembers` read every name, so reading must not
+    raise.
+    """
+
+    def fail(*_: object, **__: object) -> object:
+        raise ModuleNotFoundError(instruction, name=library)
+
+    return type(name, (), {"__doc__": instruction, "__new__": fail, "__module__": __name__})

@@ -1,10 +1,10 @@
-"""The time, as something that is handed in."""
+"""What an application may hand in: the time, and who answers for the feature flag."""
 
 from __future__ import annotations
 
-from typing import Final, Protocol
+from typing import Protocol
 
-__all__ = ["Clock"]
+__all__ = ["Clock", "Gate", "NoAnswerError"]
 
 
 class Clock(Protocol):
@@ -19,10 +19,35 @@ class Clock(Protocol):
         ...
 
 
-class _Shared:
-    """What whatever the process shares is made with, from now on: a test's clock, or None."""
+class Gate(Protocol):
+    """What ``configure(gate=...)`` takes: any object that answers for one flag.
 
-    clock: Clock | None = None
+    Optional attributes change how it is asked:
+
+    ``per_call = True``: the answer depends on the call (a user, a request). It is asked at every
+    call, on the caller's thread and in the caller's context variables; async callers ask it in a
+    worker thread. No answer is leased.
+
+    ``blocking = False``: a promise that answering does no I/O, so it is asked on the caller's
+    thread. Otherwise a thread of this library asks, one question at a time, and callers wait for
+    it briefly or go on with the last known answer.
+
+    ``caller()``, with `per_call`: whom the call is for, as text or None. The last known answer is
+    kept for each caller separately.
+
+    ``watch(notify)``: takes a function to call, from any thread, when an answer may have changed;
+    every lease ends at once. A gate that outlives the configuration should hold it weakly.
+    """
+
+    def is_enabled(self, key: str, *, subject: str) -> bool:
+        """Return whether flag `key` is on for `subject`, the service that makes the calls.
+
+        Raises:
+            NoAnswerError: There is no answer now; the last known one stands. So it does after any
+                other exception.
+        """
+        ...
 
 
-shared: Final = _Shared()
+class NoAnswerError(Exception):
+    """A gate may raise it: it has no answer now, so the last known one stands."""

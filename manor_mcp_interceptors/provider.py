@@ -8,13 +8,12 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from ._decision.configuration import Setup, check_audience, keep
+from ._decision.configuration import Configuration, check_audience, keep
 from ._decision.leased_provider import LeasedProvider
-from ._flags.gates import Gate
 from ._telemetry.log import log
 from .errors import SettingsError
 from .outcomes import Outcome, TokenStatus
-from .protocols import Clock
+from .protocols import Clock, Gate
 from .settings import Settings
 
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ class MCPTokenProvider(LeasedProvider):
             gate: None asks the default gates.
             clock: An object with ``time()`` and ``monotonic()``; None is the `time` module.
         """
-        super().__init__(Setup(settings, gate, clock), None)
+        super().__init__(Configuration(settings, gate, clock), None)
 
     @classmethod
     def get_instance(cls, audience: str | None = None) -> MCPTokenProvider:
@@ -97,7 +96,7 @@ class MCPTokenProvider(LeasedProvider):
         Each argument means what it means to the constructor: what is not given comes from the
         environment again.
         """
-        setup = Setup(settings, gate, clock)  # without the lock: a gate may make a call
+        setup = Configuration(settings, gate, clock)  # without the lock: a gate may make a call
         with _registry.lock:
             _registry.setup, _registry.has_complained = setup, False
             _instances.clear()
@@ -143,10 +142,10 @@ class MCPTokenProvider(LeasedProvider):
 def _rebuild(
     settings: Settings | None, gate: Gate | None, clock: Clock | None, audience: str | None
 ) -> MCPTokenProvider:
-    return _make(Setup(settings, gate, clock), audience)
+    return _make(Configuration(settings, gate, clock), audience)
 
 
-def _make(setup: Setup, audience: str | None) -> MCPTokenProvider:
+def _make(setup: Configuration, audience: str | None) -> MCPTokenProvider:
     if audience is not None:
         check_audience(audience)
     provider = MCPTokenProvider.__new__(MCPTokenProvider)
@@ -159,7 +158,7 @@ class _Registry:
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
-        self.setup: Setup | None = None
+        self.setup: Configuration | None = None
         self.has_complained = False
 
     def instance(self, audience: str | None) -> MCPTokenProvider:
@@ -175,10 +174,10 @@ class _Registry:
                 if self.setup is setup:  # else `configure` was called in the meantime
                     return keep(_instances, audience, made, MAX_AUDIENCES)
 
-    def _current(self) -> Setup:
+    def _current(self) -> Configuration:
         setup = self.setup
         if setup is None:
-            made = Setup(None, None, None)
+            made = Configuration(None, None, None)
             with self.lock:
                 # Another thread may have made one in the meantime.
                 self.setup = setup = self.setup or made

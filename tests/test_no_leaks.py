@@ -136,7 +136,7 @@ def test_a_secret_that_is_no_longer_one_does_not_show_the_one_before(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The last good one is remembered, and is nobody's local."""
-    keys = KeySource(lambda: 0.0)
+    keys = KeySource()
     assert keys.signing_key(Settings(secret=SECRET))
     with pytest.raises(SettingsError) as caught:
         keys.signing_key(Settings(secret="ssh-rsa AAAAB3NzaC1yc2E= me"))

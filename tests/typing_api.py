@@ -19,12 +19,16 @@ from typing_extensions import assert_type
 
 import manor_mcp_interceptors
 from manor_mcp_interceptors import (
+    Clock,
+    Gate,
     GrpcAuthInterceptor,
     Httpx2Auth,
     HttpxAuth,
     MCPAuthError,
     MCPTokenProvider,
+    OpenFeatureGate,
     Outcome,
+    Reason,
     RequestsAuth,
     Settings,
     SettingsError,
@@ -42,14 +46,11 @@ from manor_mcp_interceptors import (
     grpc_call_credentials,
     is_enabled,
 )
-from manor_mcp_interceptors._flags.gates import Gate
-from manor_mcp_interceptors._flags.openfeature_gate import OpenFeatureGate
 from manor_mcp_interceptors.server.fastapi_dependency import MCPTokenDependency, verify_mcp_token
 from manor_mcp_interceptors.server.fastmcp_verifier import FastMCPTokenVerifier
 from manor_mcp_interceptors.server.grpc_aio_interceptors import AioMCPAuthServerInterceptor
 from manor_mcp_interceptors.server.grpc_interceptors import MCPAuthServerInterceptor, current_caller
 from manor_mcp_interceptors.server.mcp_verifier import MCPTokenVerifier
-from manor_mcp_interceptors.server.reasons import Reason
 from manor_mcp_interceptors.server.starlette_backend import MCPTokenBackend, MCPUser, on_error
 from manor_mcp_interceptors.stats import ProcessStats, ProviderStats, VerifierStats, process_stats
 from manor_mcp_interceptors.testing import (
@@ -72,6 +73,7 @@ assert_type(get_token(), str | None)
 assert_type(get_token("other-mcp"), str | None)
 assert_type(get_auth_headers(audience="other-mcp"), dict[str, str])
 assert_type(is_enabled(), bool)
+clock: Clock = FakeClock()
 assert_type(diagnose(), TokenStatus)
 assert_type(diagnose().outcome, Outcome)
 assert_type(diagnose().seconds_to_expiry, float | None)

@@ -96,7 +96,7 @@ def doctor(
         set_up(setup)
     provider = _provider(audience)
     checks = local_checks(provider)
-    known = [provider._setup.look(None).settings.audience]
+    known = [provider._setup.read_settings(None).settings.audience]
     if url is not None:
         from .doctor.http_checks import http_checks
 

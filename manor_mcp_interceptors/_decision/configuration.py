@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol, TypeVar
 
 from manor_mcp_interceptors._flags.evaluation import FlagPoll
-from manor_mcp_interceptors._flags.gates import FlagQuestion, Gate
+from manor_mcp_interceptors._flags.gates import FlagAnswer, FlagQuestion
 from manor_mcp_interceptors._keys.keys import KeySource
-from manor_mcp_interceptors._telemetry.log import log
+from manor_mcp_interceptors._telemetry.log import LogThrottle, log
 from manor_mcp_interceptors.errors import SettingsError
-from manor_mcp_interceptors.protocols import Clock
+from manor_mcp_interceptors.protocols import Clock, Gate
 from manor_mcp_interceptors.settings import Settings, flag_and_subject
 
 DEFAULTS: Final = Settings()
@@ -30,7 +30,7 @@ class Leaseholder(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class SettingsSnapshot:
     """The settings at one look: usable, or the error that says why not."""
 
     question: FlagQuestion
@@ -38,8 +38,8 @@ class View:
     """The defaults where there is an `error`."""
     error: SettingsError | None = None
 
-    def remarks(self) -> list[str]:
-        """Say what an operator should know about settings that are usable."""
+    def warnings(self) -> list[str]:
+        """Return what an operator should know about settings that are usable."""
         if self.settings.margin_seconds < self.settings.ttl_seconds:
             return []
         margin, lifetime = self.settings.margin_seconds, self.settings.ttl_seconds
@@ -47,22 +47,37 @@ class View:
         return [f"{names}: a token is used until it expires"]
 
 
-class Setup:
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What a provider decides from, for the doctor. Its keys hold secrets."""
+
+    given: Settings | None
+    """The settings that were given in code; None: they are the environment's."""
+    snapshot: SettingsSnapshot
+    answer: FlagAnswer
+    """The flag's answer in the latest decision."""
+    gate: str
+    """Who answers for the flag: ``environment``, ``OpenFeature``, a gate's class."""
+    keys: KeySource
+    audience: str | None
+    """The audience that the provider was made for; None: the configured one."""
+
+
+class Configuration:
     """One configuration, shared by the providers of all audiences."""
 
     def __init__(self, settings: Settings | None, gate: Gate | None, clock: Clock | None) -> None:
         self.given: Final = (settings, gate, clock)
         self._settings = settings
         self.clock: Final[Clock] = time if clock is None else clock
-        # Late bound, so that a library that freezes time is seen.
-        self.keys: Final = KeySource(lambda: self.clock.time(), in_code=settings is not None)
+        self.keys: Final = KeySource(in_code=settings is not None)
         self.flags: Final = FlagPoll(gate, self.end_leases)
         # A WeakSet would take half as much again for each of a thousand audiences.
         self._providers: list[weakref.ref[Leaseholder]] = []
         self._prune_at = 64
         self.by_audience: Final[dict[str | None, Any]] = {}
         """The providers that were made from one of one's own, for other audiences than its own."""
-        self._remarks: frozenset[str] = frozenset()
+        self._warnings = LogThrottle()
         self.lock = threading.RLock()
         """One for the providers as well, which hold it for a few microseconds.
 
@@ -71,7 +86,7 @@ class Setup:
         """
         _setups.add(self)
 
-    def look(self, audience: str | None) -> View:
+    def read_settings(self, audience: str | None) -> SettingsSnapshot:
         """Read the settings as they are now, for `audience` or the configured one."""
         try:
             settings = Settings.from_env() if self._settings is None else self._settings
@@ -80,19 +95,16 @@ class Setup:
         except SettingsError as error:
             flag, subject = flag_and_subject(os.environ)
             question = FlagQuestion(flag, subject, DEFAULTS.issuer, DEFAULTS.audience)
-            return View(question, DEFAULTS, error)
+            return SettingsSnapshot(question, DEFAULTS, error)
         question = FlagQuestion(
             settings.feature_flag, settings.subject, settings.issuer, settings.audience
         )
-        return View(question, settings)
+        return SettingsSnapshot(question, settings)
 
-    def remark(self, remarks: Iterable[str]) -> None:
-        """Log each remark that did not hold at the last look."""
-        now = frozenset(remarks)
-        if now != self._remarks:
-            for text in sorted(now - self._remarks):
-                log(logging.WARNING, "%s", text)
-            self._remarks = now
+    def warn(self, warnings: Iterable[str]) -> None:
+        """Log each warning that did not hold at the last recheck."""
+        for text in self._warnings.new(warnings):
+            log(logging.WARNING, "%s", text)
 
     def register(self, provider: Leaseholder) -> None:
         """Keep `provider` informed for as long as it lives."""
@@ -143,7 +155,7 @@ def check_audience(audience: str) -> None:
         raise SettingsError("an audience is text that is not blank", variable="audience")
 
 
-_setups: Final[weakref.WeakSet[Setup]] = weakref.WeakSet()
+_setups: Final[weakref.WeakSet[Configuration]] = weakref.WeakSet()
 
 
 def _after_fork_in_child() -> None:

@@ -15,7 +15,7 @@ from manor_mcp_interceptors._telemetry.log import log
 from manor_mcp_interceptors.errors import SettingsError
 from manor_mcp_interceptors.outcomes import Decision, Outcome, TokenStatus
 
-from .configuration import Setup, View
+from .configuration import Configuration, SettingsSnapshot
 from .token_cache import TokenCache
 
 NEVER: Final = float("-inf")
@@ -69,7 +69,7 @@ class Flight:
 
 
 def decide(
-    setup: Setup, cache: TokenCache, view: View, answer: FlagAnswer
+    setup: Configuration, cache: TokenCache, view: SettingsSnapshot, answer: FlagAnswer
 ) -> tuple[Decision, str | None]:
     """Ask in order: flag, settings, secret, token.
 
@@ -92,7 +92,7 @@ def decide(
     renewal = cache.renew(view.settings, key)
     if renewal.token is None:
         return _no(renewal.outcome, renewal.problem or "", valid_until), None
-    setup.remark([*view.remarks(), *key.remarks])
+    setup.warn([*view.warnings(), *key.warnings])
     value = format_bearer(renewal.token)
     hosts = view.settings.allowed_hosts
     reason = f"flag {view.question.key} is on ({answer.source})"
@@ -103,13 +103,13 @@ def decide(
         Outcome.OK,
         # One text for all audiences.
         sys.intern(reason if renewal.problem is None else f"{reason}; {renewal.problem}"),
-        setup.clock.monotonic() + min(recheck, renewal.good_for, key.settles_in),
+        setup.clock.monotonic() + min(recheck, renewal.good_for),
         None if hosts is None else compile_hosts(hosts),
     )
     return decision, renewal.problem
 
 
-def refusal(view: View, answer: FlagAnswer, valid_until: float = NEVER) -> Decision:
+def refusal(view: SettingsSnapshot, answer: FlagAnswer, valid_until: float = NEVER) -> Decision:
     """Return the decision of a flag that is not on."""
     if answer.invalid:
         return _no(Outcome.INVALID_CONFIG, answer.problem or "", valid_until)
@@ -122,7 +122,11 @@ def _no(outcome: Outcome, reason: str, valid_until: float) -> Decision:
 
 
 def describe(
-    setup: Setup, view: View, decision: Decision, answer: FlagAnswer, expires_in: float | None
+    setup: Configuration,
+    view: SettingsSnapshot,
+    decision: Decision,
+    answer: FlagAnswer,
+    expires_in: float | None,
 ) -> TokenStatus:
     """Return `decision` as an operator wants to read it."""
     known = view.settings if view.error is None else None

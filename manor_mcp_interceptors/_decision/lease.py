@@ -12,7 +12,7 @@ from manor_mcp_interceptors._telemetry.log import log
 from manor_mcp_interceptors.errors import SettingsError
 from manor_mcp_interceptors.outcomes import Decision
 
-from .configuration import Setup, View
+from .configuration import Configuration, SettingsSnapshot
 from .decide import NEVER, UNDECIDED, Flight, Said
 from .token_cache import TokenCache
 
@@ -43,7 +43,7 @@ class Lease:
         "counters",
     )
 
-    def __init__(self, setup: Setup, audience: str | None) -> None:
+    def __init__(self, setup: Configuration, audience: str | None) -> None:
         self._setup = setup
         self._audience = audience
         self._clock = setup.clock
@@ -54,7 +54,7 @@ class Lease:
         self._decision = UNDECIDED  # the latest one; stays ended where the gate is per call
         self._generation = 0
         self._recheck = 0.0
-        self._view: View | None = None  # kept only where the gate is per call
+        self._view: SettingsSnapshot | None = None  # kept only where the gate is per call
         self._view_until = NEVER
         self._said: Said | None = None
         self.after_fork()
@@ -96,14 +96,14 @@ class Lease:
             self.end_lease()
         self.counters.count("refreshes")
         if is_news:  # no lock is held: a log handler may do anything
-            audience = self._setup.look(self._audience).settings.audience
+            audience = self._setup.read_settings(self._audience).settings.audience
             hint = "`manor-mcp doctor --url URL` finds out why"
             message = "MCP auth: a server refused the token for %s; %s"
             log(logging.WARNING, message, audience, hint)
 
     def _is_outdated(self) -> bool:
         """Return whether settings and secret are others than those the token was made from."""
-        view = self._setup.look(self._audience)
+        view = self._setup.read_settings(self._audience)
         if view.error is not None:
             return False  # the recheck says what is wrong
         try:

@@ -11,7 +11,7 @@ from manor_mcp_interceptors._flags.gates import FlagAnswer
 from manor_mcp_interceptors._telemetry.counters import look_for_telemetry
 from manor_mcp_interceptors.outcomes import Decision, TokenStatus
 
-from .configuration import View
+from .configuration import Explanation, SettingsSnapshot
 from .decide import UNDECIDED, Flight, Said, announce, decide, describe, refusal, to_say
 from .lease import Lease
 
@@ -74,22 +74,37 @@ class LeasedProvider(Lease):
     def status(self) -> TokenStatus:
         """Return what a call made now would carry, and why; safe to print."""
         decision = self.decision()
-        view = self._setup.look(self._audience)
+        view = self._setup.read_settings(self._audience)
         expires_in = self._cache.expires_in(decision.token)
         return describe(self._setup, view, decision, self._answer, expires_in)
 
-    def _look(self) -> View:
+    def explain(self) -> Explanation:
+        """Return what a decision is made from, as of a decision made now; for the doctor."""
+        self.decision()
+        setup = self._setup
+        return Explanation(
+            given=setup.given[0],
+            snapshot=setup.read_settings(self._audience),
+            answer=self._answer,
+            gate=setup.flags.gate_name,
+            keys=setup.keys,
+            audience=self._audience,
+        )
+
+    def _look(self) -> SettingsSnapshot:
         """Read the settings; leased too where the gate is asked at every call."""
         now = self._clock.monotonic()
         view = self._view
         if view is None or now >= self._view_until:
-            view = self._setup.look(self._audience)
+            view = self._setup.read_settings(self._audience)
             self._recheck = view.settings.recheck_seconds
             if self._setup.flags.per_call:
                 self._view, self._view_until = view, now + self._recheck
         return view
 
-    def _renew(self, view: View, answer: FlagAnswer, generation: int, patience: float) -> Decision:
+    def _renew(
+        self, view: SettingsSnapshot, answer: FlagAnswer, generation: int, patience: float
+    ) -> Decision:
         """Decide anew, in one thread; the others follow it, with so many seconds' patience."""
         per_call = self._setup.flags.per_call
         if per_call:
@@ -108,7 +123,9 @@ class LeasedProvider(Lease):
             return self._follow(leader, view, answer, patience)
         try:
             if per_call:
-                view = self._setup.look(self._audience)  # a leased one may be a recheck old
+                view = self._setup.read_settings(
+                    self._audience
+                )  # a leased one may be a recheck old
             decision, problem = decide(self._setup, self._cache, view, answer)
             news = self._publish(decision, problem, answer, generation)
         finally:
@@ -118,7 +135,9 @@ class LeasedProvider(Lease):
             announce(decision, news)
         return decision
 
-    def _follow(self, leader: Flight, view: View, answer: FlagAnswer, patience: float) -> Decision:
+    def _follow(
+        self, leader: Flight, view: SettingsSnapshot, answer: FlagAnswer, patience: float
+    ) -> Decision:
         """Go on with the last decision while its token lives; wait only where there is none."""
         if not answer.enabled:
             return self._counted(refusal(view, answer))

@@ -10,16 +10,9 @@ from contextlib import suppress
 from typing import Final
 
 from manor_mcp_interceptors._telemetry.flag_trouble import FlagTrouble
+from manor_mcp_interceptors.protocols import Gate
 
-from .gates import (
-    Backend,
-    DefaultBackends,
-    EnvironmentGate,
-    FlagAnswer,
-    FlagQuestion,
-    Gate,
-    as_backend,
-)
+from .gates import Backend, DefaultBackends, EnvironmentGate, FlagAnswer, FlagQuestion, as_backend
 from .job import Job, evaluate, evaluate_on_worker, wait_for
 
 FIRST_WAIT: Final = 1.0
@@ -71,6 +64,11 @@ class FlagPoll:
         self._running: Job | None = None
         self._has_worker = False
         self._trouble.after_fork()
+
+    @property
+    def gate_name(self) -> str:
+        """Who answers for the flag, as an operator knows it."""
+        return self._backend().name
 
     def changed(self) -> None:
         """End every lease, and let nobody join a question that was put before the change."""

@@ -7,9 +7,10 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from manor_mcp_interceptors.errors import SettingsError
+from manor_mcp_interceptors.protocols import Gate
 
 if TYPE_CHECKING:
     from .openfeature_gate import OpenFeatureGate
@@ -18,37 +19,11 @@ __all__ = [
     "EnvironmentGate",
     "FlagAnswer",
     "FlagQuestion",
-    "Gate",
     "ManorGate",
-    "NoAnswerError",
 ]
 
 TRUE_WORDS: Final = frozenset({"1", "true", "yes", "on"})
 FALSE_WORDS: Final = frozenset({"0", "false", "no", "off"})
-
-
-class Gate(Protocol):
-    """What ``configure(gate=...)`` takes: any object that answers for one flag.
-
-    Optional attributes change how it is asked:
-
-    ``per_call = True``: the answer depends on the call (a user, a request), so it is asked at
-    every call, in the caller's own context variables, and no answer is leased.
-
-    ``blocking = False``: a promise that answering does no I/O, so it is asked on the caller's
-    thread. Otherwise a thread of ours asks, one question at a time, and callers wait for it
-    briefly or go on with the last known answer.
-
-    ``caller()``, with `per_call`: whom the call is for, as text or None. The last known answer is
-    kept for each caller by itself.
-
-    ``watch(notify)``: takes a function to call, from any thread, when an answer may have changed;
-    every lease ends at once. A gate that outlives a set-up should hold it weakly.
-    """
-
-    def is_enabled(self, key: str, *, subject: str) -> bool:
-        """Return whether flag `key` is on for `subject`, the service that makes the calls."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +48,13 @@ class FlagAnswer:
     """Whether the flag's own value has no known form: no token, and never by guessing."""
 
 
-class NoAnswerError(Exception):
-    """What a gate may raise to say that it has no answer now: the last known one stands."""
-
-
 class Backend:
     """A gate in the form that the provider asks. `evaluate` may raise and may hang."""
 
     blocking: bool = True
     per_call: bool = False
+    name: str = ""
+    """What an operator knows it by."""
 
     def evaluate(self, question: FlagQuestion) -> FlagAnswer:
         """Answer, or raise."""
@@ -99,6 +72,7 @@ class EnvironmentGate(Backend):
     """Reads the variable named after the flag's key, as it is or in upper case. Unset is off."""
 
     blocking = False
+    name = "environment"
 
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:
         """Read from `environ`, by default the process's environment at each question."""
@@ -143,6 +117,8 @@ def _variable_says(name: str, *, enabled: bool) -> FlagAnswer:
 class ManorGate(Backend):
     """Asks ``manor.feature_flags.is_enabled(key)``, where that package is installed."""
 
+    name = "manor.feature_flags"
+
     @staticmethod
     def is_available() -> bool:
         """Return whether the package can be found; neither it nor `manor` is imported for that."""
@@ -175,6 +151,7 @@ class CustomBackend(Backend):
 
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
+        self.name: str = type(gate).__name__
         self.blocking: bool = bool(getattr(gate, "blocking", True))
         self.per_call: bool = bool(getattr(gate, "per_call", False))
 

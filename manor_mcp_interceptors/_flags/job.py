@@ -9,7 +9,9 @@ from collections.abc import Hashable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from .gates import Backend, FlagAnswer, FlagQuestion, NoAnswerError
+from manor_mcp_interceptors.protocols import NoAnswerError
+
+from .gates import Backend, FlagAnswer, FlagQuestion
 
 if TYPE_CHECKING:
     from concurrent.futures import Future

@@ -12,8 +12,9 @@ from types import MethodType
 from typing import Final
 
 from manor_mcp_interceptors._optional import needs
+from manor_mcp_interceptors.protocols import NoAnswerError
 
-from .gates import Backend, FlagAnswer, FlagQuestion, NoAnswerError
+from .gates import Backend, FlagAnswer, FlagQuestion
 
 with needs("openfeature", "OpenFeatureGate"):
     from openfeature import api
@@ -41,6 +42,8 @@ class OpenFeatureGate(Backend):
     It takes the flag's value as the provider gives it. Beware of providers that convert: the
     environment-variable provider reads ``"false"`` as true.
     """
+
+    name = "OpenFeature"
 
     def __init__(
         self,

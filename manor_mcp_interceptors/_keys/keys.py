@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -12,7 +10,7 @@ from manor_mcp_interceptors.errors import SettingsError
 from manor_mcp_interceptors.outcomes import Outcome
 from manor_mcp_interceptors.settings import Settings
 
-from .secret_file import SETTLE_SECONDS, SecretFile, SigningKey
+from .secret_file import SecretFile, SigningKey
 
 __all__ = ["KeySource", "SecretFile", "SigningKey", "VerificationKeys"]
 
@@ -41,25 +39,18 @@ class VerificationKeys:
             return (current, *retired)
         return (current,) if key_id == current.key_id else retired
 
-    @property
-    def settles_in(self) -> float:
-        """Seconds until a file of theirs that changed a moment ago can be trusted."""
-        previous = math.inf if self.previous is None else self.previous.settles_in
-        return min(self.current.settles_in, previous)
-
-    def remarks(self) -> list[str]:
-        """Say what an operator should know about them."""
-        previous = () if self.previous is None else self.previous.remarks
+    def warnings(self) -> list[str]:
+        """Return what an operator should know about them."""
+        previous = () if self.previous is None else self.previous.warnings
         problem = [] if self.problem is None else [f"no previous secret: {self.problem}"]
-        return [*self.current.remarks, *previous, *problem]
+        return [*self.current.warnings, *previous, *problem]
 
 
 class KeySource:
     """Reads the keys that the settings name. Threads may share it."""
 
-    def __init__(self, wall_clock: Callable[[], float], *, in_code: bool = False) -> None:
-        """Take the clock that dates files, and whether the settings were made in code."""
-        self._wall_clock = wall_clock
+    def __init__(self, *, in_code: bool = False) -> None:
+        """Take whether the settings were made in code; messages then name the field."""
         self._in_code = in_code
         self._files: dict[tuple[str, str], SecretFile] = {}
         self._judged: dict[str, SigningKey] = {}
@@ -115,10 +106,7 @@ class KeySource:
         if getattr(settings, name) is None:
             if path is None:
                 return None
-            file = self._file(path, self._name(f"{name}_file"))
-            # No change waits for longer than the recheck interval, however short that is.
-            patience = min(SETTLE_SECONDS, settings.recheck_seconds)
-            return file.read(key_id, self._wall_clock(), patience)
+            return self._file(path, self._name(f"{name}_file")).read(key_id)
         if path is not None:
             variable = f"MCP_AUTH_{name.upper()}"
             raise SettingsError(
@@ -128,13 +116,13 @@ class KeySource:
         return SigningKey(getattr(settings, name), key_id, self._name(name))
 
     def _judge(self, key: SigningKey) -> SigningKey:
-        """Return `key` with remarks on its form; judged once, since that takes a while."""
+        """Return `key` with warnings about its form; judged once, since that takes a while."""
         known = self._judged.get(key.source)
         if known is None or known.secret != key.secret:
             refuse_asymmetric(key)
-        judged = replace(key, remarks=(*_remarks(key), *key.remarks))
-        if known == judged and _observed(known) == _observed(judged):
-            return known  # the same object at each look: a thousand audiences hold one
+        judged = replace(key, warnings=(*_warnings(key), *key.warnings))
+        if known == judged and known.warnings == judged.warnings:
+            return known  # reuse the object so that all audiences share it
         self._judged[key.source] = judged
         return judged
 
@@ -158,18 +146,14 @@ def refuse_asymmetric(key: SigningKey) -> None:
         )
 
 
-def _observed(key: SigningKey | None) -> tuple[object, ...] | None:
-    return None if key is None else (key.remarks, key.settles_in)
-
-
-def _remarks(key: SigningKey) -> list[str]:
-    remarks = []
+def _warnings(key: SigningKey) -> list[str]:
+    warnings = []
     size = len(key.secret.encode())
     if size < MIN_SECRET_BYTES:
-        remarks.append(
+        warnings.append(
             f"{key.source} is {size} bytes long; HS256 asks for at least {MIN_SECRET_BYTES}"
             " (RFC 7518, section 3.2)"
         )
     if key.secret != key.secret.strip():
-        remarks.append(f"{key.source} begins or ends with white space, taken as part of it")
-    return remarks
+        warnings.append(f"{key.source} begins or ends with white space, taken as part of it")
+    return warnings

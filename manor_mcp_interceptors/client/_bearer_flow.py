@@ -104,7 +104,7 @@ class BearerFlow:
         if earlier is not None or (self._hosts or decision.allowed_hosts) is not None:
             decision = self._scoped(decision, request.url, earlier)
         if decision.token is None or otel.annotate is not None:
-            decision = self._source.checked(decision)
+            decision = self._source.enforce(decision)
         if decision.authorization is None:
             if earlier and request.headers.get(HEADER_NAME) == earlier.decision.authorization:
                 del request.headers[HEADER_NAME]  # ours, copied by the redirect

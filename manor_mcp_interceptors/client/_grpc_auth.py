@@ -10,7 +10,7 @@ from manor_mcp_interceptors._telemetry import otel
 from manor_mcp_interceptors._telemetry.log import log
 from manor_mcp_interceptors.errors import TokenUnavailableError
 from manor_mcp_interceptors.outcomes import Decision, Outcome
-from manor_mcp_interceptors.provider import MCPTokenProvider, _instances
+from manor_mcp_interceptors.provider import MCPTokenProvider
 
 from ._grpc_metadata import add_entry, has_authorization, replace_details, with_metadata
 from ._grpc_unavailable import TokenUnavailableRpcError
@@ -78,23 +78,15 @@ class GrpcAuth:
 
         None where that takes more than a look: `decision` or `decision_async` tell it then.
         """
-        # The body of `TokenSource.decision`, for as long as a lease runs: between two calls of a
-        # network, a function has left the processor's caches, and costs five times its usual.
         try:
             if metadata and has_authorization(metadata):
                 return AS_IS
-            source = self._source
-            provider = source._provider or _instances.get(source._audience)
-            if provider is None:
-                return None
-            latest = provider._decision
-            if latest.valid_from <= provider._clock.monotonic() < latest.valid_until:
-                if otel.annotate is not None:
-                    otel.annotate(latest.outcome.value)
-                return latest if latest.token is not None or not self._required else None
+            latest = self._source.provider.decision()
+            if otel.annotate is not None:
+                otel.annotate(latest.outcome.value)
+            return latest if latest.token or not self._required else None  # noqa: TRY300
         except Exception as error:
             return None if self._required else self._go_without(error)
-        return None
 
     def decision(self, metadata: Any = None) -> Decision:
         """As `leased`, however long it takes.

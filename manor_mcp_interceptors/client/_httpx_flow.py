@@ -24,7 +24,7 @@ class HttpxFlow(BearerFlow):
 
     def sync_auth_flow(self, request: Any) -> Generator[Any, Any, None]:
         """Send `request` with a token, and once more where that token was refused."""
-        decision = self._source.leased() or self._source.provider.decision()
+        decision = self._source.provider.decision()
         carried = self._put(request, decision, request.extensions.get(SENT))
         in_memory = isinstance(request.stream, self.byte_stream)
         start = None if in_memory else self._body_start(request)
@@ -41,7 +41,7 @@ class HttpxFlow(BearerFlow):
 
     async def async_auth_flow(self, request: Any) -> AsyncGenerator[Any, Any]:
         """As `sync_auth_flow`, without holding up the event loop where a flag is slow."""
-        decision = self._source.leased() or await self._source.provider.decision_async()
+        decision = await self._source.provider.decision_async()
         carried = self._put(request, decision, request.extensions.get(SENT))
         in_memory = isinstance(request.stream, self.byte_stream)
         start = None if in_memory else self._body_start(request)

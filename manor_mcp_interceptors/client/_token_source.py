@@ -1,4 +1,4 @@
-"""What every adapter holds: where its decisions come from, and whether a call may do without."""
+"""What every adapter has: the provider that decides for it, and whether a token is required."""
 
 from __future__ import annotations
 
@@ -10,15 +10,20 @@ from manor_mcp_interceptors.provider import MCPTokenProvider, _instances
 
 
 class TokenSource:
-    """Finds the provider at each call, so that `configure` reaches adapters that exist already."""
+    """Decides for the calls of one adapter."""
 
     __slots__ = ("_audience", "_provider", "_required")
 
     def __init__(
         self, provider: MCPTokenProvider | None, audience: str | None, *, required: bool
     ) -> None:
+        """Bind the provider; `configure` changes what it decides from, never which it is.
+
+        Raises:
+            SettingsError: `audience` is not text, or is blank.
+        """
         if audience is not None:
-            check_audience(audience)  # here, where the mistake is, and not at each call
+            check_audience(audience)
             provider = provider and provider.for_audience(audience)
         self._provider = provider
         self._audience = audience
@@ -26,21 +31,9 @@ class TokenSource:
 
     @property
     def provider(self) -> MCPTokenProvider:
-        """The provider that decides for a call made now."""
+        """The provider that decides."""
         made = self._provider or _instances.get(self._audience)
         return made or MCPTokenProvider.get_instance(self._audience)
-
-    def leased(self) -> Decision | None:
-        """Return the decision for a call made now while its lease runs; None: ask `provider`."""
-        # The body of `Lease.leased`: between two calls of a network a function has left the
-        # processor's caches, and costs five times its usual.
-        provider = self._provider or _instances.get(self._audience)
-        if provider is None:
-            return None
-        latest = provider._decision
-        if latest.valid_from <= provider._clock.monotonic() < latest.valid_until:
-            return latest
-        return None
 
     def decision(self) -> Decision:
         """Return the decision for a call made now.
@@ -48,14 +41,20 @@ class TokenSource:
         Raises:
             TokenUnavailableError: There is no token, and a token is required.
         """
-        return self.checked(self.provider.decision())
+        decision = self.provider.decision()
+        if decision.token is None or otel.annotate is not None:
+            return self.enforce(decision)
+        return decision
 
     async def decision_async(self) -> Decision:
-        """As `decision`, without holding up the event loop where a flag's backend is slow."""
-        return self.checked(self.leased() or await self.provider.decision_async())
+        """As `decision`; while a flag is slow, the event loop goes on."""
+        decision = await self.provider.decision_async()
+        if decision.token is None or otel.annotate is not None:
+            return self.enforce(decision)
+        return decision
 
-    def checked(self, decision: Decision) -> Decision:
-        """Return `decision` once the caller's span knows of it, and if the call may go so."""
+    def enforce(self, decision: Decision) -> Decision:
+        """Annotate the current span; raise if a token is required and missing."""
         if otel.annotate is not None:
             otel.annotate(decision.outcome.value)
         if decision.token is None and self._required:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
 from typing import Final
 
-from manor_mcp_interceptors import protocols
-
+from ._process_wide import process_wide
 from ._verification import Judge
 from .reasons import Reason
 from .verifier import TokenVerifier
@@ -14,12 +13,9 @@ from .verifier import TokenVerifier
 PHRASE: Final = "invalid or missing bearer token"
 """What a peer hears, whatever is wrong: the reason is for the server's log alone."""
 
-_NAME: Final = "from the environment"
-
 NO_TOKEN_SENT: Final = frozenset({Reason.MISSING, Reason.NOT_BEARER})
 
-
-_shared: Final[dict[str, Judge]] = {}
+_lock: Final = threading.Lock()
 
 
 def judge_of(verifier: TokenVerifier | None) -> Judge:
@@ -28,17 +24,14 @@ def judge_of(verifier: TokenVerifier | None) -> Judge:
     Unlike a `TokenVerifier` it raises nothing for want of a secret: it is made in the middle of
     a request, where refusing is the answer.
     """
-    made = verifier or _shared.get(_NAME)
-    # setdefault: two threads may come here first, and must leave with the same one.
-    return made or _shared.setdefault(_NAME, Judge(clock=protocols.shared.clock))
-
-
-def swap_shared(judges: Mapping[str, Judge]) -> dict[str, Judge]:
-    """Put `judges` in the place of the process-wide verifier, which is returned; for tests."""
-    before = dict(_shared)
-    _shared.clear()
-    _shared.update(judges)
-    return before
+    if verifier is not None:
+        return verifier
+    if process_wide.verification is None:
+        made = Judge(clock=process_wide.clock)
+        with _lock:
+            # Another thread may have made one meanwhile: all must use the same.
+            process_wide.verification = process_wide.verification or made
+    return process_wide.verification
 
 
 def challenge(reason: Reason) -> str:

@@ -23,7 +23,7 @@ from manor_mcp_interceptors._bearer import parse_bearer
 from manor_mcp_interceptors._keys.hs256 import ALGORITHMS, new_jws
 from manor_mcp_interceptors._keys.keys import KeySource, VerificationKeys
 from manor_mcp_interceptors._telemetry.counters import TOTALS, Counters, look_for_telemetry
-from manor_mcp_interceptors._telemetry.log import log
+from manor_mcp_interceptors._telemetry.log import LogThrottle, log
 from manor_mcp_interceptors.errors import SettingsError
 from manor_mcp_interceptors.outcomes import Outcome
 from manor_mcp_interceptors.protocols import Clock
@@ -81,10 +81,10 @@ class Judge:
         "_keys",
         "_law",
         "_leeway",
-        "_remarks",
         "_remembered",
         "_subjects",
         "_tally",
+        "_warnings",
         "counters",
     )
 
@@ -100,12 +100,11 @@ class Judge:
         self._leeway = leeway_seconds
         self._subjects = None if allowed_subjects is None else frozenset(allowed_subjects)
         self._clock: Clock = time if clock is None else clock
-        # Late bound, so that a library that freezes time is seen.
-        self._keys = KeySource(lambda: self._clock.time(), in_code=settings is not None)
+        self._keys = KeySource(in_code=settings is not None)
         self.counters: Counters = Counters(TOTALS)
         self._tally = Rejections(self.counters)
         self._remembered = self.counters.ticks("verifications", "remembered")
-        self._remarks: frozenset[str] = frozenset()
+        self._warnings = LogThrottle()
         self._law = self._look()
         self._report(self._law)
 
@@ -172,16 +171,13 @@ class Judge:
         except SettingsError as error:
             return _Law(None, None, error, now, now + recheck, Memory(), {})
         rules = Rules(settings.issuer, settings.audience, self._leeway, self._subjects)
-        until = now + min(recheck, keys.settles_in)
-        return _Law(rules, keys, None, now, until, Memory(), {})
+        return _Law(rules, keys, None, now, now + recheck, Memory(), {})
 
     def _report(self, law: _Law) -> None:
         """Log what holds now and did not at the last look."""
-        keys = [] if law.keys is None else law.keys.remarks()
+        keys = [] if law.keys is None else law.keys.warnings()
         problem = [] if law.problem is None else [f"no token is accepted: {law.problem}"]
-        remarks = frozenset([*keys, *problem])
-        said, self._remarks = self._remarks, remarks
-        for text in sorted(remarks - said):
+        for text in self._warnings.new([*keys, *problem]):
             log(logging.WARNING, "MCP auth verification: %s", text)
 
 

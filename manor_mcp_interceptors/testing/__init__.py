@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import os
 import secrets
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from manor_mcp_interceptors._decision.configuration import DEFAULTS
-from manor_mcp_interceptors.protocols import Clock, shared
+from manor_mcp_interceptors.protocols import Clock
 from manor_mcp_interceptors.provider import MCPTokenProvider, _instances, _registry
+from manor_mcp_interceptors.server._process_wide import process_wide
 from manor_mcp_interceptors.settings import VARIABLES, flag_and_subject
 
 from .auth_server import AuthServer, RecordedRequest
@@ -120,30 +119,22 @@ def isolated_provider() -> Iterator[None]:
     """Run with process-wide providers and a verifier of its own; put back what was there."""
     with _registry.lock:
         setup, instances = _registry.setup, dict(_instances)
-    clock, judges = shared.clock, _swap_verifier({})
+    clock, verification = process_wide.clock, process_wide.verification
+    _share_clock(None)
     MCPTokenProvider.reset()
     try:
         yield
     finally:
-        shared.clock = clock
-        _swap_verifier(judges)
+        process_wide.clock, process_wide.verification = clock, verification
         with _registry.lock:
             _registry.setup = setup
             _instances.clear()
             _instances.update(instances)
 
 
-def _swap_verifier(judges: Mapping[str, Any]) -> Mapping[str, Any]:
-    # Where no server door was imported there is none, and it is not imported for that.
-    door = sys.modules.get("manor_mcp_interceptors.server._door")
-    swapped: Mapping[str, Any] = {} if door is None else door.swap_shared(judges)
-    return swapped
-
-
 def _share_clock(clock: Clock | None) -> None:
     """Have the process-wide verifier go by `clock`, until `isolated_provider` ends."""
-    shared.clock = clock
-    _swap_verifier({})
+    process_wide.clock, process_wide.verification = clock, None
 
 
 @contextmanager

@@ -17,9 +17,9 @@ from openfeature.contrib.provider.flagd import FlagdProvider
 from openfeature.contrib.provider.flagd.config import ResolverType
 from openfeature.provider.in_memory_provider import InMemoryFlag, InMemoryProvider
 
-from manor_mcp_interceptors import MCPTokenProvider, Settings, get_token
-from manor_mcp_interceptors._flags.gates import EnvironmentGate, Gate, ManorGate
-from manor_mcp_interceptors._flags.openfeature_gate import OpenFeatureGate
+from manor_mcp_interceptors import MCPTokenProvider, OpenFeatureGate, Settings, get_token
+from manor_mcp_interceptors._flags.gates import EnvironmentGate, ManorGate
+from manor_mcp_interceptors.protocols import Gate
 from manor_mcp_interceptors.provider import _instances
 from tests.support import FLAG, SECRET, StaticGate
 

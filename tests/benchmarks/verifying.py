@@ -52,7 +52,7 @@ def tables(bench: Bench) -> Iterator[Table]:
 def new_token(subject: str = "service-application") -> str:
     """Return a token that the verifiers accept."""
     settings = Settings(secret=SECRET, subject=subject)
-    return mint(settings, KeySource(time.time).signing_key(settings), time.time()).value
+    return mint(settings, KeySource().signing_key(settings), time.time()).value
 
 
 def pyjwt(token: str) -> object:

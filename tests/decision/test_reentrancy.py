@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 from manor_mcp_interceptors import MCPTokenProvider, Settings, get_token
-from manor_mcp_interceptors._decision.configuration import Setup
+from manor_mcp_interceptors._decision.configuration import Configuration
 from manor_mcp_interceptors._decision.decide import Flight
 from manor_mcp_interceptors._flags import evaluation
 from manor_mcp_interceptors.provider import _registry
 from tests.support import SECRET, FakeClock, StaticGate
 
-LOCKS: dict[str, Callable[[Setup], Any]] = {
+LOCKS: dict[str, Callable[[Configuration], Any]] = {
     "the registry's": lambda _: _registry.lock,
     "the set-up's, which is the providers'": lambda setup: setup.lock,
     "the questions'": lambda setup: setup.flags._wake,
@@ -42,7 +42,7 @@ class Unsure(StaticGate):
 @pytest.mark.parametrize("gate", [StaticGate, Unsure])
 @pytest.mark.parametrize("lock", LOCKS.values(), ids=LOCKS)
 def test_no_thread_waits_for_itself(
-    lock: Callable[[Setup], Any],
+    lock: Callable[[Configuration], Any],
     gate: Callable[[], Any],
     env_on: None,
     monkeypatch: pytest.MonkeyPatch,

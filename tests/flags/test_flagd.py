@@ -17,8 +17,7 @@ from openfeature.contrib.provider.flagd.config import ResolverType
 from openfeature.evaluation_context import EvaluationContext
 from openfeature.transaction_context import ContextVarsTransactionContextPropagator
 
-from manor_mcp_interceptors import MCPTokenProvider, Settings, diagnose, get_token
-from manor_mcp_interceptors._flags.openfeature_gate import OpenFeatureGate
+from manor_mcp_interceptors import MCPTokenProvider, OpenFeatureGate, Settings, diagnose, get_token
 from tests.support import FLAG, SECRET
 from tests.support.eventually import eventually
 

@@ -25,8 +25,9 @@ from openfeature.transaction_context import ContextVarsTransactionContextPropaga
 
 from manor_mcp_interceptors import MCPTokenProvider, Outcome, Settings, diagnose, get_token
 from manor_mcp_interceptors._flags import evaluation
-from manor_mcp_interceptors._flags.gates import FlagQuestion, NoAnswerError
+from manor_mcp_interceptors._flags.gates import FlagQuestion
 from manor_mcp_interceptors._flags.openfeature_gate import OpenFeatureGate, _events
+from manor_mcp_interceptors.protocols import NoAnswerError
 from tests.support import FLAG, SECRET, FakeClock
 from tests.support.eventually import eventually
 from tests.support.openfeature_provider import ToldProvider

@@ -16,9 +16,8 @@ from unittest.mock import patch
 
 from openfeature import api
 
-from manor_mcp_interceptors import MCPTokenProvider, Settings, TokenVerifier
+from manor_mcp_interceptors import MCPTokenProvider, OpenFeatureGate, Settings, TokenVerifier
 from manor_mcp_interceptors._decision import token_cache
-from manor_mcp_interceptors._flags.openfeature_gate import OpenFeatureGate
 from manor_mcp_interceptors._keys.tokens import AccessToken, mint
 from tests.support.openfeature_provider import ToldProvider
 

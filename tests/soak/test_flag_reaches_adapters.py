@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 from openfeature import api
 
-from manor_mcp_interceptors import MCPTokenProvider
-from manor_mcp_interceptors._flags.openfeature_gate import OpenFeatureGate
+from manor_mcp_interceptors import MCPTokenProvider, OpenFeatureGate
 from tests.soak.callers import ASYNC, SYNC, Once
 from tests.soak.mounted import Rotation
 from tests.soak.run import _signer, _verifiers

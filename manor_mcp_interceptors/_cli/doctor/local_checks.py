@@ -6,7 +6,7 @@ import os
 import sys
 from typing import Final
 
-from manor_mcp_interceptors._decision.configuration import View
+from manor_mcp_interceptors._decision.configuration import SettingsSnapshot
 from manor_mcp_interceptors._flags.gates import FlagAnswer
 from manor_mcp_interceptors._keys.keys import SigningKey
 from manor_mcp_interceptors.errors import SettingsError
@@ -29,7 +29,7 @@ def local_checks(provider: MCPTokenProvider) -> list[Check]:
     from .adapters import check_adapters
 
     provider.decision()  # the flag's answer and everything else is as of this moment
-    view = provider._setup.look(provider._audience)
+    view = provider._setup.read_settings(provider._audience)
     return [
         check_flag(view, provider._answer, _backend_name(provider)),
         *check_settings(provider._setup.given[0], view),
@@ -40,7 +40,7 @@ def local_checks(provider: MCPTokenProvider) -> list[Check]:
     ]
 
 
-def check_flag(view: View, answer: FlagAnswer, backend: str) -> Check:
+def check_flag(view: SettingsSnapshot, answer: FlagAnswer, backend: str) -> Check:
     """Tell the flag's answer, who gave it, and what to do for another."""
     key, word = view.question.key, "on" if answer.enabled else "off"
     details = (("key", key), ("asked", backend), ("subject", view.question.subject))
@@ -62,7 +62,7 @@ def check_flag(view: View, answer: FlagAnswer, backend: str) -> Check:
     return Check("flag", State.FAILED, finding, _turn_on(view, answer), details)
 
 
-def _turn_on(view: View, answer: FlagAnswer) -> str:
+def _turn_on(view: SettingsSnapshot, answer: FlagAnswer) -> str:
     key = view.question.key
     if answer.source.startswith("environment variable "):
         return f"{answer.source.rpartition(' ')[2]}=on"
@@ -120,9 +120,9 @@ def _good_secret(name: str, key: SigningKey) -> Check:
     size, mark = len(key.secret.encode()), fingerprint(key.secret)
     details = (("source", key.source), ("bytes", str(size)), ("fingerprint", mark))
     finding = f"{size} bytes from {key.source}"
-    if key.remarks:
+    if key.warnings:
         fix = "`manor-mcp keygen` makes a good one"
-        return Check(name, State.WARNING, f"{finding}; {'; '.join(key.remarks)}", fix, details)
+        return Check(name, State.WARNING, f"{finding}; {'; '.join(key.warnings)}", fix, details)
     return Check(name, State.OK, finding, "", details)
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from difflib import get_close_matches
 from typing import Final
 
-from manor_mcp_interceptors._decision.configuration import View
+from manor_mcp_interceptors._decision.configuration import SettingsSnapshot
 from manor_mcp_interceptors._keys.secret_file import shown_path
 from manor_mcp_interceptors.errors import SettingsError
 from manor_mcp_interceptors.provider import MCPTokenProvider
@@ -20,14 +20,14 @@ _PREFIX: Final = "MCP_AUTH_"
 _DEFAULTS: Final = Settings()
 
 
-def check_settings(given: Settings | None, view: View) -> list[Check]:
+def check_settings(given: Settings | None, view: SettingsSnapshot) -> list[Check]:
     """Show each setting that is set, and name every one that is wrong or not known."""
     if given is not None:
         return [_check_given(given, view)]
     return [_check_variables(view), *_check_unknown(view.question.key.upper())]
 
 
-def _check_given(given: Settings, view: View) -> Check:
+def _check_given(given: Settings, view: SettingsSnapshot) -> Check:
     rows: tuple[list[tuple[str, str]], list[tuple[str, str]]] = ([], [])
     for variable in VARIABLES:
         value = getattr(given, variable.field)
@@ -36,7 +36,7 @@ def _check_given(given: Settings, view: View) -> Check:
     return _settings(view, [], [*rows[0], ("source", "Settings(...) in code")], rows[1])
 
 
-def _check_variables(view: View) -> Check:
+def _check_variables(view: SettingsSnapshot) -> Check:
     problems: list[str] = []
     rows: list[tuple[str, str]] = []
     defaults: list[tuple[str, str]] = []
@@ -57,7 +57,7 @@ def _check_variables(view: View) -> Check:
     return _settings(view, problems, rows, defaults)
 
 
-def _settings(view: View, problems: list[str], rows: Rows, defaults: Rows) -> Check:
+def _settings(view: SettingsSnapshot, problems: list[str], rows: Rows, defaults: Rows) -> Check:
     if view.error is not None and not problems:
         problems = [str(view.error)]
     count = sum(name.startswith(_PREFIX) for name, _ in rows)
@@ -65,8 +65,8 @@ def _settings(view: View, problems: list[str], rows: Rows, defaults: Rows) -> Ch
     if problems:
         state, finding = State.FAILED, "; ".join(problems)
         fix = "set it in that form, or unset it for the default"
-    elif remarks := view.remarks():
-        state, finding = State.WARNING, "; ".join(remarks)
+    elif warnings := view.warnings():
+        state, finding = State.WARNING, "; ".join(warnings)
         fix = "choose a margin below the lifetime"
     return Check("settings", state, finding, fix, tuple(rows), tuple(defaults))
 
