@@ -1,13 +1,11 @@
-"""What the provider decides, and what it tells an operator about it."""
+"""Why a call carries a token or not, and the whole of it for an operator."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 
-from ._hosts import AllowedHosts
-
-__all__ = ["Decision", "Outcome", "TokenStatus"]
+__all__ = ["Outcome", "TokenStatus"]
 
 
 class Outcome(str, Enum):
@@ -30,38 +28,6 @@ class Outcome(str, Enum):
 
     def __str__(self) -> str:
         return self.value
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """One answer for all calls until its lease ends. Immutable, so threads may share it."""
-
-    token: str | None = field(repr=False)
-    """The JWT to send, or None: send the call without one."""
-    authorization: str | None = field(repr=False)
-    """The ready header value, ``Bearer <jwt>``, or None."""
-    metadata_entry: tuple[str, str] | None = field(repr=False)
-    """The ready gRPC metadata entry, ``("authorization", "Bearer <jwt>")``, or None."""
-    outcome: Outcome
-    reason: str
-    """The outcome in a sentence, for people; it never holds a secret or a token."""
-    valid_until: float
-    """Monotonic seconds until which the decision is trusted without another look."""
-    allowed_hosts: AllowedHosts | None = None
-    """The hosts that the settings allow an HTTP adapter to send the token to; None: any."""
-    valid_from: float = float("-inf")
-    """Monotonic seconds before which it is not: a test may freeze and release that clock."""
-
-    def __reduce__(self) -> tuple[type[Decision], tuple[object, ...]]:
-        """Pickle what was decided, without the token; no lease outlives its process."""
-        ended = float("-inf")
-        return Decision, (None, None, None, self.outcome, self.reason, ended, self.allowed_hosts)
-
-    def __copy__(self) -> Decision:
-        return self
-
-    def __deepcopy__(self, _: object) -> Decision:
-        return self
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,42 +1,62 @@
-"""The provider, and the process-wide instances of it that everything else finds by itself."""
+"""The provider, and the process-wide instances of it that adapters use by default."""
 
 from __future__ import annotations
 
 import logging
-import os
 import threading
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+import time
+import weakref
+from collections.abc import Callable, Mapping
+from types import MethodType
+from typing import Any, Concatenate, Final, Generic, ParamSpec, TypeVar
 
-from ._decision.configuration import Configuration, check_audience, keep
-from ._decision.leased_provider import LeasedProvider
-from ._telemetry.log import log
+from ._bearer import HEADER_NAME
+from ._decision.configuration import Configuration, Explanation
+from ._decision.decision import Decision
+from ._decision.lease import Lease
+from ._telemetry.counters import Counters
+from ._telemetry.log import LogThrottle, log
+from ._waiting import reset_after_fork
 from .errors import SettingsError
 from .outcomes import Outcome, TokenStatus
 from .protocols import Clock, Gate
 from .settings import Settings
-
-if TYPE_CHECKING:
-    from .stats import ProviderStats
+from .stats import ProviderStats, provider_stats
 
 __all__ = ["MCPTokenProvider", "diagnose", "get_auth_headers", "get_token", "is_enabled"]
 
 MAX_AUDIENCES: Final = 1024
 """How many audiences have an instance at a time; the oldest makes room, never the configured."""
 
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
-class MCPTokenProvider(LeasedProvider):
+
+class _OnClassToo(Generic[_P, _R]):
+    """A method that, called on the class, is the process-wide provider's."""
+
+    def __init__(self, method: Callable[Concatenate[Any, _P], _R]) -> None:
+        self._method = method
+        self.__doc__ = method.__doc__
+
+    def __get__(
+        self, provider: MCPTokenProvider | None, owner: type[MCPTokenProvider]
+    ) -> Callable[_P, _R]:
+        return MethodType(self._method, owner.get_instance() if provider is None else provider)
+
+
+class MCPTokenProvider:
     """Decides which token a call carries; mints it, caches it, renews it. Safe from any thread.
 
-    The process-wide instance comes from `get_instance`; adapters find it by themselves. A
-    decision is leased until the next recheck, so that a call costs one read, one look at the
-    clock and one comparison. No method raises for want of a token.
+    The process-wide instance comes from `get_instance`; adapters use it by default. A decision is
+    leased until the next recheck, so a call costs one read, one look at the clock and one
+    comparison. No method raises because there is no token.
 
     A copy is the provider itself. A pickle holds no secret and no token: a process-wide instance
-    becomes the other process's own, and explicit `Settings` arrive without their secrets.
+    becomes that of the other process, and `Settings` given in code arrive without their secrets.
     """
 
-    __slots__ = ()
+    __slots__ = ("__weakref__", "_audience", "_family", "_lease")
 
     def __init__(
         self,
@@ -45,14 +65,22 @@ class MCPTokenProvider(LeasedProvider):
         gate: Gate | None = None,
         clock: Clock | None = None,
     ) -> None:
-        """Make a provider apart from the process-wide ones.
+        """Make a provider that is independent of the process-wide ones.
 
         Args:
-            settings: None reads the environment, anew at each recheck.
+            settings: None reads the environment, again at each recheck.
             gate: None asks the default gates.
             clock: An object with ``time()`` and ``monotonic()``; None is the `time` module.
+
+        Raises:
+            SettingsError: The gate is malformed.
         """
-        super().__init__(Configuration(settings, gate, clock), None)
+        self._join(_Family(Configuration(settings, gate, clock)), None)
+
+    def _join(self, family: _Family, audience: str | None) -> None:
+        self._family = family
+        self._audience = audience
+        self._lease = Lease(family.configuration, audience)
 
     @classmethod
     def get_instance(cls, audience: str | None = None) -> MCPTokenProvider:
@@ -61,27 +89,17 @@ class MCPTokenProvider(LeasedProvider):
         Raises:
             SettingsError: `audience` is not text, or is blank.
         """
-        return _instances.get(audience) or _registry.instance(audience)
+        return _process_wide.provider(audience)
 
     def for_audience(self, audience: str) -> MCPTokenProvider:
-        """Return the provider for another audience with the set-up of this one.
+        """Return the provider for another audience with the configuration of this one.
 
         The same at each call, so that adapters for one audience share its token.
 
         Raises:
             SettingsError: `audience` is not text, or is blank.
         """
-        if audience == self._audience:
-            return self
-        setup = self._setup
-        if setup is _registry.setup:
-            return MCPTokenProvider.get_instance(audience)
-        known: dict[str | None, MCPTokenProvider] = setup.by_audience
-        if (kept := known.get(audience)) is not None:
-            return kept
-        made = _make(setup, audience)
-        with setup.lock:
-            return keep(known, audience, made, MAX_AUDIENCES)
+        return self if audience == self._audience else self._family.provider(audience)
 
     @classmethod
     def configure(
@@ -91,36 +109,103 @@ class MCPTokenProvider(LeasedProvider):
         gate: Gate | None = None,
         clock: Clock | None = None,
     ) -> None:
-        """Replace the process-wide set-up; adapters that exist already follow.
+        """Replace the process-wide configuration; adapters that exist already follow.
 
         Each argument means what it means to the constructor: what is not given comes from the
         environment again.
+
+        Raises:
+            SettingsError: The gate is malformed.
         """
-        setup = Configuration(settings, gate, clock)  # without the lock: a gate may make a call
-        with _registry.lock:
-            _registry.setup, _registry.has_complained = setup, False
-            _instances.clear()
+        _process_wide.configure(Configuration(settings, gate, clock))
 
     @classmethod
     def reset(cls) -> None:
         """Return to the environment, and forget every token."""
         cls.configure()
 
-    @classmethod
-    def get_token(cls, audience: str | None = None) -> str | None:
-        """Return the token for `audience`, or None. Never raises."""
-        return get_token(audience)
+    def decision(self, max_wait: float | None = None) -> Decision:
+        """Return the decision for a call made now. Never raises.
 
-    @classmethod
-    def get_auth_headers(cls, audience: str | None = None) -> dict[str, str]:
-        """Return the headers for `audience`; ``{}`` when there is no token. Never raises."""
-        return get_auth_headers(audience)
+        Args:
+            max_wait: Seconds to wait for a slow flag at most; None is the library's own limit.
+        """
+        lease = self._lease
+        try:
+            return lease.current() or lease.renew(max_wait)
+        except Exception as error:  # whatever is handed in or configured, the call goes on
+            return lease.failed(error)
+
+    async def decision_async(self, max_wait: float | None = None) -> Decision:
+        """As `decision`; the event loop (asyncio or trio) goes on while a slow flag is asked."""
+        lease = self._lease
+        try:
+            return lease.current() or await lease.renew_async(max_wait)
+        except Exception as error:
+            return lease.failed(error)
+
+    @_OnClassToo
+    def get_token(self, audience: str | None = None) -> str | None:
+        """Return the token for `audience`, or None. Never raises.
+
+        On the class it is the process-wide provider's; None is the audience of the provider.
+        """
+        provider = self._for_call(audience)
+        return None if provider is None else provider.token()
+
+    @_OnClassToo
+    def get_auth_headers(self, audience: str | None = None) -> dict[str, str]:
+        """Return the headers for `audience`; ``{}`` if there is no token. Never raises.
+
+        On the class it is the process-wide provider's; None is the audience of the provider.
+        """
+        provider = self._for_call(audience)
+        return {} if provider is None else provider.headers()
+
+    def _for_call(self, audience: str | None) -> MCPTokenProvider | None:
+        return self if audience is None else self._family.provider_or_none(audience)
+
+    def token(self) -> str | None:
+        """Return the token for a call made now, or None: send the call without one."""
+        return self.decision().token
+
+    async def token_async(self) -> str | None:
+        """As `token`; the event loop (asyncio or trio) goes on while a slow flag is asked."""
+        return (await self.decision_async()).token
+
+    def headers(self) -> dict[str, str]:
+        """Return a new dict with the ``Authorization`` header; empty if there is no token."""
+        return _as_headers(self.decision())
+
+    async def headers_async(self) -> dict[str, str]:
+        """As `headers`; the event loop (asyncio or trio) goes on while a slow flag is asked."""
+        return _as_headers(await self.decision_async())
+
+    def status(self) -> TokenStatus:
+        """Return what a call made now would carry, and why; safe to print."""
+        return self._lease.status(self.decision())
+
+    def explain(self) -> Explanation:
+        """Return what a decision made now comes from; for the doctor, as it holds secrets."""
+        return self._lease.explain(self.decision())
 
     def stats(self) -> ProviderStats:
-        """Return what this provider did so far, in numbers."""
-        from .stats import provider_stats  # seldom asked for, and not free to import
-
+        """Return what this provider has done since it was configured, in numbers."""
         return provider_stats(self.counters)
+
+    @property
+    def counters(self) -> Counters:
+        """What adapters count with."""
+        return self._lease.counters
+
+    def invalidate(self, token: str) -> None:
+        """Report that a server refused `token`.
+
+        If it is the current one, flag, secret and settings are read again at the next call. A
+        new token is minted at once only if the refused one is older than the margin or if the
+        secret has changed: no server can make a client mint at each call.
+        """
+        self._lease.invalidate(token)
 
     def __copy__(self) -> MCPTokenProvider:
         return self
@@ -129,72 +214,101 @@ class MCPTokenProvider(LeasedProvider):
         return self
 
     def __reduce__(self) -> tuple[Callable[..., MCPTokenProvider], tuple[object, ...]]:
-        if self._setup is _registry.setup:
+        if self._family is _process_wide:
             return MCPTokenProvider.get_instance, (self._audience,)
-        return _rebuild, (*self._setup.given, self._audience)
+        given = self._family.configuration
+        return _unpickled, (given.settings, given.gate, given.given_clock, self._audience)
 
     def __repr__(self) -> str:
         audience = "" if self._audience is None else f" audience={self._audience!r}"
-        outcome = "none yet" if self._said is None else self._latest.outcome
-        return f"<MCPTokenProvider{audience} last outcome: {outcome}>"
+        return f"<MCPTokenProvider{audience} last outcome: {self._lease.last_outcome}>"
 
 
-def _rebuild(
+def _as_headers(decision: Decision) -> dict[str, str]:
+    value = decision.authorization
+    return {} if value is None else {HEADER_NAME: value}
+
+
+def _unpickled(
     settings: Settings | None, gate: Gate | None, clock: Clock | None, audience: str | None
 ) -> MCPTokenProvider:
-    return _make(Configuration(settings, gate, clock), audience)
+    provider = MCPTokenProvider(settings, gate=gate, clock=clock)
+    return provider if audience is None else provider.for_audience(audience)
 
 
-def _make(setup: Configuration, audience: str | None) -> MCPTokenProvider:
-    if audience is not None:
-        check_audience(audience)
-    provider = MCPTokenProvider.__new__(MCPTokenProvider)
-    LeasedProvider.__init__(provider, setup, audience)
-    return provider
+class _Family:
+    """The providers of one configuration, by audience."""
 
-
-class _Registry:
-    """The process-wide set-up and the lock that guards it."""
-
-    def __init__(self) -> None:
-        self.lock = threading.RLock()
-        self.setup: Configuration | None = None
-        self.has_complained = False
-
-    def instance(self, audience: str | None) -> MCPTokenProvider:
-        """Return the instance for `audience`, made at need.
-
-        It is made without the lock, which guards what becomes of it: that may run code of the
-        application's.
-        """
-        while True:
-            setup = self._current()
-            made = _make(setup, audience)
-            with self.lock:
-                if self.setup is setup:  # else `configure` was called in the meantime
-                    return keep(_instances, audience, made, MAX_AUDIENCES)
-
-    def _current(self) -> Configuration:
-        setup = self.setup
-        if setup is None:
-            made = Configuration(None, None, None)
-            with self.lock:
-                # Another thread may have made one in the meantime.
-                self.setup = setup = self.setup or made
-        return setup
+    def __init__(self, configuration: Configuration) -> None:
+        self.configuration = configuration
+        self._throttle = LogThrottle(every=60.0)
+        self.providers: dict[str | None, MCPTokenProvider] = {}
+        # The same and those that have made room, as long as an adapter holds them.
+        self._all: weakref.WeakSet[MCPTokenProvider] = weakref.WeakSet()
+        self.after_fork()
+        reset_after_fork(self)
 
     def after_fork(self) -> None:
-        self.lock = threading.RLock()
-        for audience, instance in list(_instances.items()):
-            if instance._setup is not self.setup:  # forked in the middle of `configure`
-                del _instances[audience]
+        """Start with a free lock: in a forked child, the thread that held it is gone."""
+        self._lock = threading.RLock()
+        for provider in self._all:
+            if provider._lease.configuration is not self.configuration:  # it was in `configure`
+                provider._lease = Lease(self.configuration, provider._audience)
+
+    def provider(self, audience: str | None) -> MCPTokenProvider:
+        """Return the provider for `audience`, made if there is none.
+
+        Raises:
+            SettingsError: `audience` is not text, or is blank.
+        """
+        _check_audience(audience)
+        with self._lock:
+            known = self.providers.get(audience)
+            if known is None:
+                known = MCPTokenProvider.__new__(MCPTokenProvider)
+                known._join(self, audience)
+                self._keep(audience, known)
+            return known
+
+    def provider_or_none(self, audience: str | None) -> MCPTokenProvider | None:
+        """As `provider`; an audience that is malformed is logged, at most once a minute."""
+        try:
+            return self.provider(audience)
+        except Exception as error:
+            if self._throttle.due("audience", time.monotonic()):
+                log(logging.WARNING, "MCP auth %s: %s", Outcome.INVALID_CONFIG, error)
+            return None
+
+    def _keep(self, audience: str | None, provider: MCPTokenProvider) -> None:
+        if len(self.providers) >= MAX_AUDIENCES:
+            del self.providers[next(name for name in self.providers if name is not None)]
+        self.providers[audience] = provider
+        self._all.add(provider)
+
+    def configure(
+        self, configuration: Configuration, leases: Mapping[MCPTokenProvider, Lease] | None = None
+    ) -> None:
+        """Give every provider a new lease, or the one in `leases`."""
+        with self._lock:
+            self.configuration = configuration
+            self._throttle = LogThrottle(every=60.0)
+            for provider in list(self._all):
+                lease = (leases or {}).get(provider)
+                provider._lease = lease or Lease(configuration, provider._audience)
+
+    def leases(self) -> dict[MCPTokenProvider, Lease]:
+        """Return the lease of every provider."""
+        with self._lock:
+            return {provider: provider._lease for provider in self._all}
 
 
-_registry: Final = _Registry()
-_instances: Final[dict[str | None, MCPTokenProvider]] = {}
+def _check_audience(audience: object) -> None:
+    if audience is not None and (not isinstance(audience, str) or not audience.strip()):
+        raise SettingsError("an audience is text that is not blank", variable="audience")
 
-if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
-    os.register_at_fork(after_in_child=_registry.after_fork)
+
+_process_wide: Final = _Family(Configuration(None, None, None))
+_instances: Final = _process_wide.providers
 
 
 def get_token(audience: str | None = None) -> str | None:
@@ -205,25 +319,27 @@ def get_token(audience: str | None = None) -> str | None:
     Args:
         audience: The server's `aud`; None is the configured one.
     """
+    provider = None
     try:
-        instance = _instances[audience]
-    except (KeyError, TypeError):  # not made yet; not even hashable
-        made = _instance_or_none(audience)
-        return None if made is None else made.token()
-    # The body of `LeasedProvider.leased`, for one call less on the hottest path.
-    decision = instance._decision
-    if decision.valid_from <= instance._clock.monotonic() < decision.valid_until:
-        return decision.token
-    return instance.token()
+        provider = _instances[audience]
+        # The body of `Lease.current`: a call less on the hottest path.
+        lease = provider._lease
+        decision = lease.decision
+        if decision.valid_from <= lease.clock.time() < decision.valid_until:
+            return decision.token
+    except Exception:  # noqa: S110 - no provider yet, or an audience that is not hashable
+        pass
+    provider = provider or _process_wide.provider_or_none(audience)
+    return None if provider is None else provider.decision().token
 
 
 def get_auth_headers(audience: str | None = None) -> dict[str, str]:
     """Return ``{"Authorization": "Bearer <jwt>"}`` for a call made now, ``{}`` without a token.
 
-    The dict is new at each call and the caller's own. Never raises.
+    The dict is new at each call. Never raises.
     """
-    instance = _instance_or_none(audience)
-    return {} if instance is None else instance.headers()
+    provider = _process_wide.provider_or_none(audience)
+    return {} if provider is None else provider.headers()
 
 
 def is_enabled() -> bool:
@@ -234,13 +350,3 @@ def is_enabled() -> bool:
 def diagnose() -> TokenStatus:
     """Return what a call made now would carry, and why; safe to print. Never raises."""
     return MCPTokenProvider.get_instance().status()
-
-
-def _instance_or_none(audience: str | None) -> MCPTokenProvider | None:
-    try:
-        return _instances.get(audience) or MCPTokenProvider.get_instance(audience)
-    except (SettingsError, TypeError) as error:
-        if not _registry.has_complained:  # once: whoever gives no audience gives none at each call
-            _registry.has_complained = True
-            log(logging.WARNING, "MCP auth %s: %s", Outcome.INVALID_CONFIG, error)
-        return None

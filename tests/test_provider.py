@@ -8,19 +8,19 @@ import logging
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import httpx
 import jwt
 import pytest
 
-from manor_mcp_interceptors import HttpxAuth, MCPTokenProvider, Outcome, Settings
+from manor_mcp_interceptors import HttpxAuth, MCPTokenProvider, Outcome, Settings, get_token
 from manor_mcp_interceptors import provider as provider_module
-from manor_mcp_interceptors._decision import leased_provider, token_cache
-from manor_mcp_interceptors._decision.leased_provider import LeasedProvider
+from manor_mcp_interceptors._decision import lease, token_cache
 from manor_mcp_interceptors._keys.tokens import AccessToken, mint
 from tests.support import OTHER_SECRET, SECRET, FakeClock, StaticGate, legacy_check, signed_with
-from tests.support.eventually import eventually
 
 
 class CountingMint:
@@ -35,6 +35,33 @@ class CountingMint:
         if self.error is not None:
             raise self.error
         return mint(*args)
+
+
+class HeldMint:
+    """Mints as the real one does once it is released."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Event()
+        self.release = threading.Event()
+
+    def __call__(self, *args: Any) -> AccessToken:
+        self.begun.set()
+        assert self.release.wait(30)
+        return mint(*args)
+
+    @contextmanager
+    def by_another_thread(self, provider: MCPTokenProvider) -> Iterator[None]:
+        """Run while another thread is in the middle of a mint."""
+        self.begun.clear()
+        self.release.clear()
+        thread = threading.Thread(target=provider.token)
+        thread.start()
+        try:
+            assert self.begun.wait(30)
+            yield
+        finally:
+            self.release.set()
+            thread.join()
 
 
 @pytest.fixture
@@ -121,7 +148,7 @@ def test_a_recheck_of_zero_asks_at_every_call(clock: FakeClock, mints: CountingM
 def test_a_changed_setting_takes_effect_within_the_recheck_interval(
     clock: FakeClock, monkeypatch: pytest.MonkeyPatch, env_on: None, change: str
 ) -> None:
-    """The environment is looked at anew when the lease ends."""
+    """The environment is read again when the lease ends."""
     provider = MCPTokenProvider(gate=StaticGate(), clock=clock)
     before = provider.token()
     value = {"secret": OTHER_SECRET, "ttl_seconds": "120"}.get(change, "changed")
@@ -214,7 +241,7 @@ def test_a_failed_refresh_keeps_the_unexpired_token(
     for _ in range(5):
         assert provider.token() == first
         clock.advance(1)
-    assert len([r for r in caplog.records if "the unexpired token goes on" in r.message]) == 1
+    assert len([r for r in caplog.records if "the unexpired token stays in use" in r.message]) == 1
     clock.advance(20)
     assert provider.token() is None
     assert provider.status().outcome is Outcome.SIGNING_FAILED
@@ -275,112 +302,56 @@ def test_two_hundred_threads_mint_one_token(clock: FakeClock, mints: CountingMin
     assert mints.count == 2
 
 
-def test_an_expired_token_is_not_handed_out_beside_its_successor(
-    clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def held_mint(monkeypatch: pytest.MonkeyPatch) -> Iterator[HeldMint]:
+    """A mint that takes until it is released."""
+    held = HeldMint()
+    monkeypatch.setattr(token_cache, "mint", held)
+    yield held
+    held.release.set()
+
+
+def test_an_expired_token_is_not_handed_out_while_another_thread_mints(
+    clock: FakeClock, held_mint: HeldMint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In the moment between the mint and its publication, either: no token, or the new one."""
+    """A call waits for a bounded time, and then has no token."""
+    held_mint.release.set()
     provider = make(clock)
     expired = provider.token()
     clock.advance(4000)
-    minted, release = threading.Event(), threading.Event()
-    publish = LeasedProvider._publish
-
-    def slow(*args: Any, **options: Any) -> None:
-        minted.set()
-        assert release.wait(30)
-        publish(*args, **options)
-
-    monkeypatch.setattr(LeasedProvider, "_publish", slow)
-    monkeypatch.setattr(leased_provider, "FOLLOW_SECONDS", 0.01)
-    leader = threading.Thread(target=provider.token)
-    leader.start()
-    try:
-        assert minted.wait(30)
+    monkeypatch.setattr(lease, "WAIT_SECONDS", 0.01)
+    with held_mint.by_another_thread(provider):
         assert provider.token() is None
-    finally:
-        release.set()
-        leader.join()
     assert provider.token() not in (None, expired)
 
 
-def test_while_one_thread_mints_the_others_go_on(
-    clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+def test_while_one_thread_mints_the_others_use_the_unexpired_token(
+    clock: FakeClock, held_mint: HeldMint
 ) -> None:
-    """The still-valid token serves them; nobody waits for the mint."""
+    """Nobody waits for the mint."""
+    held_mint.release.set()
     provider = make(clock)
     first = provider.token()
     clock.advance(3590)
-    minting, release = threading.Event(), threading.Event()
-
-    def slow(*args: Any) -> AccessToken:
-        minting.set()
-        assert release.wait(30)
-        return mint(*args)
-
-    monkeypatch.setattr(token_cache, "mint", slow)
-    renewed: list[str | None] = []
-    minter = threading.Thread(target=lambda: renewed.append(provider.token()))
-    minter.start()
-    assert minting.wait(30)
-    assert [provider.token() for _ in range(10)] == [first] * 10
-    release.set()
-    minter.join()
-    assert renewed[0] not in (None, first)
-    assert provider.token() == renewed[0]
+    with held_mint.by_another_thread(provider):
+        assert [provider.token() for _ in range(10)] == [first] * 10
+    assert provider.token() not in (None, first)
 
 
-@pytest.fixture
-def held_mint(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
-    """Another thread's mint, which takes until this is set."""
-    release = threading.Event()
-
-    def slow(*args: Any) -> AccessToken:
-        assert release.wait(30)
-        return mint(*args)
-
-    monkeypatch.setattr(token_cache, "mint", slow)
-    yield release
-    release.set()
-
-
-def test_an_event_loop_goes_on_while_another_thread_decides(
-    clock: FakeClock, held_mint: threading.Event
+@pytest.mark.parametrize("is_async", [False, True])
+def test_an_event_loop_hardly_waits_for_another_thread_that_mints(
+    clock: FakeClock, held_mint: HeldMint, is_async: bool
 ) -> None:
-    """A coroutine without a token waits for it, and holds up nobody."""
+    """Nobody else on that loop could continue meanwhile."""
     provider = make(clock)
-    leader = threading.Thread(target=provider.token)
-    leader.start()
-    assert eventually(lambda: provider._flight is not None)
 
     async def main() -> str | None:
-        follower = asyncio.create_task(provider.token_async())
-        for _ in range(10):
-            await asyncio.sleep(0)
-        assert not follower.done()
-        held_mint.set()
-        return await follower
+        return await provider.token_async() if is_async else provider.token()
 
-    assert asyncio.run(main()) is not None
-    leader.join()
-
-
-def test_a_synchronous_call_on_an_event_loop_hardly_waits(
-    clock: FakeClock, held_mint: threading.Event
-) -> None:
-    """Nobody else on that loop could go on meanwhile."""
-    provider = make(clock)
-    leader = threading.Thread(target=provider.token)
-    leader.start()
-    assert eventually(lambda: provider._flight is not None)
-
-    async def main() -> str | None:
-        return provider.token()
-
-    began = time.monotonic()
-    assert asyncio.run(main()) is None
-    assert time.monotonic() - began < leased_provider.FOLLOW_SECONDS / 2
-    held_mint.set()
-    leader.join()
+    with held_mint.by_another_thread(provider):
+        began = time.monotonic()
+        assert asyncio.run(main()) is None
+        assert time.monotonic() - began < lease.WAIT_SECONDS / 2
     assert provider.token() is not None
 
 
@@ -428,7 +399,7 @@ def test_outcomes_are_logged_when_they_change(
 
 
 def test_a_log_handler_may_make_a_call(clock: FakeClock) -> None:
-    """In the middle of a decision, on its thread: it goes without a token, and waits for none."""
+    """In the middle of a decision, on its thread."""
     provider = make(clock, recheck_seconds=0)
     got: list[str | None] = []
 
@@ -444,7 +415,7 @@ def test_a_log_handler_may_make_a_call(clock: FakeClock) -> None:
     caller = threading.Thread(target=provider.token, daemon=True)
     try:
         caller.start()
-        caller.join(4)  # less than a follower waits
+        caller.join(4)  # less than another thread would wait
         assert not caller.is_alive()
         assert got
     finally:
@@ -468,36 +439,57 @@ def test_a_gate_may_make_a_call_while_it_is_configured() -> None:
     assert done == [True]
 
 
-def test_what_is_configured_while_an_instance_is_made_counts(
-    monkeypatch: pytest.MonkeyPatch, settings: Settings
+def test_a_provider_follows_what_is_configured_later(settings: Settings) -> None:
+    """It stays the same object, so adapters hold it, also one that made room for others."""
+    provider = MCPTokenProvider.get_instance("other-mcp")
+    assert provider.token() is None
+    MCPTokenProvider.configure(settings=settings, gate=StaticGate())
+    assert MCPTokenProvider.get_instance("other-mcp") is provider
+    assert claims_of(provider.token())["aud"] == "other-mcp"
+    MCPTokenProvider.reset()
+    assert provider.token() is None
+
+
+def test_an_audience_that_made_room_still_follows(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The instance is made anew, by the new set-up."""
-    made = provider_module._make
-
-    def make(*args: Any) -> MCPTokenProvider:
-        monkeypatch.undo()
-        MCPTokenProvider.configure(settings=settings, gate=StaticGate())
-        return made(*args)
-
-    monkeypatch.setattr(provider_module, "_make", make)
-    assert MCPTokenProvider.get_instance().token() is not None
+    """As long as an adapter holds its provider."""
+    monkeypatch.setattr(provider_module, "MAX_AUDIENCES", 3)
+    first = MCPTokenProvider.get_instance("first-mcp")
+    for number in range(5):
+        MCPTokenProvider.get_instance(f"{number}-mcp")
+    assert MCPTokenProvider.get_instance("first-mcp") is not first
+    MCPTokenProvider.configure(settings=settings, gate=StaticGate())
+    assert first.token() is not None
 
 
-def test_an_audience_of_ones_own_provider_has_one_token(
+def test_an_audience_of_an_independent_provider_has_one_token(
     clock: FakeClock, mints: CountingMint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whichever adapters ask for it; the oldest audience makes room."""
     monkeypatch.setattr(provider_module, "MAX_AUDIENCES", 3)
     provider = make(clock)
-    adapters = [HttpxAuth(provider=provider, audience="other-mcp") for _ in range(5)]
-    assert len({adapter._source.decision().token for adapter in adapters}) == 1
+    for _ in range(5):
+        request = httpx.Request("GET", "https://a.example")
+        next(HttpxAuth(provider=provider, audience="other-mcp").sync_auth_flow(request))
+        assert claims_of(request.headers["Authorization"].split()[1])["aud"] == "other-mcp"
     assert mints.count == 1
     other = provider.for_audience("other-mcp")
     assert other.for_audience("other-mcp") is other
     for number in range(10):
         provider.for_audience(str(number))
-    assert len(provider._setup.by_audience) == 3
     assert provider.for_audience("other-mcp") is not other
+
+
+def test_get_token_on_an_instance_is_its_own(clock: FakeClock, env_on: None) -> None:
+    """On the class, it is the process-wide one's; a malformed audience is no token."""
+    provider = make(clock, audience="mine")
+    assert claims_of(provider.get_token())["aud"] == "mine"
+    assert claims_of(provider.get_token("other"))["aud"] == "other"
+    assert provider.get_auth_headers() == {"Authorization": f"Bearer {provider.token()}"}
+    assert claims_of(MCPTokenProvider.get_token())["aud"] == "service-search-mcp"
+    assert provider.get_token(" ") is None
+    assert MCPTokenProvider.get_auth_headers(" ") == {}
 
 
 def test_another_audience_of_the_process_wide_provider_is_process_wide(env_on: None) -> None:
@@ -516,10 +508,8 @@ def test_a_provider_goes_with_those_made_from_it(settings: Settings) -> None:
 
 
 def test_a_provider_that_has_decided_nothing_says_so(clock: FakeClock) -> None:
-    """Not that signing has failed; the end of a lease is no decision either."""
+    """Not that signing has failed."""
     provider = make(clock)
-    assert repr(provider) == "<MCPTokenProvider last outcome: none yet>"
-    provider.end_lease()
     assert repr(provider) == "<MCPTokenProvider last outcome: none yet>"
     provider.token()
     assert repr(provider) == "<MCPTokenProvider last outcome: ok>"
@@ -528,13 +518,18 @@ def test_a_provider_that_has_decided_nothing_says_so(clock: FakeClock) -> None:
 def test_an_event_in_the_middle_of_a_decision_ends_its_lease(
     clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It was made from what was true before; the clock stands still, so nothing else ends it."""
-    gate = StaticGate()
+    """Its inputs are old; the clock stands still, so nothing else ends it."""
+
+    class Watched(StaticGate):
+        def watch(self, notify: Callable[[], None]) -> None:
+            self.notify = notify
+
+    gate = Watched()
     provider = MCPTokenProvider(Settings(secret=SECRET), gate=gate, clock=clock)
 
     def turned_off_meanwhile(*args: Any) -> AccessToken:
         gate.on = False
-        provider._setup.flags.changed()
+        gate.notify()
         return mint(*args)
 
     monkeypatch.setattr(token_cache, "mint", turned_off_meanwhile)
@@ -542,18 +537,91 @@ def test_an_event_in_the_middle_of_a_decision_ends_its_lease(
     assert provider.token() is None
 
 
-def test_a_decision_serves_on_for_a_second_at_most(clock: FakeClock) -> None:
-    """While another thread renews it, however long its lease was."""
-    gate = StaticGate()
+def test_the_grace_period_is_a_second_at_most(clock: FakeClock) -> None:
+    """While another thread renews a decision, however long its lease was."""
+
+    class Held(StaticGate):
+        """Asked on the caller's thread, which it holds on another one than the test's."""
+
+        def is_enabled(self, key: str, *, subject: str) -> bool:
+            if threading.current_thread() is not threading.main_thread():
+                asked.set()
+                assert release.wait(30)
+            return super().is_enabled(key, subject=subject)
+
+    gate, asked, release = Held(), threading.Event(), threading.Event()
     settings = Settings(secret=SECRET, recheck_seconds=100)
     provider = MCPTokenProvider(settings, gate=gate, clock=clock)
     token = provider.token()
     gate.on = False
-    provider._renewing = True  # as the other thread notes it
     clock.advance(100.5)
-    assert provider.token() == token
-    clock.advance(0.5)
-    assert provider.token() is None
+    other = threading.Thread(target=provider.token)
+    other.start()
+    try:
+        assert asked.wait(30)
+        assert provider.token() == token
+        clock.advance(0.5)
+        assert provider.token() is None
+    finally:
+        release.set()
+        other.join()
+
+
+def test_a_slow_log_handler_does_not_lengthen_a_lease(clock: FakeClock) -> None:
+    """How long a token is fresh counts from the moment at which that was asked."""
+    provider = make(clock, ttl_seconds=20, margin_seconds=0, recheck_seconds=100)
+
+    class Slow(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            clock.advance(4)
+
+    logger, handler = logging.getLogger("manor_mcp_interceptors"), Slow(logging.INFO)
+    logger.addHandler(handler)
+    try:
+        for _ in range(20):
+            given_at, token = clock.wall, provider.token()
+            assert claims_of(token)["exp"] > given_at
+            clock.advance(1)
+    finally:
+        logger.removeHandler(handler)
+
+
+@pytest.mark.parametrize("monotonic_stands_still", [True, False])
+@pytest.mark.parametrize("recheck", [1, 10_000])
+def test_a_frozen_process_hands_out_no_expired_token(
+    clock: FakeClock, monotonic_stands_still: bool, recheck: float
+) -> None:
+    """Not once: neither after a suspend, nor in AWS Lambda."""
+    provider = make(clock, recheck_seconds=recheck)
+    provider.token()
+    if monotonic_stands_still:
+        clock.step_wall(7200)
+    else:
+        clock.advance(7200)
+    assert claims_of(provider.token())["exp"] > clock.wall
+
+
+def test_whatever_is_handed_in_a_call_goes_on(
+    clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One barrier at the public functions; the reason is logged once."""
+
+    class Broken(FakeClock):
+        def time(self) -> float:
+            raise RuntimeError("boom")
+
+    for provider in (
+        MCPTokenProvider(Settings(secret=SECRET), gate=StaticGate(), clock=Broken()),
+        MCPTokenProvider.get_instance(),
+    ):
+        if provider is MCPTokenProvider.get_instance():
+            MCPTokenProvider.configure(settings=Settings(secret=SECRET), clock=Broken())
+            assert get_token() is None
+        caplog.clear()
+        assert [provider.token() for _ in range(3)] == [None] * 3
+        assert provider.headers() == {}
+        assert asyncio.run(provider.token_async()) is None
+        assert len([r for r in caplog.records if "RuntimeError" in r.getMessage()]) <= 1
 
 
 def test_without_a_margin_a_refused_token_is_renewed_after_a_second(

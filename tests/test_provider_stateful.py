@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from manor_mcp_interceptors import MCPTokenProvider, Outcome, Settings
-from manor_mcp_interceptors._decision import configuration, token_cache
-from manor_mcp_interceptors._keys.secret_file import SETTLE_SECONDS
+from manor_mcp_interceptors._decision import token_cache
+from manor_mcp_interceptors._decision.decision import Decision
 from manor_mcp_interceptors._keys.tokens import AccessToken, effective_margin, mint
-from manor_mcp_interceptors.outcomes import Decision
+from manor_mcp_interceptors._waiting import after_fork_in_child
 from tests.support import FakeClock
 
 TINY = 1e-6
@@ -43,6 +43,9 @@ class FlakyGate:
             raise ConnectionError("no backend")
         self.last = self.on
         return self.on
+
+    def watch(self, notify: Callable[[], None]) -> None:
+        self.notify = notify
 
     def settled(self) -> bool:
         """Return what a call made long after the last change must go by."""
@@ -99,7 +102,7 @@ class Deployment(RuleBasedStateMachine):
         self.good = False
         self.usable: dict[str, float] = {}  # until when, by the monotonic clock
         self.seen: list[str] = []
-        self.changed_at = self.stepped_at = self.clock.mono
+        self.changed_at = self.clock.mono
 
     def teardown(self) -> None:
         self.patch.undo()
@@ -140,14 +143,17 @@ class Deployment(RuleBasedStateMachine):
 
     @rule()
     def a_recheck_interval_passes(self) -> None:
-        self.clock.advance(max(self.recheck, SETTLE_SECONDS) + TINY)
+        self.clock.advance(self.recheck + TINY)
         self.call("decision", 1)
 
     @rule(seconds=st.sampled_from([-3600, -2, -0.5, 0.5, 3600]))
     def the_wall_clock_steps(self, seconds: float) -> None:
         """Forward, that is also a suspend: the monotonic clock stands still."""
         self.clock.step_wall(seconds)
-        self.stepped_at = self.changed_at = self.clock.mono
+        self.changed_at = self.clock.mono
+        if seconds < 0:  # a lease lasts longer by what the clock was set back within it
+            for secret, until in self.usable.items():
+                self.usable[secret] = until + min(-seconds, self.recheck)
 
     @rule(on=MOSTLY, fails=SELDOM)
     def the_flag_changes(self, on: bool, fails: bool) -> None:
@@ -159,12 +165,8 @@ class Deployment(RuleBasedStateMachine):
         self.secrets += 1
         secret = f"secret number {self.secrets:4} that opens nothing at all"
         for other in self.usable:
-            limit = self.clock.mono + max(self.recheck, SETTLE_SECONDS)
+            limit = self.clock.mono + self.recheck
             self.usable[other] = min(self.usable[other], limit)
-        if in_place:  # held back until it has settled; for so long the last good one serves
-            for other in self.usable:
-                limit = self.clock.mono + SETTLE_SECONDS
-                self.usable[other] = max(self.usable[other], limit)
         self.usable[secret] = float("inf")
         self._write(secret.encode() + b"\n", in_place=in_place)
         self.good = True
@@ -198,11 +200,11 @@ class Deployment(RuleBasedStateMachine):
 
     @rule()
     def the_process_forks(self) -> None:
-        configuration._after_fork_in_child()
+        after_fork_in_child()
 
     @rule()
     def the_backend_sends_an_event(self) -> None:
-        self.provider._setup.end_leases()
+        self.gate.notify()
 
     @precondition(lambda self: self.seen)
     @rule(back=st.integers(1, 3))
@@ -230,16 +232,14 @@ class Deployment(RuleBasedStateMachine):
             self._check_token(decision.token)
             assert decision.authorization == f"Bearer {decision.token}"
             assert decision.metadata_entry == ("authorization", decision.authorization)
-        if self.clock.mono - self.changed_at >= max(self.recheck, SETTLE_SECONDS):
+        if self.clock.mono - self.changed_at >= self.recheck:
             self._check_settled(decision)
 
     def _check_token(self, token: str) -> None:
         self.seen.append(token)
         claims = jwt.decode(token, options={"verify_signature": False})
-        since_step = self.clock.mono - self.stepped_at
-        if since_step >= self.recheck:
-            assert claims["exp"] > self.clock.wall, "an expired token"
-            assert claims["iat"] <= self.clock.wall, "a token from the future"
+        assert claims["exp"] > self.clock.wall, "an expired token"
+        assert claims["iat"] <= self.clock.wall, "a token from the future"
         minted_at = self.mints.minted_at[token]
         assert self.clock.mono - minted_at < self.settings.ttl_seconds, "older than its lifetime"
         signers = [secret for secret in self.usable if signs(secret, token)]

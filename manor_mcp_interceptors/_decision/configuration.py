@@ -1,4 +1,4 @@
-"""What `configure` sets: where settings, keys, the flag's answer and the time come from."""
+"""Provider configuration: where settings, keys, the flag's answer and the time come from."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any, Final, Protocol, TypeVar
+from typing import Final, Protocol
 
-from manor_mcp_interceptors._flags.evaluation import FlagPoll
+from manor_mcp_interceptors._flags.evaluation import FlagEvaluator
 from manor_mcp_interceptors._flags.gates import FlagAnswer, FlagQuestion
-from manor_mcp_interceptors._keys.keys import KeySource
+from manor_mcp_interceptors._keys.keys import KeySource, SigningKey
 from manor_mcp_interceptors._telemetry.log import LogThrottle, log
+from manor_mcp_interceptors._waiting import reset_after_fork
 from manor_mcp_interceptors.errors import SettingsError
 from manor_mcp_interceptors.protocols import Clock, Gate
 from manor_mcp_interceptors.settings import Settings, flag_and_subject
@@ -22,20 +22,13 @@ from manor_mcp_interceptors.settings import Settings, flag_and_subject
 DEFAULTS: Final = Settings()
 
 
-class Leaseholder(Protocol):
-    """A provider, as its set-up sees it."""
-
-    def end_lease(self) -> None: ...
-    def after_fork(self) -> None: ...
-
-
 @dataclass(frozen=True, slots=True)
 class SettingsSnapshot:
-    """The settings at one look: usable, or the error that says why not."""
+    """Settings as read at one recheck, or the error."""
 
     question: FlagQuestion
     settings: Settings
-    """The defaults where there is an `error`."""
+    """The defaults if there is an `error`."""
     error: SettingsError | None = None
 
     def warnings(self) -> list[str]:
@@ -63,33 +56,43 @@ class Explanation:
     """The audience that the provider was made for; None: the configured one."""
 
 
+Key = SigningKey | SettingsError | ImportError | None
+"""What signs, or why nothing can; None if it was not read."""
+
+
+class _Lease(Protocol):
+    def end(self) -> None: ...
+
+
 class Configuration:
     """One configuration, shared by the providers of all audiences."""
 
     def __init__(self, settings: Settings | None, gate: Gate | None, clock: Clock | None) -> None:
-        self.given: Final = (settings, gate, clock)
-        self._settings = settings
+        """Take what `MCPTokenProvider` takes.
+
+        Raises:
+            SettingsError: The gate is malformed.
+        """
+        self.settings: Final = settings
+        self.gate: Final = gate
+        self.given_clock: Final = clock
         self.clock: Final[Clock] = time if clock is None else clock
         self.keys: Final = KeySource(in_code=settings is not None)
-        self.flags: Final = FlagPoll(gate, self.end_leases)
-        # A WeakSet would take half as much again for each of a thousand audiences.
-        self._providers: list[weakref.ref[Leaseholder]] = []
-        self._prune_at = 64
-        self.by_audience: Final[dict[str | None, Any]] = {}
-        """The providers that were made from one of one's own, for other audiences than its own."""
+        self._leases: weakref.WeakSet[_Lease] = weakref.WeakSet()
         self._warnings = LogThrottle()
-        self.lock = threading.RLock()
-        """One for the providers as well, which hold it for a few microseconds.
+        self.after_fork()
+        reset_after_fork(self)
+        self.flags: Final = FlagEvaluator(gate, self.end_leases)
 
-        Re-entrant, as every lock here: a finalizer or a signal handler may make a call anywhere,
-        and in the middle of what a lock guards it is on the thread that holds it.
-        """
-        _setups.add(self)
+    def after_fork(self) -> None:
+        """Start with a free lock: in a forked child, the thread that held it is gone."""
+        # Re-entrant: a finalizer or a signal handler may make a call on the thread that holds it.
+        self.lock = threading.RLock()
 
     def read_settings(self, audience: str | None) -> SettingsSnapshot:
         """Read the settings as they are now, for `audience` or the configured one."""
         try:
-            settings = Settings.from_env() if self._settings is None else self._settings
+            settings = Settings.from_env() if self.settings is None else self.settings
             if audience is not None:
                 settings = replace(settings, audience=audience)
         except SettingsError as error:
@@ -101,67 +104,28 @@ class Configuration:
         )
         return SettingsSnapshot(question, settings)
 
-    def warn(self, warnings: Iterable[str]) -> None:
+    def signing_key(self, snapshot: SettingsSnapshot) -> Key:
+        """Read the key that signs; return why there is none instead of raising it."""
+        if snapshot.error is not None:
+            return snapshot.error
+        try:
+            return self.keys.signing_key(snapshot.settings)
+        except (SettingsError, ImportError) as error:
+            return error.with_traceback(None)  # its frames hold the secret's objects
+
+    def warn(self, snapshot: SettingsSnapshot, key: SigningKey) -> None:
         """Log each warning that did not hold at the last recheck."""
-        for text in self._warnings.new(warnings):
+        for text in self._warnings.new([*snapshot.warnings(), *key.warnings]):
             log(logging.WARNING, "%s", text)
 
-    def register(self, provider: Leaseholder) -> None:
-        """Keep `provider` informed for as long as it lives."""
+    def add(self, lease: _Lease) -> None:
+        """End `lease` as well when the flag's answer changes, as long as it lives."""
         with self.lock:
-            self._providers.append(weakref.ref(provider))
-            count = len(self._providers)
-            if count > self._prune_at:
-                self._prune_at = 2 * count  # before a finalizer's call can come here, too
-                alive = [known for known in self._providers[:count] if known() is not None]
-                self._providers[:count] = alive
-                self._prune_at = max(64, 2 * len(alive))
+            self._leases.add(lease)
 
     def end_leases(self) -> None:
-        """Have every provider decide anew at its next call."""
+        """Have every provider decide again at its next call."""
         with self.lock:
-            providers = list(self._providers)
-        for known in providers:
-            if (provider := known()) is not None:
-                provider.end_lease()
-
-    def after_fork(self) -> None:
-        self.lock = threading.RLock()
-        self.flags.after_fork()
-        for known in list(self._providers):
-            if (provider := known()) is not None:
-                provider.after_fork()
-
-
-_T = TypeVar("_T")
-
-
-def keep(known: dict[str | None, _T], audience: str | None, made: _T, limit: int) -> _T:
-    """Return what is `known` for `audience`: `made`, where there was nothing; hold a lock.
-
-    At the `limit` the oldest makes room, but never the configured audience's.
-    """
-    kept = known.get(audience)
-    if kept is None:
-        if len(known) >= limit:
-            del known[next(name for name in list(known) if name is not None)]
-        known[audience] = kept = made
-    return kept
-
-
-def check_audience(audience: str) -> None:
-    """Raise SettingsError where `audience` is not text, or is blank."""
-    if not isinstance(audience, str) or not audience.strip():
-        raise SettingsError("an audience is text that is not blank", variable="audience")
-
-
-_setups: Final[weakref.WeakSet[Configuration]] = weakref.WeakSet()
-
-
-def _after_fork_in_child() -> None:
-    for setup in list(_setups):
-        setup.after_fork()
-
-
-if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+            leases = list(self._leases)
+        for lease in leases:
+            lease.end()

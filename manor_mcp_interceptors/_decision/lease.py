@@ -1,153 +1,256 @@
-"""What a provider has decided, for how long all calls may go by it, and what ends that early."""
+"""The decision in force, for how long, and its renewal."""
 
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
+from manor_mcp_interceptors._flags.evaluation import LOOP_WAIT
 from manor_mcp_interceptors._flags.gates import FlagAnswer
-from manor_mcp_interceptors._telemetry.counters import TOTALS, Counters
-from manor_mcp_interceptors._telemetry.log import log
-from manor_mcp_interceptors.errors import SettingsError
-from manor_mcp_interceptors.outcomes import Decision
+from manor_mcp_interceptors._keys.keys import SigningKey
+from manor_mcp_interceptors._telemetry.counters import TOTALS, Counters, look_for_telemetry
+from manor_mcp_interceptors._telemetry.log import LogThrottle, log
+from manor_mcp_interceptors._waiting import event_loop, reset_after_fork
+from manor_mcp_interceptors.outcomes import Outcome, TokenStatus
 
-from .configuration import Configuration, SettingsSnapshot
-from .decide import NEVER, UNDECIDED, Flight, Said
+from .configuration import Configuration, Explanation, Key, SettingsSnapshot
+from .decide import NOT_ASKED, decide, describe, refusal
+from .decision import UNDECIDED, Decision, without_token
 from .token_cache import TokenCache
 
-GOING_ON_SECONDS: Final = 1.0
-"""How long after its lease a decision still serves while one thread renews it."""
+WAIT_SECONDS: Final = 5.0
+"""How long a call without a usable token waits for another thread that is minting one."""
+GRACE_SECONDS: Final = 1.0
+"""How long an expired lease may be used while another thread renews it."""
 
 
 class Lease:
-    """The latest decision and its end. Safe from any thread."""
+    """The latest decision, valid for a window of wall-clock time. Safe from any thread.
+
+    A window, so that a step of the clock in either direction ends it, and a process that was
+    frozen uses nothing that ended meanwhile.
+    """
 
     __slots__ = (
         "__weakref__",
-        "_answer",
         "_audience",
         "_cache",
-        "_clock",
-        "_decision",
-        "_flight",
         "_generation",
         "_latest",
-        "_lock",
-        "_recheck",
         "_renewing",
-        "_said",
-        "_setup",
-        "_view",
-        "_view_until",
+        "_snapshot",
+        "_throttle",
+        "clock",
+        "configuration",
         "counters",
+        "decision",
     )
 
-    def __init__(self, setup: Configuration, audience: str | None) -> None:
-        self._setup = setup
+    def __init__(self, configuration: Configuration, audience: str | None) -> None:
+        self.configuration = configuration
+        self.clock = configuration.clock
+        self.counters: Counters = Counters(TOTALS)
+        self.decision: Decision = UNDECIDED
+        """The decision for all calls; always ended if the gate answers per call."""
+        self._latest = UNDECIDED  # the same; if the gate answers per call, once it said yes
+        self._snapshot: SettingsSnapshot | None = None  # of the latest decision
         self._audience = audience
-        self._clock = setup.clock
-        self.counters: Counters = Counters(TOTALS, cleared_by_owner=True)
-        self._cache = TokenCache(setup.clock, self.counters)
-        self._answer = FlagAnswer(enabled=False, source="not asked yet")
-        self._latest = UNDECIDED
-        self._decision = UNDECIDED  # the latest one; stays ended where the gate is per call
+        self._cache = TokenCache(self.clock, self.counters)
+        self._throttle = LogThrottle()
         self._generation = 0
-        self._recheck = 0.0
-        self._view: SettingsSnapshot | None = None  # kept only where the gate is per call
-        self._view_until = NEVER
-        self._said: Said | None = None
-        self.after_fork()
-        setup.register(self)
+        self._renewing = False
+        configuration.add(self)
+        reset_after_fork(self)
 
     def after_fork(self) -> None:
-        """Start with a free lock: in a forked child, the thread that held it is gone."""
-        self._lock = self._setup.lock
-        self._flight: Flight | None = None
+        """Renew nothing: in a forked child, the thread that did is gone."""
         self._renewing = False
-        self.counters.clear()
 
-    def leased(self) -> Decision | None:
-        """Return the decision whose lease still runs; None where it is due to be made anew."""
-        decision = self._decision
-        if decision.valid_from <= self._clock.monotonic() < decision.valid_until:
+    @property
+    def last_outcome(self) -> str:
+        """The outcome of the latest decision, for a `repr`."""
+        return "none yet" if self._snapshot is None else self._latest.outcome.value
+
+    def current(self) -> Decision | None:
+        """Return the decision if its lease still runs, else None."""
+        decision = self.decision
+        if decision.valid_from <= self.clock.time() < decision.valid_until:
             return decision
         return None
 
-    def invalidate(self, token: str) -> None:
-        """Say that a server refused `token`.
+    def renew(self, max_wait: float | None = None) -> Decision:
+        """Decide again, or return the last decision while another thread does.
 
-        Ends the lease if that token is still the current one, so that flag, secret and settings
-        are looked at again. A new token is minted at once only where the refused one is older
-        than the margin or the secret has changed: no server can make a client mint at each call.
-        Nor ask for the flag at each: until then, only the secret is looked at again.
+        Args:
+            max_wait: Seconds to wait for a slow flag at most; None is the library's own limit.
         """
-        with self._lock:
+        if self._in_grace_period():
+            return self._latest
+        try:
+            self._renewing = True
+            generation, snapshot = self._generation, self._read_settings()
+            answer = self.configuration.flags.ask(snapshot.question, max_wait)
+            return self._decide(snapshot, answer, generation)
+        finally:
+            self._renewing = False
+
+    async def renew_async(self, max_wait: float | None = None) -> Decision:
+        """As `renew`; the event loop goes on while the flag is asked."""
+        if self._in_grace_period():
+            return self._latest
+        try:
+            self._renewing = True
+            generation, snapshot = self._generation, self._read_settings()
+            answer = await self.configuration.flags.ask_async(snapshot.question, max_wait)
+            return self._decide(snapshot, answer, generation)
+        finally:
+            self._renewing = False
+
+    def _in_grace_period(self) -> bool:
+        # Not atomic; at worst two threads evaluate the flag. Minting is serialised separately.
+        latest, snapshot = self._latest, self._snapshot
+        if not self._renewing or snapshot is None or self.configuration.flags.per_call:
+            return False
+        since = self.clock.time() - latest.valid_until
+        if not 0 <= since < min(snapshot.settings.recheck_seconds, GRACE_SECONDS):
+            return False
+        return latest.token is None or self._cache.is_usable(latest.token)
+
+    def _read_settings(self) -> SettingsSnapshot:
+        if self._snapshot is not None and self.configuration.flags.per_call:
+            now = self.clock.time()
+            if self._latest.valid_from <= now < self._latest.valid_until:
+                return self._snapshot  # the gate is asked at every call, the settings are not
+        return self.configuration.read_settings(self._audience)
+
+    def _decide(self, snapshot: SettingsSnapshot, answer: FlagAnswer, generation: int) -> Decision:
+        configuration = self.configuration
+        if configuration.flags.per_call and not answer.enabled:
+            return self._counted(refusal(snapshot, answer))  # for this call alone: no lease
+        asked_at = self.clock.time()
+        key = configuration.signing_key(snapshot) if answer.enabled else None
+        if not configuration.lock.acquire(timeout=self._patience()):
+            return self._while_another_decides(snapshot, answer)
+        try:
+            # Another thread may have decided while this one read flag, settings and key.
+            before = self._latest
+            if before.valid_from <= self.clock.time() < before.valid_until:
+                return before
+            decision = decide(snapshot, answer, key, self._cache)
+            decision = self._publish(decision, snapshot, asked_at, generation)
+        finally:
+            configuration.lock.release()
+        self._counted(decision)
+        self._log(decision, before, snapshot, key)
+        return decision
+
+    def _patience(self) -> float:
+        """Return how long a call waits for another thread that is minting, seconds."""
+        if self._cache.is_usable(self._latest.token):
+            return 0.0
+        return LOOP_WAIT if event_loop() else WAIT_SECONDS
+
+    def _while_another_decides(self, snapshot: SettingsSnapshot, answer: FlagAnswer) -> Decision:
+        """Return the last decision while its token is usable."""
+        if not answer.enabled:
+            return self._counted(refusal(snapshot, answer))
+        latest = self._latest
+        return latest if self._cache.is_usable(latest.token) else UNDECIDED
+
+    def _publish(
+        self, decision: Decision, snapshot: SettingsSnapshot, asked_at: float, generation: int
+    ) -> Decision:
+        """Return `decision` with its lease, which all calls use from now on."""
+        until = min(decision.valid_until, asked_at + snapshot.settings.recheck_seconds)
+        if self._generation != generation:  # the lease was ended meanwhile
+            until = min(until, self.clock.time())
+        self._latest = decision = replace(decision, valid_from=asked_at, valid_until=until)
+        self._snapshot = snapshot
+        self.decision = UNDECIDED if self.configuration.flags.per_call else decision
+        return decision
+
+    def _counted(self, decision: Decision) -> Decision:
+        self.counters.count("decisions", decision.outcome.value)
+        look_for_telemetry()
+        return decision
+
+    def _log(
+        self, decision: Decision, before: Decision, snapshot: SettingsSnapshot, key: Key
+    ) -> None:
+        """Log what is new. No lock is held: a log handler may do anything."""
+        if isinstance(key, SigningKey):
+            self.configuration.warn(snapshot, key)
+        if decision.token not in (None, before.token):
+            log(logging.DEBUG, "MCP auth minted a token for %s", snapshot.settings.audience)
+        outcome, problem = decision.outcome, decision.problem
+        state = (outcome, problem if outcome is Outcome.OK else decision.reason)
+        if self._throttle.new([state]):
+            quiet = outcome is Outcome.FLAG_OFF or state == (Outcome.OK, None)
+            level = logging.INFO if quiet else logging.WARNING
+            log(level, "MCP auth %s: %s", outcome, decision.reason)
+
+    def failed(self, error: Exception) -> Decision:
+        """Return what a call carries after an error that nothing else has handled."""
+        reason = f"deciding failed ({type(error).__name__})"  # its text may hold anything
+        if self._throttle.new([reason]):
+            log(logging.WARNING, "MCP auth %s: %s", Outcome.SIGNING_FAILED, reason)
+        with suppress(Exception):  # a clock that raises
+            if self._cache.is_usable(self._latest.token):
+                return self._latest
+        return without_token(Outcome.SIGNING_FAILED, reason)
+
+    def invalidate(self, token: str) -> None:
+        """Take note that a server refused `token`.
+
+        If that is the current token, the lease ends, so that flag, secret and settings are read
+        again. A new token is minted at once only if the refused one is older than the margin or
+        if the secret has changed: no server can make a client mint, or ask for the flag, at each
+        call.
+        """
+        with self.configuration.lock:
             if self._latest.token != token:
                 return
-            is_news = not self._cache.is_rejected(token)
-            self._cache.reject(token)
-            is_due = is_news or self._cache.is_spent(token)
-            if is_due:
-                self._end_lease()
-        if not is_due:
-            if not self._is_outdated():  # no lock is held: a secret may be in a file
-                return
-            self.end_lease()
+            is_new = self._cache.reject(token)
+            is_due = is_new or self._cache.may_replace(token)
+        if not is_due and not self._inputs_changed():
+            return
+        self.end()
         self.counters.count("refreshes")
-        if is_news:  # no lock is held: a log handler may do anything
-            audience = self._setup.read_settings(self._audience).settings.audience
+        if is_new:
+            audience = self.configuration.read_settings(self._audience).settings.audience
             hint = "`manor-mcp doctor --url URL` finds out why"
             message = "MCP auth: a server refused the token for %s; %s"
             log(logging.WARNING, message, audience, hint)
 
-    def _is_outdated(self) -> bool:
-        """Return whether settings and secret are others than those the token was made from."""
-        view = self._setup.read_settings(self._audience)
-        if view.error is not None:
-            return False  # the recheck says what is wrong
-        try:
-            key = self._setup.keys.signing_key(view.settings)
-        except (SettingsError, ImportError):
-            return False
-        return self._cache.is_outdated(view.settings, key)
+    def _inputs_changed(self) -> bool:
+        snapshot = self.configuration.read_settings(self._audience)
+        key = self.configuration.signing_key(snapshot)
+        return isinstance(key, SigningKey) and self._cache.inputs_changed(snapshot.settings, key)
 
-    def end_lease(self) -> None:
-        """Have the next call look at flag, secret and settings again."""
-        with self._lock:
-            self._end_lease()
+    def end(self) -> None:
+        """Have the next call read flag, settings and secret again."""
+        with self.configuration.lock:
+            self._generation += 1  # a decision that is being made has old inputs
+            now = self.clock.time()
+            ended = replace(self._latest, valid_until=min(self._latest.valid_until, now))
+            self._latest = ended
+            self.decision = UNDECIDED if self.configuration.flags.per_call else ended
 
-    def _end_lease(self) -> None:
-        self._generation += 1  # a decision on its way was made from what was true before
-        self._view_until = NEVER
-        self._latest = self._ended(self._latest)
-        self._decision = self._latest
+    def status(self, decision: Decision) -> TokenStatus:
+        """Describe `decision`, which was made now."""
+        snapshot = self.configuration.read_settings(self._audience)
+        key = self.configuration.signing_key(snapshot)
+        return describe(snapshot, key, decision, self._cache.expires_in(decision.token))
 
-    def _ended(self, decision: Decision) -> Decision:
-        return replace(decision, valid_until=min(decision.valid_until, self._clock.monotonic()))
-
-    def _in_renewal(self) -> Decision | None:
-        """Return the last decision where another thread renews it; None: this one is to do so."""
-        if self._setup.flags.per_call:
-            return None
-        with self._lock:
-            if self._renewing and self._serves_on(self._latest):
-                return self._latest
-            self._renewing = True  # two at a time do no harm: a mint has an election of its own
-            return None
-
-    def _serves_on(self, decision: Decision) -> bool:
-        # Long after its lease, flag and secret may be others. A recheck of 0 allows no wait at all.
-        since = self._clock.monotonic() - decision.valid_until
-        if since >= min(self._recheck, GOING_ON_SECONDS):
-            return False
-        return decision.token is None or self._is_good(decision.token)
-
-    def _is_good(self, token: str) -> bool:
-        """Return whether no server has refused `token`, and it has not expired."""
-        return not self._cache.is_rejected(token) and self._cache.expires_in(token) is not None
-
-    def _goes_on(self) -> bool:
-        """Return whether there is a token to go on with while another thread decides."""
-        token = self._latest.token
-        return token is not None and self._is_good(token)
+    def explain(self, decision: Decision) -> Explanation:
+        """Return what `decision`, which was made now, comes from."""
+        return Explanation(
+            given=self.configuration.settings,
+            snapshot=self.configuration.read_settings(self._audience),
+            answer=decision.answer or NOT_ASKED,
+            gate=self.configuration.flags.gate_name,
+            keys=self.configuration.keys,
+            audience=self._audience,
+        )

@@ -1,133 +1,146 @@
-"""Hold one token: tell whether it is fresh, and mint the next one when it is not."""
+"""Hold one token: whether it is fresh, and what replaces it if it is not."""
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, field
 
+from manor_mcp_interceptors._bearer import format_bearer
 from manor_mcp_interceptors._keys.keys import SigningKey
-from manor_mcp_interceptors._keys.tokens import clock_skew, effective_margin, mint
+from manor_mcp_interceptors._keys.tokens import effective_margin, mint
 from manor_mcp_interceptors._telemetry.counters import Counters
-from manor_mcp_interceptors._telemetry.log import log
 from manor_mcp_interceptors.outcomes import Outcome
 from manor_mcp_interceptors.protocols import Clock
 from manor_mcp_interceptors.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
-class Minted:
-    """A token, what it was made from, and when, by both clocks."""
+class CachedToken:
+    """A token, the inputs that it was made from, and the time of that by both clocks."""
 
     token: str = field(repr=False)
+    authorization: str = field(repr=False)
+    """The ready header value."""
     expires_at: int
+    """Unix time, seconds."""
+    margin: int
+    """Seconds before `expires_at` from which the token is stale."""
     inputs: tuple[object, ...] = field(repr=False)
     wall: float
     monotonic: float
 
-    def remaining(self, clock: Clock, margin: int) -> float:
-        """Return the seconds until the token is stale by the stricter of both clocks."""
+    def remaining(self, clock: Clock) -> float:
+        """Return the seconds until `expires_at`, by the stricter of both clocks.
+
+        A suspended process may not see time pass on its monotonic clock, nor a stepped wall clock
+        on the other.
+        """
         wall = clock.time()
         if wall < self.wall:  # set back since: what the token's own times mean is unknown
             return 0.0
-        lifetime = self.expires_at - margin - self.wall
         elapsed = max(wall - self.wall, clock.monotonic() - self.monotonic)
-        return lifetime - elapsed
+        return self.expires_at - self.wall - elapsed
 
 
 @dataclass(frozen=True, slots=True)
-class Renewal:
-    """What a look at the cache came to."""
+class CacheResult:
+    """The token to use, how long it stays fresh, and why there is none."""
 
-    token: str | None = field(repr=False)
-    good_for: float = 0.0
-    """Seconds until the cache should be looked at again."""
+    cached: CachedToken | None
+    fresh_until: float = 0.0
+    """Unix time, seconds, at which the cache must be asked again."""
     outcome: Outcome = Outcome.OK
     problem: str | None = None
     """Why there is no token, or why it is not a new one."""
 
 
 class TokenCache:
-    """One thread at a time may `renew`; the rest may be called from any."""
+    """One thread at a time may call `renew`; the rest is safe from any thread."""
 
-    __slots__ = ("_clock", "_counters", "_margin", "_minted", "_rejected")
+    __slots__ = ("_cached", "_clock", "_counters", "_rejected")
 
     def __init__(self, clock: Clock, counters: Counters) -> None:
         self._clock = clock
         self._counters = counters
-        self._minted: Minted | None = None
+        self._cached: CachedToken | None = None
         self._rejected: str | None = None
-        self._margin = 0
 
-    def renew(self, settings: Settings, key: SigningKey) -> Renewal:
-        """Return the cached token while it is fresh and made from these inputs, else a new one.
+    def renew(self, settings: Settings, key: SigningKey) -> CacheResult:
+        """Return the cached token if it is fresh and made from these inputs, else a new one.
 
-        A failure to sign leaves a token that has not expired in use.
+        If signing fails, an unexpired token made from the same inputs stays in use.
         """
-        minted, inputs = self._minted, _inputs(settings, key)
-        self._margin = settings.margin_seconds
-        if minted is not None and minted.inputs != inputs:
-            minted = None
-        if minted is not None and not self.is_spent(minted.token):
-            left = minted.remaining(self._clock, effective_margin(settings))
-            if left > 0:
-                return Renewal(minted.token, left)
+        cached = None if self.inputs_changed(settings, key) else self._cached
+        if cached is not None and not self.may_replace(cached.token):
+            fresh_for = cached.remaining(self._clock) - cached.margin
+            if fresh_for > 0:
+                return CacheResult(cached, self._clock.time() + fresh_for)
         try:
-            self._minted = fresh = self._mint(settings, key, inputs)
+            self._cached = new = self._mint(settings, key)
         except Exception as error:
-            return self._failed(error, minted)
+            return self._failed(error, cached)
         self._counters.count("mints")
-        log(logging.DEBUG, "MCP auth minted a token for %s", settings.audience)
-        return Renewal(fresh.token, fresh.remaining(self._clock, effective_margin(settings)))
+        return CacheResult(new, new.expires_at - new.margin)
 
-    def _mint(self, settings: Settings, key: SigningKey, inputs: tuple[object, ...]) -> Minted:
+    def _mint(self, settings: Settings, key: SigningKey) -> CachedToken:
         wall, monotonic = self._clock.time(), self._clock.monotonic()
         token = mint(settings, key, wall)
-        return Minted(token.value, token.expires_at, inputs, wall, monotonic)
+        return CachedToken(
+            token.value,
+            format_bearer(token.value),
+            token.expires_at,
+            effective_margin(settings),
+            _inputs(settings, key),
+            wall,
+            monotonic,
+        )
 
-    def _failed(self, error: Exception, minted: Minted | None) -> Renewal:
+    def _failed(self, error: Exception, cached: CachedToken | None) -> CacheResult:
         # The type alone: an error out of a signer may hold what it was given to sign with.
         missing = isinstance(error, ImportError)
         outcome = Outcome.PYJWT_MISSING if missing else Outcome.SIGNING_FAILED
         problem = "PyJWT cannot be imported" if missing else "signing raised"
         problem = f"{problem} ({type(error).__name__})"
-        left = minted.remaining(self._clock, 0) if minted is not None else 0.0
-        if minted is None or left <= 0:
-            return Renewal(None, 0.0, outcome, problem)
-        return Renewal(minted.token, left, Outcome.OK, f"{problem}; the unexpired token goes on")
+        left = 0.0 if cached is None else cached.remaining(self._clock)
+        if cached is None or left <= 0:
+            return CacheResult(None, 0.0, outcome, problem)
+        problem = f"{problem}; the unexpired token stays in use"
+        return CacheResult(cached, self._clock.time() + left, Outcome.OK, problem)
 
-    def is_outdated(self, settings: Settings, key: SigningKey) -> bool:
-        """Return whether the token held was made from other settings or another secret."""
-        return self._minted is not None and self._minted.inputs != _inputs(settings, key)
+    def inputs_changed(self, settings: Settings, key: SigningKey) -> bool:
+        """Return whether the cached token was made from other settings or another secret."""
+        return self._cached is not None and self._cached.inputs != _inputs(settings, key)
 
-    def is_spent(self, value: str) -> bool:
-        """Return whether a server refused the token held, and a new one can differ and be afforded.
+    def may_replace(self, value: str) -> bool:
+        """Return whether a server refused the cached token, and a new one can differ from it.
 
         Once per margin, and never within a second: `iat` is in whole seconds, so the new token
         would be the old one.
         """
-        minted = self._minted
-        if minted is None or minted.token != value or value != self._rejected:
+        cached = self._cached
+        if cached is None or cached.token != value or value != self._rejected:
             return False
-        return self._clock.monotonic() - minted.monotonic >= max(self._margin, 1)
+        return self._clock.monotonic() - cached.monotonic >= max(cached.margin, 1)
 
-    def reject(self, value: str) -> None:
-        """Remember that a server refused the token `value`."""
+    def reject(self, value: str) -> bool:
+        """Remember that a server refused the token `value`; return whether that was not known."""
+        is_new = value != self._rejected
         self._rejected = value
+        return is_new
 
-    def is_rejected(self, value: str | None) -> bool:
-        """Return whether a server refused `value`."""
-        return value is not None and value == self._rejected
+    def is_usable(self, value: str | None) -> bool:
+        """Return whether `value` is a token that no server has refused and that has not expired."""
+        return value is not None and value != self._rejected and self.expires_in(value) is not None
 
     def expires_in(self, value: str | None) -> float | None:
         """Return the seconds until the `exp` of the token `value`.
 
-        None where it has expired, and where it is not the one held: another may have taken its
-        place a moment ago, and says nothing of it.
+        None if it has expired, or if it is not the cached one: another thread may have replaced
+        it a moment ago.
         """
-        minted = self._minted
-        if minted is None or minted.token != value:
+        cached = self._cached
+        if cached is None or cached.token != value:
             return None
-        left = minted.remaining(self._clock, 0)
+        left = cached.remaining(self._clock)
         return left if left > 0 else None
 
 
@@ -137,6 +150,7 @@ def _inputs(settings: Settings, key: SigningKey) -> tuple[object, ...]:
         settings.audience,
         settings.subject,
         settings.ttl_seconds,
-        clock_skew(settings),
-        key,  # in its box: its `repr` hides the secret
+        settings.margin_seconds,
+        settings.clock_skew_seconds,
+        key,  # the object, whose `repr` hides the secret
     )

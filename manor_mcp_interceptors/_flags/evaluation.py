@@ -1,242 +1,324 @@
-"""Ask a gate that may be slow or broken, without ever being slow or broken oneself."""
+"""Evaluate a feature flag with bounded waits and a last-known-answer fallback."""
 
 from __future__ import annotations
 
+import contextvars
+import logging
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Hashable
-from contextlib import suppress
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from manor_mcp_interceptors._telemetry.flag_trouble import FlagTrouble
-from manor_mcp_interceptors.protocols import Gate
+from manor_mcp_interceptors._telemetry.log import LogThrottle, log
+from manor_mcp_interceptors._waiting import (
+    event_loop,
+    in_worker_thread,
+    reset_after_fork,
+    wait_until,
+)
+from manor_mcp_interceptors.protocols import Gate, NoAnswerError
 
-from .gates import Backend, DefaultBackends, EnvironmentGate, FlagAnswer, FlagQuestion, as_backend
-from .job import Job, evaluate, evaluate_on_worker, wait_for
+from .gates import EnvironmentGate, FlagAnswer, FlagQuestion, LibraryGate, ManorGate, adapt
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from .openfeature_gate import OpenFeatureGate
 
 FIRST_WAIT: Final = 1.0
-"""Seconds that a first decision waits for a gate."""
+"""Seconds that a call waits for the first answer to a question."""
 WAIT: Final = 0.03
-"""Seconds that any later decision waits, and only for a gate that is not overdue already.
-
-A gate that is asked at every call is overdue after `FIRST_WAIT`: how patient one caller is says
-nothing of another.
-"""
+"""Seconds that a call waits for any later answer."""
 LOOP_WAIT: Final = 0.01
-"""Seconds that a synchronous call may hold up the event loop on whose thread it runs."""
-IDLE_SECONDS: Final = 5.0
-"""A worker without a question for so long ends."""
+"""Seconds that a synchronous call may block the event loop on whose thread it runs."""
 MAX_KNOWN: Final = 4096
 """How many last known answers are kept."""
-MAX_LEFT: Final = 8
-"""How many questions of a gate per call stay queued when their callers have gone on."""
+MAX_PENDING: Final = 1024
+"""How many questions may wait for a gate; further ones get the last known answer."""
+LOG_SECONDS: Final = 60.0
+"""A gate that fails and recovers all the time is logged once in so many seconds."""
 
 _LATE: Final = "no answer in time"
 
 
-class FlagPoll:
-    """Asks one gate, one question at a time, and holds the last known answers.
+class DefaultGates:
+    """The gate to ask if none was configured: the first of three that is available."""
 
-    A gate that may block is asked on a worker thread. A caller waits for a bounded time, and not
-    at all once a question is overdue, so that a hanging gate costs one thread and no call. The
-    question is queued all the same: a gate that is merely slow gets to answer every one of them.
+    def __init__(self, notify: Callable[[], None]) -> None:
+        self._notify = notify
+        self._manor: ManorGate | None = None
+        self._searched_for_manor = False
+        self._openfeature: OpenFeatureGate | None = None
+        self.environment: Final = EnvironmentGate()
+
+    def choose(self) -> LibraryGate:
+        if not self._searched_for_manor or "manor.feature_flags" in sys.modules:
+            self._searched_for_manor = True
+            self._manor = self._manor or (ManorGate() if ManorGate.is_available() else None)
+        gate: LibraryGate | None = self._manor
+        # An application that never imported OpenFeature cannot have set a provider.
+        if gate is None and "openfeature.api" in sys.modules:
+            gate = self._openfeature_gate()
+        return gate or self.environment
+
+    def _openfeature_gate(self) -> LibraryGate | None:
+        try:
+            if self._openfeature is None:
+                from .openfeature_gate import OpenFeatureGate
+
+                gate = OpenFeatureGate()
+                gate.watch(self._notify)
+                self._openfeature = gate
+            return self._openfeature if self._openfeature.has_provider() else None
+        except Exception:  # too old, still being imported, or a client that raises
+            return None
+
+
+class _Evaluation:
+    """One question that the gate is asked in the worker thread; any number of callers wait."""
+
+    def __init__(self, gate: LibraryGate, question: FlagQuestion, wait: float) -> None:
+        from concurrent.futures import Future  # only if a gate may block
+
+        self.gate = gate
+        self.question = question
+        self.answer: Future[FlagAnswer] = Future()
+        self.context = contextvars.copy_context()
+        self.has_been_late = False
+        """Whether a caller has continued without the answer."""
+        self._until = time.monotonic() + wait
+
+    def remaining(self, limit: float) -> float:
+        """Return the seconds that a caller may still wait."""
+        return max(0.0, min(limit, self._until - time.monotonic()))
+
+
+class FlagEvaluator:
+    """Asks one gate and holds the last known answers. Safe from any thread.
+
+    A gate that may block is asked in one worker thread, a question at a time; the question is
+    shared by all who ask it meanwhile. Callers wait for a bounded time, so a gate that hangs
+    costs one thread and delays no call. A gate that answers per call, or that promises not to
+    block, is asked on the caller's thread.
     """
 
     def __init__(self, gate: Gate | None, on_change: Callable[[], None]) -> None:
-        """Take the gate, None for the default ones, and whom to tell of a change."""
-        self._custom = None if gate is None else as_backend(gate)
-        self._defaults = DefaultBackends(self.changed)
-        self._environment = EnvironmentGate()
+        """Take the gate (None: the default ones) and what to call when an answer has changed.
+
+        Raises:
+            SettingsError: The gate is malformed.
+        """
+        self._custom = None if gate is None else adapt(gate)
+        self._defaults = DefaultGates(self.changed)
         self._on_change = on_change
-        self._known: dict[Hashable, FlagAnswer] = {}  # changed under the lock alone
-        self._trouble = FlagTrouble()
+        self._known: dict[Hashable, FlagAnswer] = {}
+        self._problem: str | None = None
+        self._throttle = LogThrottle(LOG_SECONDS)
         self.per_call: Final = self._custom is not None and self._custom.per_call
         self.after_fork()
+        reset_after_fork(self)
         if self._custom is not None:
             self._custom.watch(self.changed)
 
     def after_fork(self) -> None:
         """Start with a free lock and no worker: a forked child has neither of its parent's."""
-        self._wake = threading.Condition(threading.RLock())
-        self._jobs: deque[Job] = deque()
-        self._shared: dict[Hashable, Job] = {}
-        self._running: Job | None = None
+        self._lock = threading.RLock()
+        self._queue: deque[_Evaluation] = deque()
+        self._pending: dict[FlagQuestion, _Evaluation] = {}
+        self._running: _Evaluation | None = None
+        self._started = 0.0
         self._has_worker = False
-        self._trouble.after_fork()
 
     @property
     def gate_name(self) -> str:
         """Who answers for the flag, as an operator knows it."""
-        return self._backend().name
+        return self._gate().name
+
+    @property
+    def problem(self) -> str | None:
+        """Why the latest answers are not fresh, as far as it was logged; None if they are."""
+        return self._problem
 
     def changed(self) -> None:
-        """End every lease, and let nobody join a question that was put before the change."""
-        with self._wake:  # one that is only queued will be put after it
+        """End every lease; no caller may join a question that was asked before the change."""
+        with self._lock:  # a question that is still queued will be asked after it
             if self._running is not None:
                 self._forget(self._running)
         self._on_change()
 
-    def ask(self, question: FlagQuestion) -> FlagAnswer:
-        """Return the gate's answer, or the last known one. Waits briefly, raises nothing."""
-        return self._ask(question, LOOP_WAIT if event_loop_runs_here() else FIRST_WAIT)
+    def ask(self, question: FlagQuestion, max_wait: float | None = None) -> FlagAnswer:
+        """Return the gate's answer, or the last known one. Raises nothing.
 
-    def _ask(self, question: FlagQuestion, limit: float) -> FlagAnswer:
-        backend = self._backend()
-        known_as = _known_as(backend, question)
-        if not backend.blocking:
-            result = evaluate(backend, question)
-            if isinstance(backend, EnvironmentGate) and isinstance(result, FlagAnswer):
-                self._trouble.say(None)
-                return result  # nothing to remember: it is what stands where nothing is known
-            return self._learn(known_as, question, result)
-        job = self._submit(backend, question, known_as)
-        if job is not None:
-            answer = job.result(limit) or self._give_up(job)
-            if answer is not None:
-                return answer
-        return self._last_known(known_as, question)
+        Args:
+            question: The flag and the caller.
+            max_wait: Seconds to wait at most; None is this library's own limit.
+        """
+        gate = self._gate()
+        if gate.per_call or not gate.blocking:
+            return self._ask_here(gate, question)
+        limit = LOOP_WAIT if event_loop() else FIRST_WAIT
+        evaluation = self._submit(gate, question)
+        if evaluation is None:
+            return self._last_known(question, question)
+        from concurrent.futures import wait
 
-    async def ask_async(self, question: FlagQuestion) -> FlagAnswer:
-        """As `ask`, and the wait yields to the event loop."""
-        backend = self._backend()
-        if not backend.blocking or not event_loop_runs_here():  # another library's loop: trio
-            return self._ask(question, LOOP_WAIT)
-        known_as = _known_as(backend, question)
-        job = self._submit(backend, question, known_as)
-        if job is not None:
-            await wait_for(job.answer, job.remaining())
-            if (answer := self._give_up(job)) is not None:
-                return answer
-        return self._last_known(known_as, question)
+        wait([evaluation.answer], evaluation.remaining(_shorter(limit, max_wait)))
+        return self._result(evaluation)
 
-    def _backend(self) -> Backend:
+    async def ask_async(self, question: FlagQuestion, max_wait: float | None = None) -> FlagAnswer:
+        """As `ask`; the event loop, of asyncio or trio, goes on meanwhile."""
+        gate = self._gate()
+        if not gate.blocking or event_loop() is None:
+            return self.ask(question, max_wait)
+        if gate.per_call:
+            return await in_worker_thread(lambda: self._ask_here(gate, question))
+        evaluation = self._submit(gate, question)
+        if evaluation is None:
+            return self._last_known(question, question)
+        seconds = evaluation.remaining(_shorter(FIRST_WAIT, max_wait))
+        await wait_until(evaluation.answer.done, seconds)
+        return self._result(evaluation)
+
+    def _gate(self) -> LibraryGate:
         return self._custom or self._defaults.choose()
 
-    def _submit(self, backend: Backend, question: FlagQuestion, known_as: Hashable) -> Job | None:
-        """Queue the question, or join it where it is queued; None: nobody should wait for it."""
-        with self._wake:
-            patience = WAIT if known_as in self._known else FIRST_WAIT
-            limit = FIRST_WAIT if backend.per_call else patience
-            is_overdue = self._running is not None and self._running.holds_up(limit)
-            if not self._ensure_worker() or (is_overdue and backend.per_call):
+    def _ask_here(self, gate: LibraryGate, question: FlagQuestion) -> FlagAnswer:
+        if gate is self._defaults.environment:
+            self._report(None)  # nothing to remember: it stands while nothing else is known
+            return gate.evaluate(question)
+        return self._learn(_cache_key(gate, question), question, _evaluate(gate, question))
+
+    def _submit(self, gate: LibraryGate, question: FlagQuestion) -> _Evaluation | None:
+        """Queue the question, or join it if it is pending; None if the gate cannot be asked."""
+        with self._lock:
+            if (evaluation := self._pending.get(question)) is not None:
+                return evaluation
+            if len(self._pending) >= MAX_PENDING or not self._start_worker():
                 return None
-            job = None if backend.per_call else self._shared.get(known_as)
-            if job is None:
-                job = Job(backend, question, known_as, patience)
-                if not backend.per_call:  # whose answer depends on the asking context
-                    self._shared[known_as] = job
-                self._jobs.append(job)
-            if is_overdue:
-                job.abandoned = True
-                return None
-            return job
+            wait = WAIT if question in self._known else FIRST_WAIT
+            is_overdue = self._running and time.monotonic() > self._started + wait
+            evaluation = _Evaluation(gate, question, 0.0 if is_overdue else wait)
+            self._pending[question] = evaluation
+            self._queue.append(evaluation)
+            return evaluation
 
-    def _give_up(self, job: Job) -> FlagAnswer | None:
-        """Go on without the answer, unless it came at the last moment."""
-        with self._wake:
-            if job.answered is not None:
-                return job.answered
-            job.abandoned = True
-            # The question stays, for the next caller; per call, one for each caller does.
-            if job.backend.per_call and job in self._jobs and not self._may_stay(job):
-                self._jobs.remove(job)
-        return None
+    def _result(self, evaluation: _Evaluation) -> FlagAnswer:
+        with self._lock:
+            if evaluation.answer.done():
+                return evaluation.answer.result()
+            evaluation.has_been_late = True
+        return self._last_known(evaluation.question, evaluation.question)
 
-    def _may_stay(self, job: Job) -> bool:
-        room = len(self._shared) < MAX_LEFT
-        return room and self._shared.setdefault(job.known_as, job) is job
-
-    def _forget(self, job: Job) -> None:
-        """Let nobody join `job`, nor count on it; the caller holds the lock."""
-        if self._shared.get(job.known_as) is job:
-            del self._shared[job.known_as]
-
-    def _ensure_worker(self) -> bool:
+    def _start_worker(self) -> bool:
         if self._has_worker:
-            self._wake.notify()
             return True
-        # A daemon: a gate that hangs must not keep the process from ending.
-        self._has_worker = True  # first: a finalizer's call must not start another
+        if sys.is_finalizing():  # a thread that is started now would never end
+            return False
         try:
+            # A daemon: a gate that hangs must not keep the process from ending.
             threading.Thread(target=self._work, name="mcp-auth-flag", daemon=True).start()
         except Exception:  # the interpreter is ending, or is out of threads or memory
-            self._has_worker = False
             return False
+        self._has_worker = True
         return True
 
     def _work(self) -> None:
         try:
-            while (job := self._next_job()) is not None:
-                if job.answer.set_running_or_notify_cancel():
-                    job.answer.set_result(self._run(job))
-        except BaseException:
-            with self._wake:  # the next question gets another worker, and joins none of this one's
-                self._has_worker = False
-                self._running = None
-                self._shared.clear()
+            while (evaluation := self._next()) is not None:
+                self._evaluate(evaluation)
+        except BaseException:  # a gate that raises SystemExit: the next question gets a new worker
+            with self._lock:
+                self._queue.clear()
+                self._pending.clear()
+                self._running, self._has_worker = None, False
             raise
 
-    def _next_job(self) -> Job | None:
-        with self._wake:
-            self._running = None
-            while not self._jobs:
-                if not self._wake.wait(IDLE_SECONDS) and not self._jobs:
-                    self._has_worker = False
-                    return None
-            self._running = job = self._jobs.popleft()
-            job.start()
-            return job
+    def _next(self) -> _Evaluation | None:
+        with self._lock:
+            self._running = self._queue.popleft() if self._queue else None
+            self._started = time.monotonic()
+            self._has_worker = self._running is not None
+            return self._running
 
-    def _run(self, job: Job) -> FlagAnswer:
-        before = self._known.get(job.known_as)
-        result = job.context.run(evaluate_on_worker, job.backend, job.question)
-        answer = self._learn(job.known_as, job.question, result)
-        with self._wake:
-            self._forget(job)
-            job.answered = answer
-            late = job.abandoned and not job.backend.per_call
-        if late and (before is None or before.enabled != answer.enabled):
+    def _evaluate(self, evaluation: _Evaluation) -> None:
+        question = evaluation.question
+        before = self._known.get(question)
+        result = evaluation.context.run(_evaluate, evaluation.gate, question)
+        answer = self._learn(question, question, result)
+        with self._lock:
+            self._forget(evaluation)
+            evaluation.answer.set_result(answer)
+            is_late = evaluation.has_been_late
+        if is_late and (before is None or before.enabled != answer.enabled):
             self.changed()
-        return answer
 
-    def _learn(
-        self, known_as: Hashable, question: FlagQuestion, result: FlagAnswer | str
-    ) -> FlagAnswer:
-        """Keep a good answer; for a failure (a text), answer what was last known."""
+    def _forget(self, evaluation: _Evaluation) -> None:
+        if self._pending.get(evaluation.question) is evaluation:
+            del self._pending[evaluation.question]
+
+    def _learn(self, key: Hashable, question: FlagQuestion, result: FlagAnswer | str) -> FlagAnswer:
+        """Keep a good answer; after a failure (a text), return the last known answer."""
         if isinstance(result, str):
-            return self._last_known(known_as, question, result)
-        self._trouble.say(None)
-        with self._wake:
-            if known_as not in self._known and len(self._known) >= MAX_KNOWN:
-                with suppress(RuntimeError, KeyError):  # a finalizer's call came in between
-                    del self._known[next(iter(self._known))]
-            self._known[known_as] = result
+            return self._last_known(key, question, result)
+        self._report(None)
+        with self._lock:
+            if key not in self._known and len(self._known) >= MAX_KNOWN:
+                self._known.pop(next(iter(self._known)))
+            self._known[key] = result
         return result
 
     def _last_known(
-        self, known_as: Hashable, question: FlagQuestion, problem: str = _LATE
+        self, key: Hashable, question: FlagQuestion, problem: str = _LATE
     ) -> FlagAnswer:
-        known = self._known.get(known_as) or self._environment.evaluate(question)
-        # A slow answer after a bad one is the same failure, and no news.
-        if problem != _LATE or self._trouble.said is None:
-            self._trouble.say(f"flag backend failed ({problem}): the last known answer stands")
+        known = self._known.get(key) or self._defaults.environment.evaluate(question)
+        # A slow answer after a bad one is the same failure.
+        if problem != _LATE or self._problem is None:
+            self._report(problem)
         return FlagAnswer(known.enabled, f"{known.source}, last known", problem, known.invalid)
 
+    def _report(self, problem: str | None) -> None:
+        """Log a failure or a recovery of the gate when it begins."""
+        if problem == self._problem:
+            return
+        if not self._throttle.due(problem is None, time.monotonic()):
+            return
+        self._problem = problem
+        if problem is None:
+            log(logging.INFO, "flag backend answers again")
+        else:
+            message = "flag backend failed (%s): the last known answer stands"
+            log(logging.WARNING, message, problem)
 
-def _known_as(backend: Backend, question: FlagQuestion) -> Hashable:
-    """Return what the answer is remembered under: the question, and who asks where that counts."""
-    if not backend.per_call:
+
+def _shorter(limit: float, max_wait: float | None) -> float:
+    return limit if max_wait is None else min(limit, max_wait)
+
+
+def _evaluate(gate: LibraryGate, question: FlagQuestion) -> FlagAnswer | str:
+    """Return the gate's answer, or why there is none."""
+    try:
+        return gate.evaluate(question)
+    except Exception as error:
+        return _describe(error)
+
+
+def _describe(error: BaseException) -> str:
+    name = "" if isinstance(error, NoAnswerError) else f"{type(error).__name__}: "
+    try:
+        return f"{name}{error}"[:200]
+    except Exception:  # an error that cannot be shown
+        return type(error).__name__
+
+
+def _cache_key(gate: LibraryGate, question: FlagQuestion) -> Hashable:
+    """Return the question and, for per-call gates, the caller."""
+    if not gate.per_call:
         return question
     try:
-        caller = backend.caller()
+        caller = gate.caller()
         hash(caller)
-    except Exception:  # the gate's own code; without a caller it answers for all
+    except Exception:  # the gate's own code; without a caller the answer is for all
         caller = None
     return question, caller
-
-
-def event_loop_runs_here() -> bool:
-    """Return whether asyncio's event loop runs on this thread."""
-    asyncio = sys.modules.get("asyncio")
-    return asyncio is not None and asyncio._get_running_loop() is not None

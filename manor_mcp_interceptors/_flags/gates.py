@@ -1,26 +1,18 @@
-"""Gates: is the feature flag on for this service?"""
+"""Gates: who answers whether the feature flag is on for this service."""
 
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from manor_mcp_interceptors.errors import SettingsError
 from manor_mcp_interceptors.protocols import Gate
-
-if TYPE_CHECKING:
-    from .openfeature_gate import OpenFeatureGate
-
-__all__ = [
-    "EnvironmentGate",
-    "FlagAnswer",
-    "FlagQuestion",
-    "ManorGate",
-]
 
 TRUE_WORDS: Final = frozenset({"1", "true", "yes", "on"})
 FALSE_WORDS: Final = frozenset({"0", "false", "no", "off"})
@@ -28,7 +20,7 @@ FALSE_WORDS: Final = frozenset({"0", "false", "no", "off"})
 
 @dataclass(frozen=True, slots=True)
 class FlagQuestion:
-    """The flag's key and whom it is asked for."""
+    """The flag's key and the caller for whom it is evaluated."""
 
     key: str
     subject: str
@@ -38,18 +30,18 @@ class FlagQuestion:
 
 @dataclass(frozen=True, slots=True)
 class FlagAnswer:
-    """On or off, and who said so."""
+    """On or off, and who answered."""
 
     enabled: bool
     source: str
     problem: str | None = None
-    """Why this is not a fresh answer of the gate's, in a few words; None where it is."""
+    """Why this is not a fresh answer of the gate, in a few words; None if it is one."""
     invalid: bool = False
-    """Whether the flag's own value has no known form: no token, and never by guessing."""
+    """Whether the flag's value is malformed: there is no token then."""
 
 
-class Backend:
-    """A gate in the form that the provider asks. `evaluate` may raise and may hang."""
+class LibraryGate:
+    """A gate as the library evaluates it. `evaluate` may raise and may hang."""
 
     blocking: bool = True
     per_call: bool = False
@@ -61,25 +53,25 @@ class Backend:
         raise NotImplementedError
 
     def caller(self) -> str | None:
-        """Return whom the call is for, where the gate answers per call."""
+        """Return whom the call is for, if the gate answers per call."""
         return None
 
     def watch(self, notify: Callable[[], None]) -> None:
-        """Call `notify` when an answer may have changed; it is held by others, so weakly here."""
+        """Call `notify` when an answer may have changed; hold it weakly."""
 
 
-class EnvironmentGate(Backend):
-    """Reads the variable named after the flag's key, as it is or in upper case. Unset is off."""
+class EnvironmentGate(LibraryGate):
+    """Reads the variable named after the flag's key; see `variable_names`. Unset is off."""
 
     blocking = False
     name = "environment"
 
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:
-        """Read from `environ`, by default the process's environment at each question."""
+        """Read from `environ`, by default the environment of the process."""
         self._environ = environ
 
     def is_enabled(self, key: str, *, subject: str) -> bool:  # noqa: ARG002 - the Protocol's
-        """Return whether the variable says on.
+        """Return whether the variable is on.
 
         Raises:
             SettingsError: Its value is none of 1/true/yes/on and 0/false/no/off.
@@ -87,7 +79,7 @@ class EnvironmentGate(Backend):
         return self._read(key).enabled
 
     def evaluate(self, question: FlagQuestion) -> FlagAnswer:
-        """Answer as `is_enabled` does, naming the variable; a garbled value is an answer too."""
+        """Answer as `is_enabled` does, naming the variable; a malformed value is an answer too."""
         try:
             return self._read(question.key)
         except SettingsError as error:
@@ -97,31 +89,43 @@ class EnvironmentGate(Backend):
 
     def _read(self, key: str) -> FlagAnswer:
         environ = os.environ if self._environ is None else self._environ
-        for name in (key, key.upper()):
+        names = variable_names(key)
+        for name in names:
             text = environ.get(name)
             if text is None:
                 continue
             word = text.strip().lower()
             if word in TRUE_WORDS or word in FALSE_WORDS:
-                return _variable_says(name, enabled=word in TRUE_WORDS)
+                return _answer(f"environment variable {name}", enabled=word in TRUE_WORDS)
             message = f"{name}={text[:80]!r} is not 1/true/yes/on or 0/false/no/off"
             raise SettingsError(message, variable=name)
-        return FlagAnswer(enabled=False, source=f"default: {key.upper()} is not set")
+        return _answer(f"default: {names[-1]} is not set", enabled=False)
 
 
-@lru_cache(maxsize=8)  # one object for the providers of all audiences
-def _variable_says(name: str, *, enabled: bool) -> FlagAnswer:
-    return FlagAnswer(enabled, f"environment variable {name}")
+@lru_cache(maxsize=64)
+def variable_names(key: str) -> tuple[str, ...]:
+    """Return the variables that may hold the flag `key`, in the order in which they are read.
+
+    The key as it is, in upper case, and in upper case with ``_`` for every character that a
+    shell does not allow in a name. The last one can be exported by any shell.
+    """
+    exportable = re.sub(r"\W", "_", key.upper(), flags=re.ASCII)
+    return tuple(dict.fromkeys((key, key.upper(), exportable)))
 
 
-class ManorGate(Backend):
-    """Asks ``manor.feature_flags.is_enabled(key)``, where that package is installed."""
+@lru_cache(maxsize=64)  # one object for the providers of all audiences
+def _answer(source: str, *, enabled: bool) -> FlagAnswer:
+    return FlagAnswer(enabled, source)
+
+
+class ManorGate(LibraryGate):
+    """Asks ``manor.feature_flags.is_enabled(key)``, if that package is installed."""
 
     name = "manor.feature_flags"
 
     @staticmethod
     def is_available() -> bool:
-        """Return whether the package can be found; neither it nor `manor` is imported for that."""
+        """Return whether the package can be found, without importing it or `manor`."""
         if "manor.feature_flags" in sys.modules:
             return True
         from importlib.util import find_spec  # half a millisecond
@@ -136,28 +140,28 @@ class ManorGate(Backend):
 
     def is_enabled(self, key: str, *, subject: str) -> bool:  # noqa: ARG002 - the Protocol's
         """Return the package's answer; it takes no subject."""
-        from manor import feature_flags  # only where it is installed
+        from manor import feature_flags  # only if it is installed
 
         return bool_or_error(feature_flags.is_enabled(key))
 
     def evaluate(self, question: FlagQuestion) -> FlagAnswer:
         """Ask the package."""
-        enabled = self.is_enabled(question.key, subject=question.subject)
-        return FlagAnswer(enabled, "manor.feature_flags")
+        return FlagAnswer(self.is_enabled(question.key, subject=question.subject), self.name)
 
 
-class CustomBackend(Backend):
-    """A `Gate` of the user's, in the form that the provider asks."""
+class _GateAdapter(LibraryGate):
+    """An application's own `Gate`."""
 
     def __init__(self, gate: Gate) -> None:
+        _check_options(gate)
         self._gate = gate
         self.name: str = type(gate).__name__
-        self.blocking: bool = bool(getattr(gate, "blocking", True))
-        self.per_call: bool = bool(getattr(gate, "per_call", False))
+        self.blocking: bool = getattr(gate, "blocking", True)
+        self.per_call: bool = getattr(gate, "per_call", False)
 
     def evaluate(self, question: FlagQuestion) -> FlagAnswer:
         answer = self._gate.is_enabled(question.key, subject=question.subject)
-        return FlagAnswer(bool_or_error(answer), type(self._gate).__name__)
+        return FlagAnswer(bool_or_error(answer), self.name)
 
     def caller(self) -> str | None:
         caller: Callable[[], str | None] | None = getattr(self._gate, "caller", None)
@@ -169,38 +173,45 @@ class CustomBackend(Backend):
             watch(notify)
 
 
-def as_backend(gate: Gate) -> Backend:
-    """Return `gate` itself where it is one of ours, else in a `CustomBackend`."""
-    return gate if isinstance(gate, Backend) else CustomBackend(gate)
+def adapt(gate: Gate) -> LibraryGate:
+    """Return `gate` in the form that is evaluated.
+
+    Raises:
+        SettingsError: It has no `is_enabled`, or an option that is misspelt or of the wrong type.
+    """
+    return gate if isinstance(gate, LibraryGate) else _GateAdapter(gate)
 
 
-class DefaultBackends:
-    """Chooses who answers when no gate was configured: the first backend that is there."""
+def _is_bool(value: object) -> bool:
+    return isinstance(value, bool)
 
-    def __init__(self, notify: Callable[[], None]) -> None:
-        self._notify = notify
-        self._manor = ManorGate() if ManorGate.is_available() else None
-        self._openfeature: OpenFeatureGate | None = None
-        self._environment = EnvironmentGate()
 
-    def choose(self) -> Backend:
-        if self._manor is None and "manor.feature_flags" in sys.modules:
-            self._manor = ManorGate()
-        return self._manor or self._openfeature_gate() or self._environment
+_OPTIONS: Final[Mapping[str, Callable[[object], bool]]] = {
+    "blocking": _is_bool,
+    "per_call": _is_bool,
+    "caller": callable,
+    "watch": callable,
+}
 
-    def _openfeature_gate(self) -> Backend | None:
-        # An application that never imported OpenFeature cannot have set a provider.
-        if "openfeature.api" not in sys.modules:
-            return None
-        if self._openfeature is None:
-            try:
-                from .openfeature_gate import OpenFeatureGate
-            except ImportError:  # another thread is still importing it, or it is too old
-                return None
-            gate = OpenFeatureGate()
-            gate.watch(self._notify)
-            self._openfeature = gate
-        return self._openfeature if self._openfeature.has_provider() else None
+
+def _check_options(gate: Gate) -> None:
+    kind = type(gate).__name__
+    if not callable(getattr(gate, "is_enabled", None)):
+        raise SettingsError(f"gate: {kind} has no method is_enabled(key, *, subject) -> bool")
+    for option, fits in _OPTIONS.items():
+        form = "a bool" if fits is _is_bool else "a method"
+        if not fits(getattr(gate, option, None)) and getattr(gate, option, None) is not None:
+            raise SettingsError(f"gate: {kind}.{option} must be {form}")
+        for name in dir(gate):
+            if _is_misspelt(name, option) and fits(getattr(gate, name)):
+                raise SettingsError(f"gate: {kind}.{name} is no option; {option} is ({form})")
+
+
+def _is_misspelt(name: str, option: str) -> bool:
+    """Return whether `name` is close to `option`, as ``percall`` and ``blockin`` are."""
+    if name in _OPTIONS or name.startswith("_"):
+        return False
+    return SequenceMatcher(None, name.lower(), option).ratio() > 0.86  # noqa: PLR2004
 
 
 def bool_or_error(answer: object) -> bool:

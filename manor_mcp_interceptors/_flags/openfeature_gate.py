@@ -14,7 +14,7 @@ from typing import Final
 from manor_mcp_interceptors._optional import needs
 from manor_mcp_interceptors.protocols import NoAnswerError
 
-from .gates import Backend, FlagAnswer, FlagQuestion
+from .gates import FlagAnswer, FlagQuestion, LibraryGate
 
 with needs("openfeature", "OpenFeatureGate"):
     from openfeature import api
@@ -32,7 +32,7 @@ _UNFIT: Final = {ProviderStatus.NOT_READY, ProviderStatus.ERROR, ProviderStatus.
 """
 
 
-class OpenFeatureGate(Backend):
+class OpenFeatureGate(LibraryGate):
     """Asks the OpenFeature provider that the application has set.
 
     The targeting key is the subject, `issuer` and `audience` are attributes, and the transaction

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import os
-import weakref
+import sys
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
+
+from manor_mcp_interceptors._waiting import reset_after_fork
 
 from . import otel
 
@@ -26,27 +27,28 @@ class Counters:
 
     __slots__ = ("__weakref__", "_ticks", "_total", "_zero")
 
-    def __init__(self, total: Counters | None = None, *, cleared_by_owner: bool = False) -> None:
-        """Count for `total` too; in a forked child, start anew, unless the owner sees to that."""
+    def __init__(self, total: Counters | None = None) -> None:
+        """Count for `total` too. A forked child counts from zero."""
         self._ticks: _Ticks = {}
         self._zero = _NOTHING
         self._total = total
-        if not cleared_by_owner:
-            _all.add(self)
+        reset_after_fork(self)
 
     def count(self, name: str, word: str = "") -> None:
         """Count one event."""
-        for tick in self.ticks(name, word):
-            next(tick)
+        counters: Counters | None = self
+        while counters is not None:
+            next(counters._ticks.get((name, word)) or counters.handles(name, word)[0])
+            counters = counters._total
 
-    def ticks(self, name: str, word: str = "") -> tuple[itertools.count[int], ...]:
-        """Return what one event moves, each with `next`: to be kept where `count` is too slow.
+    def handles(self, name: str, word: str = "") -> tuple[itertools.count[int], ...]:
+        """Return the raw counters for an event; call `next` on each. For hot paths.
 
-        That is one step in C: no thread can come between the reading and the writing.
+        `next` is one step in C, so no thread can come between the reading and the writing.
         """
         key = _keys.setdefault((name, word), (name, word))
         own = self._ticks.get(key) or self._ticks.setdefault(key, itertools.count())
-        return (own,) if self._total is None else (own, *self._total.ticks(name, word))
+        return (own,) if self._total is None else (own, *self._total.handles(name, word))
 
     def read(self) -> dict[tuple[str, str], int]:
         """Return what was counted so far."""
@@ -61,28 +63,18 @@ class Counters:
         """Return the counts of `name`, by word."""
         return {word: count for (its_name, word), count in self.read().items() if its_name == name}
 
-    def clear(self) -> None:
-        """Start from nothing. The ticks stay: others may hold on to them."""
+    def after_fork(self) -> None:
+        """Count from zero. The raw counters stay: a hot path may hold them."""
         self._zero = self._counts() or _NOTHING
 
 
 _keys: Final[dict[tuple[str, str], tuple[str, str]]] = {}
 """One tuple for each key, however many providers count by it."""
-_all: Final[weakref.WeakSet[Counters]] = weakref.WeakSet()
 TOTALS: Final = Counters()
 """What all providers and verifiers of this process have counted."""
 
 
-def _after_fork_in_child() -> None:
-    for counters in list(_all):
-        counters.clear()
-
-
-if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
-    os.register_at_fork(after_in_child=_after_fork_in_child)
-
-
 def look_for_telemetry() -> None:
     """Export the totals where the application uses OpenTelemetry; for slow paths."""
-    if otel.awaited:
+    if not otel.awaited.isdisjoint(sys.modules):
         otel.look(TOTALS.read)

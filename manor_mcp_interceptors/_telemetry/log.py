@@ -58,6 +58,8 @@ class LogThrottle:
         """
         given = dict.fromkeys(states)
         before = self._current
+        if given.keys() == before:
+            return []
         due = [state for state in given if state not in before and self._is_due(state, now)]
         self._current = frozenset(state for state in given if state in before or state in due)
         return due

@@ -7,11 +7,12 @@ from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
 from manor_mcp_interceptors._bearer import HEADER_NAME
+from manor_mcp_interceptors._decision.decision import Decision, without_token
 from manor_mcp_interceptors._hosts import AllowedHosts, compile_hosts, normalize_host
 from manor_mcp_interceptors._telemetry import otel
 from manor_mcp_interceptors._telemetry.log import log
 from manor_mcp_interceptors.errors import SettingsError
-from manor_mcp_interceptors.outcomes import Decision, Outcome
+from manor_mcp_interceptors.outcomes import Outcome
 from manor_mcp_interceptors.provider import MCPTokenProvider
 
 from ._token_source import TokenSource
@@ -136,7 +137,7 @@ class BearerFlow:
         if host not in self._told and len(self._told) < MAX_TOLD:
             self._told.add(host)
             log(logging.WARNING, "MCP auth %s: %s", outcome, reason)
-        return Decision(None, None, None, outcome, reason, 0.0)
+        return without_token(outcome, reason)
 
     def _count(self, name: str, word: str = "") -> None:
         self._source.provider.counters.count(name, word)

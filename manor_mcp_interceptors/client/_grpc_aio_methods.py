@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from grpc import aio
 
-from manor_mcp_interceptors.outcomes import Decision
+from manor_mcp_interceptors._decision.decision import Decision
 
 from ._grpc_aio_call import (
     PendingCall,

@@ -6,19 +6,18 @@ import logging
 from time import monotonic
 from typing import Any, Final, NamedTuple
 
+from manor_mcp_interceptors._decision.decision import Decision, without_token
 from manor_mcp_interceptors._telemetry import otel
 from manor_mcp_interceptors._telemetry.log import log
 from manor_mcp_interceptors.errors import TokenUnavailableError
-from manor_mcp_interceptors.outcomes import Decision, Outcome
+from manor_mcp_interceptors.outcomes import Outcome
 from manor_mcp_interceptors.provider import MCPTokenProvider
 
 from ._grpc_metadata import add_entry, has_authorization, replace_details, with_metadata
 from ._grpc_unavailable import TokenUnavailableRpcError
 from ._token_source import TokenSource
 
-AS_IS: Final = Decision(
-    None, None, None, Outcome.OK, "the call goes out as its caller made it", float("inf")
-)
+AS_IS: Final = without_token(Outcome.OK, "the call goes out as its caller made it")
 """For a call that carries none of our tokens: its caller has put an authorization on it."""
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import grpc
 
-from manor_mcp_interceptors.outcomes import Decision
+from manor_mcp_interceptors._decision.decision import Decision
 
 from ._grpc_auth import GrpcAuth, SecondTry
 from ._grpc_metadata import add_entry, reusable_metadata

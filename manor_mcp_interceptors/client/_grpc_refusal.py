@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import grpc
 
-from manor_mcp_interceptors.outcomes import Decision
+from manor_mcp_interceptors._decision.decision import Decision
 
 # An enumeration finds its members with a function of Python's, up to 3.11.
 OK: Final = grpc.StatusCode.OK

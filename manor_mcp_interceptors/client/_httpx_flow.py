@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Generator
 from typing import Any, ClassVar, Final
 
-from manor_mcp_interceptors.outcomes import Decision
+from manor_mcp_interceptors._decision.decision import Decision
 
 from ._bearer_flow import UNAUTHORIZED, BearerFlow, Origin, Sent, position, rewind
 

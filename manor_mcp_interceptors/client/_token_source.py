@@ -2,53 +2,49 @@
 
 from __future__ import annotations
 
-from manor_mcp_interceptors._decision.configuration import check_audience
+from manor_mcp_interceptors._decision.decision import Decision
 from manor_mcp_interceptors._telemetry import otel
 from manor_mcp_interceptors.errors import TokenUnavailableError
-from manor_mcp_interceptors.outcomes import Decision
-from manor_mcp_interceptors.provider import MCPTokenProvider, _instances
+from manor_mcp_interceptors.provider import MCPTokenProvider
 
 
 class TokenSource:
     """Decides for the calls of one adapter."""
 
-    __slots__ = ("_audience", "_provider", "_required")
+    __slots__ = ("_required", "provider")
 
     def __init__(
         self, provider: MCPTokenProvider | None, audience: str | None, *, required: bool
     ) -> None:
-        """Bind the provider; `configure` changes what it decides from, never which it is.
+        """Bind the provider; `configure` changes what it decides from, not which it is.
 
         Raises:
             SettingsError: `audience` is not text, or is blank.
         """
-        if audience is not None:
-            check_audience(audience)
-            provider = provider and provider.for_audience(audience)
-        self._provider = provider
-        self._audience = audience
+        if provider is None:
+            provider = MCPTokenProvider.get_instance(audience)
+        elif audience is not None:
+            provider = provider.for_audience(audience)
+        self.provider: MCPTokenProvider = provider
         self._required = required
 
-    @property
-    def provider(self) -> MCPTokenProvider:
-        """The provider that decides."""
-        made = self._provider or _instances.get(self._audience)
-        return made or MCPTokenProvider.get_instance(self._audience)
-
-    def decision(self) -> Decision:
+    def decision(self, max_wait: float | None = None) -> Decision:
         """Return the decision for a call made now.
+
+        Args:
+            max_wait: Seconds to wait for a slow flag at most; None is the library's own limit.
 
         Raises:
             TokenUnavailableError: There is no token, and a token is required.
         """
-        decision = self.provider.decision()
+        decision = self.provider.decision(max_wait)
         if decision.token is None or otel.annotate is not None:
             return self.enforce(decision)
         return decision
 
-    async def decision_async(self) -> Decision:
-        """As `decision`; while a flag is slow, the event loop goes on."""
-        decision = await self.provider.decision_async()
+    async def decision_async(self, max_wait: float | None = None) -> Decision:
+        """As `decision`; the event loop goes on while a slow flag is asked."""
+        decision = await self.provider.decision_async(max_wait)
         if decision.token is None or otel.annotate is not None:
             return self.enforce(decision)
         return decision

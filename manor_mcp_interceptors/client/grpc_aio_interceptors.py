@@ -11,7 +11,7 @@ from manor_mcp_interceptors._optional import needs
 with needs("grpc", "grpc_aio_interceptors"):
     from grpc import StatusCode, aio
 
-from manor_mcp_interceptors.outcomes import Decision
+from manor_mcp_interceptors._decision.decision import Decision
 from manor_mcp_interceptors.provider import MCPTokenProvider
 
 from ._grpc_auth import GrpcAuth

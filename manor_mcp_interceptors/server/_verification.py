@@ -103,7 +103,7 @@ class Judge:
         self._keys = KeySource(in_code=settings is not None)
         self.counters: Counters = Counters(TOTALS)
         self._tally = Rejections(self.counters)
-        self._remembered = self.counters.ticks("verifications", "remembered")
+        self._remembered = self.counters.handles("verifications", "remembered")
         self._warnings = LogThrottle()
         self._law = self._look()
         self._report(self._law)

@@ -16,8 +16,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from manor_mcp_interceptors._decision.configuration import DEFAULTS
+from manor_mcp_interceptors._flags.gates import variable_names
 from manor_mcp_interceptors.protocols import Clock
-from manor_mcp_interceptors.provider import MCPTokenProvider, _instances, _registry
+from manor_mcp_interceptors.provider import MCPTokenProvider, _process_wide
 from manor_mcp_interceptors.server._process_wide import process_wide
 from manor_mcp_interceptors.settings import VARIABLES, flag_and_subject
 
@@ -99,7 +100,7 @@ def our_variables() -> frozenset[str]:
     """Return the names of all environment variables that this library would read now."""
     flags = (DEFAULTS.feature_flag, flag_and_subject(os.environ)[0])
     names = [variable.name for variable in VARIABLES]
-    return frozenset([*names, "SERVICE_NAME", *flags, *(flag.upper() for flag in flags)])
+    return frozenset([*names, "SERVICE_NAME", *(v for flag in flags for v in variable_names(flag))])
 
 
 def auth_variables(secret: str, *, on: bool = True) -> dict[str, str]:
@@ -117,8 +118,7 @@ def auth_variables(secret: str, *, on: bool = True) -> dict[str, str]:
 @contextmanager
 def isolated_provider() -> Iterator[None]:
     """Run with process-wide providers and a verifier of its own; put back what was there."""
-    with _registry.lock:
-        setup, instances = _registry.setup, dict(_instances)
+    before = _process_wide.configuration, _process_wide.leases()
     clock, verification = process_wide.clock, process_wide.verification
     _share_clock(None)
     MCPTokenProvider.reset()
@@ -126,10 +126,7 @@ def isolated_provider() -> Iterator[None]:
         yield
     finally:
         process_wide.clock, process_wide.verification = clock, verification
-        with _registry.lock:
-            _registry.setup = setup
-            _instances.clear()
-            _instances.update(instances)
+        _process_wide.configure(*before)
 
 
 def _share_clock(clock: Clock | None) -> None:

@@ -17,7 +17,7 @@ import requests
 from requests.adapters import HTTPAdapter
 
 from manor_mcp_interceptors import MCPTokenProvider, RequestsAuth, Settings
-from manor_mcp_interceptors.outcomes import Decision
+from manor_mcp_interceptors._decision.decision import Decision
 from tests.support import OTHER_SECRET, SECRET, StaticGate
 from tests.support.http_clients import (
     CLIENTS,

@@ -1,22 +1,24 @@
-"""A gate that is slower than its callers are patient: all its answers count, and nobody hangs."""
+"""A gate that is slower than its callers wait: all its answers count, and no call hangs."""
 
 from __future__ import annotations
 
+import asyncio
+import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
+from typing import Any
 
 import pytest
+import trio
 
 from manor_mcp_interceptors import MCPTokenProvider, Settings
 from manor_mcp_interceptors._flags import evaluation
-from manor_mcp_interceptors._flags.evaluation import FlagPoll
+from manor_mcp_interceptors._flags.evaluation import FlagEvaluator
 from manor_mcp_interceptors._flags.gates import FlagQuestion
-from manor_mcp_interceptors._telemetry import flag_trouble
-from manor_mcp_interceptors._telemetry.flag_trouble import FlagTrouble
 from tests.support import FakeClock, StaticGate
 from tests.support.eventually import eventually
 
@@ -24,40 +26,38 @@ USER: ContextVar[str] = ContextVar("USER")
 
 
 class SlowGate:
-    """Once `slow`, takes until `answer` for each question, in the order in which they are put."""
+    """Once `slow`, takes until `answer` for each question, in the order in which they are asked."""
 
-    def __init__(self, *, per_call: bool = False) -> None:
-        self.per_call = per_call
+    def __init__(self) -> None:
         self.on = True
         self.slow = False
-        self.asked: list[str] = []
+        self.asked = 0
+        self.answered = 0
         self.on_asked: Callable[[], None] | None = None
         self._go = threading.Semaphore(0)
 
     def is_enabled(self, key: str, *, subject: str) -> bool:
-        self.asked.append(USER.get(subject))
+        self.asked += 1
         if self.on_asked is not None:
             self.on_asked()
         if self.slow:
             assert self._go.acquire(timeout=30)
+        self.answered += 1
         return self.on
 
-    def caller(self) -> str | None:
-        return USER.get(None)
+    def watch(self, notify: Callable[[], None]) -> None:
+        self.notify = notify
 
     def answer(self, times: int = 1) -> None:
         self._go.release(times)
 
 
-@pytest.fixture(params=[False])
-def gate(request: pytest.FixtureRequest) -> Iterator[SlowGate]:
-    made = SlowGate(per_call=request.param)
+@pytest.fixture
+def gate() -> Iterator[SlowGate]:
+    made = SlowGate()
     yield made
     made.slow = False
     made.answer(1000)
-
-
-per_call = pytest.mark.parametrize("gate", [True], indirect=True)
 
 
 @pytest.fixture
@@ -67,18 +67,8 @@ def provider(gate: SlowGate, clock: FakeClock, settings: Settings) -> MCPTokenPr
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every answer takes longer than anybody waits who has one."""
+    """Every answer takes longer than a call waits that knows an earlier one."""
     monkeypatch.setattr(evaluation, "WAIT", 0.0)
-
-
-def is_idle(flags: FlagPoll) -> bool:
-    with flags._wake:
-        return flags._running is None and not flags._jobs
-
-
-def is_running(flags: FlagPoll, queued: int = 0) -> bool:
-    with flags._wake:
-        return flags._running is not None and len(flags._jobs) == queued
 
 
 def call_as(user: str, provider: MCPTokenProvider) -> str | None:
@@ -91,203 +81,349 @@ def call_as(user: str, provider: MCPTokenProvider) -> str | None:
 def test_the_flag_turned_off_reaches_every_audience(
     gate: SlowGate, provider: MCPTokenProvider, clock: FakeClock, audiences: int
 ) -> None:
-    """Also where each asks, lease by lease, while the gate is at another's question."""
-    flags = provider._setup.flags
-    others = [provider.for_audience(f"{number}-mcp") for number in range(1, audiences)]
-    assert all(each.token() is not None for each in (provider, *others))
+    """Also if each asks, lease by lease, while the gate has the question of another."""
+    everyone = [provider, *(provider.for_audience(f"{n}-mcp") for n in range(1, audiences))]
+    assert None not in [each.token() for each in everyone]
     gate.slow, gate.on = True, False
     clock.advance(1)
     assert provider.token() is not None  # the last known answer
-    assert eventually(lambda: is_running(flags))
-    for each in others:
-        assert each.token() is not None
+    assert eventually(lambda: gate.asked == audiences + 1)
+    assert None not in [each.token() for each in everyone]
     gate.answer(audiences)
-    assert eventually(lambda: is_idle(flags))
-    assert [each.token() for each in (provider, *others)] == [None] * audiences
+    assert eventually(lambda: [each.token() for each in everyone] == [None] * audiences)
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_hanging_gate_gathers_one_question_for_each_audience(
+def test_a_hanging_gate_has_one_question_per_audience_pending(
     gate: SlowGate, provider: MCPTokenProvider, clock: FakeClock
 ) -> None:
     """However many calls there are, and events that end their leases."""
-    flags, other = provider._setup.flags, provider.for_audience("other-mcp")
+    other = provider.for_audience("other-mcp")
     assert None not in (provider.token(), other.token())
     gate.slow = True
     clock.advance(1)
     provider.token()
-    assert eventually(lambda: is_running(flags))
+    assert eventually(lambda: gate.asked == 3)
     for _ in range(20):
-        flags.changed()  # the question at the gate is from before it, the others are not
+        gate.notify()  # the question at the gate is older than the event, the others are not
         assert None not in (provider.token(), other.token())
-    assert len(flags._jobs) == 2
-    assert len(gate.asked) == 3
+    gate.answer(1000)
+    assert eventually(lambda: gate.answered == 5)
+    assert gate.asked == 5
+
+
+def test_a_hanging_gate_with_many_audiences_has_a_bounded_queue(
+    gate: SlowGate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Further questions get the last known answer."""
+    monkeypatch.setattr(evaluation, "MAX_PENDING", 10)
+    monkeypatch.setattr(evaluation, "FIRST_WAIT", 0.0)
+    gate.slow = True
+    flags = FlagEvaluator(gate, lambda: None)
+    for number in range(1000):
+        answer = flags.ask(FlagQuestion("flag", "s", "i", str(number)))
+        assert (answer.enabled, answer.problem) == (False, "no answer in time")
+    gate.answer(1000)
+    assert eventually(lambda: gate.answered == 10)
 
 
 @pytest.mark.usefixtures("impatient")
 def test_a_new_audience_waits_for_a_gate_that_is_merely_slow(
     gate: SlowGate, provider: MCPTokenProvider, clock: FakeClock
 ) -> None:
-    """Its first decision is the gate's, and not the environment's, which is off."""
-    flags, other = provider._setup.flags, provider.for_audience("other-mcp")
+    """Its first decision is the gate's, not that of the environment, which is off."""
+    other = provider.for_audience("other-mcp")
     assert provider.token() is not None
     gate.slow = True
     clock.advance(1)
     provider.token()
-    assert eventually(lambda: is_running(flags))
-    got: list[str | None] = []
-    caller = threading.Thread(target=lambda: got.append(other.token()))
-    caller.start()
-    assert eventually(lambda: is_running(flags, queued=1) or bool(got))
-    gate.answer(2)
-    caller.join()
-    assert got != [None]
+    assert eventually(lambda: gate.asked == 2)
+    with ThreadPoolExecutor(1) as pool:
+        got = pool.submit(other.token)
+        gate.answer(2)
+        assert got.result(30) is not None
 
 
-@per_call
-@pytest.mark.usefixtures("impatient")
-def test_per_call_a_new_user_waits_for_a_gate_that_is_merely_slow(
-    gate: SlowGate, provider: MCPTokenProvider
-) -> None:
-    """How long another has waited for it says nothing of the gate."""
-    flags = provider._setup.flags
-    assert call_as("ann", provider) is not None
-    gate.slow = True
-    assert call_as("ann", provider) is not None
-    assert eventually(lambda: is_running(flags))
-    got: list[str | None] = []
-    caller = threading.Thread(target=lambda: got.append(call_as("bob", provider)))
-    caller.start()
-    assert eventually(lambda: is_running(flags, queued=1) or bool(got))
-    gate.answer(2)
-    caller.join()
-    assert got != [None]
-    assert gate.asked == ["ann", "ann", "bob"]
+class PerCallGate:
+    """Answers for the user of the call, and notes the thread that asks."""
+
+    per_call = True
+
+    def __init__(self) -> None:
+        self.works = True
+        self.threads: list[threading.Thread] = []
+
+    def is_enabled(self, key: str, *, subject: str) -> bool:
+        self.threads.append(threading.current_thread())
+        if not self.works:
+            raise RuntimeError("boom")
+        return USER.get() == "ann"
+
+    def caller(self) -> str | None:
+        return USER.get()
 
 
-@per_call
-@pytest.mark.usefixtures("impatient")
-def test_per_call_the_flag_turned_off_reaches_every_user(
-    gate: SlowGate, provider: MCPTokenProvider
-) -> None:
-    """One question of each stays queued when they have gone on without its answer."""
-    flags = provider._setup.flags
-    assert None not in [call_as(user, provider) for user in ("ann", "bob")]
-    gate.slow, gate.on = True, False
-    assert call_as("ann", provider) is not None
-    assert eventually(lambda: is_running(flags))
-    assert None not in [call_as("bob", provider) for _ in range(5)]
-    gate.answer(2)
-    assert eventually(lambda: is_idle(flags))
-    assert gate.asked[2:] == ["ann", "bob"]
-    assert [call_as(user, provider) for user in ("ann", "bob")] == [None, None]
-
-
-@per_call
-@pytest.mark.usefixtures("impatient")
-def test_per_call_a_hanging_gate_costs_no_call(
-    gate: SlowGate, provider: MCPTokenProvider, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It counts as hanging after a first wait; until then a few questions gather, not one each."""
-    flags = provider._setup.flags
-    users = [f"user-{number}" for number in range(50)]
-    assert None not in [call_as(user, provider) for user in users]
-    gate.slow = True
-    assert call_as("user-0", provider) is not None
-    assert eventually(lambda: is_running(flags))
-    for user in users:
-        assert call_as(user, provider) is not None
-    queued = len(flags._jobs)
-    assert 0 < queued <= evaluation.MAX_LEFT
-    monkeypatch.setattr(evaluation, "FIRST_WAIT", 0.0)
-    monkeypatch.setattr(evaluation, "MAX_LEFT", 100)
-    for user in [*users, "new"]:
-        call_as(user, provider)
-    assert len(flags._jobs) == queued
-
-
-def test_a_call_that_the_gate_itself_makes_waits_for_none(
-    gate: SlowGate, provider: MCPTokenProvider
-) -> None:
-    """On the thread that asks it, for the very answer that it is about to give."""
-    got: list[str | None] = []
-    began = time.monotonic()
-    gate.on_asked = lambda: got.append(provider.token())
-    assert provider.token() is not None
-    assert got == [None]  # the environment's word, for want of an answer
-    assert time.monotonic() - began < evaluation.FIRST_WAIT
-
-
-def test_threads_share_what_is_known_and_it_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The oldest answer makes room, whatever another thread is doing to the same dict."""
-    monkeypatch.setattr(evaluation, "MAX_KNOWN", 4)
-    flags = FlagPoll(StaticGate(), lambda: None)
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        with ThreadPoolExecutor(8) as pool:
-            questions = [FlagQuestion("flag", "s", "i", str(number)) for number in range(20_000)]
-            assert all(answer.enabled for answer in pool.map(flags.ask, questions, chunksize=50))
-    finally:
-        sys.setswitchinterval(interval)
-    assert len(flags._known) == 4
-    flags.ask(questions[0])
-    assert questions[0] in flags._known
-    assert len(flags._known) == 4
-
-
-def test_per_call_each_user_keeps_an_answer_of_their_own(
-    clock: FakeClock, settings: Settings
-) -> None:
-    """When the gate fails, it is not another's that stands."""
-
-    class Beta:
-        per_call, blocking = True, False
-        works = True
-
-        def is_enabled(self, key: str, *, subject: str) -> bool:
-            if not self.works:
-                raise RuntimeError("boom")
-            return USER.get() == "ann"
-
-        def caller(self) -> str | None:
-            return USER.get()
-
-    gate = Beta()
+def test_per_call_each_user_has_a_last_known_answer(clock: FakeClock, settings: Settings) -> None:
+    """When the gate fails, the answer for another user does not stand."""
+    gate = PerCallGate()
     provider = MCPTokenProvider(settings, gate=gate, clock=clock)
     for gate.works in (True, False):
         answers = [call_as(user, provider) is not None for user in ("ann", "bob", "ann")]
         assert answers == [True, False, True]
 
 
+@pytest.mark.parametrize("caller", [lambda _: 1 / 0, lambda _: ["unhashable"]])
+def test_per_call_a_caller_that_cannot_be_told_breaks_no_call(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, caller: Any
+) -> None:
+    """Then the last known answer is that of any user."""
+    monkeypatch.setattr(PerCallGate, "caller", caller)
+    gate = PerCallGate()
+    provider = MCPTokenProvider(settings, gate=gate)
+    for gate.works in (True, False):
+        assert call_as("ann", provider) is not None
+
+
+def test_per_call_the_gate_is_asked_on_the_thread_of_the_caller(settings: Settings) -> None:
+    """Async callers ask it in a worker thread, which has their context variables."""
+    gate = PerCallGate()
+    provider = MCPTokenProvider(settings, gate=gate)
+
+    async def main() -> list[str | None]:
+        got = []
+        for user in ("ann", "bob"):
+            USER.set(user)
+            got.append(await provider.token_async())
+        return got
+
+    for run in (asyncio.run, lambda main: trio.run(lambda: main)):
+        gate.threads.clear()
+        token, refused = run(main())
+        assert token is not None
+        assert refused is None
+        assert threading.main_thread() not in gate.threads
+    gate.threads.clear()
+    assert call_as("ann", provider) is not None
+    assert set(gate.threads) == {threading.main_thread()}
+
+
+def test_per_call_the_status_agrees_with_itself(settings: Settings) -> None:
+    """Outcome and flag are of one answer, whoever has asked before."""
+    provider = MCPTokenProvider(settings, gate=PerCallGate())
+    for user, outcome in (("ann", "ok"), ("bob", "flag_off"), ("ann", "ok")):
+        USER.set(user)
+        status = provider.status()
+        assert (status.outcome, status.flag_enabled) == (outcome, user == "ann")
+
+
+def in_asyncio(main: Callable[[], Awaitable[Any]]) -> Any:
+    async def run() -> Any:
+        return await main()
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize("run", [in_asyncio, trio.run])
+def test_an_event_loop_goes_on_while_a_slow_gate_is_asked(
+    gate: SlowGate, settings: Settings, run: Callable[[Callable[[], Awaitable[Any]]], Any]
+) -> None:
+    """The first call waits for the answer; other tasks run meanwhile."""
+    provider = MCPTokenProvider(settings, gate=gate)
+    gate.slow = True
+    sleep: Any = trio.sleep if run is trio.run else asyncio.sleep
+    ticks = 0
+
+    async def ticking() -> None:
+        nonlocal ticks
+        while ticks < 5:
+            await sleep(0.001)
+            ticks += 1
+        gate.answer()
+
+    async def in_trio() -> str | None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ticking)
+            return await provider.token_async()
+
+    async def in_loop() -> str | None:
+        task = asyncio.ensure_future(ticking())
+        token = await provider.token_async()
+        await task
+        return token
+
+    assert run(in_trio if run is trio.run else in_loop) is not None
+    assert ticks == 5
+
+
+@pytest.mark.parametrize("run", [in_asyncio, trio.run])
+def test_a_synchronous_call_hardly_blocks_its_event_loop(
+    gate: SlowGate, settings: Settings, run: Callable[[Callable[[], Awaitable[Any]]], Any]
+) -> None:
+    """It does not wait for a first answer as a thread does."""
+    provider = MCPTokenProvider(settings, gate=gate)
+    gate.slow = True
+
+    async def main() -> str | None:
+        return provider.token()
+
+    began = time.monotonic()
+    assert run(main) is None
+    assert time.monotonic() - began < evaluation.FIRST_WAIT
+
+
+def test_a_caller_can_bound_the_wait(gate: SlowGate, settings: Settings) -> None:
+    """What waits for a slow flag counts towards a deadline."""
+    provider = MCPTokenProvider(settings, gate=gate)
+    gate.slow = True
+    began = time.monotonic()
+    assert provider.decision(max_wait=0.01).token is None
+    assert asyncio.run(provider.decision_async(max_wait=0.01)).token is None
+    assert time.monotonic() - began < evaluation.FIRST_WAIT
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_within_a_lease_nothing_is_asked_and_at_its_end_the_flag_is(
+    clock: FakeClock, settings: Settings, is_async: bool
+) -> None:
+    """An async caller notices a flag that was turned off as soon as a sync one does."""
+    gate = StaticGate()
+    provider = MCPTokenProvider(settings, gate=gate, clock=clock)
+
+    def token() -> str | None:
+        return asyncio.run(provider.token_async()) if is_async else provider.token()
+
+    assert token() is not None
+    gate.on = False
+    clock.advance(0.99)
+    assert [token() is None for _ in range(3)] == [False] * 3
+    assert len(gate.asked) == 1
+    clock.advance(0.01)
+    assert token() is None
+
+
+def test_a_gate_that_makes_a_call_itself_gets_the_environments_answer(
+    gate: SlowGate, provider: MCPTokenProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the thread that asks it, for the very answer that it is about to give."""
+    monkeypatch.setattr(evaluation, "FIRST_WAIT", 0.2)
+    got: list[str | None] = []
+    gate.on_asked = lambda: got.append(provider.token())
+    provider.token()
+    assert eventually(lambda: got == [None])
+
+
+@pytest.mark.parametrize("error", [SystemExit, asyncio.CancelledError, RuntimeError])
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_whatever_a_gate_raises_the_next_question_is_asked(
+    clock: FakeClock,
+    settings: Settings,
+    error: type[BaseException],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A worker thread that has ended is replaced."""
+    monkeypatch.setattr(evaluation, "FIRST_WAIT", 0.2)
+
+    class Raising(SlowGate):
+        def is_enabled(self, key: str, *, subject: str) -> bool:
+            if super().is_enabled(key, subject=subject) and self.asked == 1:
+                raise error
+            return True
+
+    provider = MCPTokenProvider(settings, gate=Raising(), clock=clock)
+    assert provider.token() is None
+    clock.advance(1)
+    assert provider.token() is not None
+
+
+def test_threads_share_what_is_known_and_it_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest answer makes room, whatever another thread does to the same dict."""
+    monkeypatch.setattr(evaluation, "MAX_KNOWN", 4)
+
+    class Failing(StaticGate):
+        def is_enabled(self, key: str, *, subject: str) -> bool:
+            if not self.on:
+                raise RuntimeError("boom")
+            return super().is_enabled(key, subject=subject)
+
+    gate = Failing()
+    flags = FlagEvaluator(gate, lambda: None)
+    questions = [FlagQuestion("flag", "s", "i", str(number)) for number in range(20_000)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            assert all(answer.enabled for answer in pool.map(flags.ask, questions, chunksize=50))
+    finally:
+        sys.setswitchinterval(interval)
+    gate.on = False
+    assert sum(flags.ask(question).enabled for question in questions) == 4
+
+
 def test_a_gate_that_fails_now_and_then_does_not_fill_the_log(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, clock: FakeClock
 ) -> None:
-    """A few lines in a row, then one a minute; and the last one says what holds."""
+    """A failure and a recovery at most once a minute each; the state that lasts is logged."""
     caplog.set_level("INFO", "manor_mcp_interceptors")
-    monkeypatch.setattr(flag_trouble, "time", clock)
-    trouble = FlagTrouble()
+    monkeypatch.setattr(evaluation, "time", clock)
+
+    class Flapping(StaticGate):
+        def is_enabled(self, key: str, *, subject: str) -> bool:
+            self.asked.append((key, subject))
+            if self.on:
+                raise RuntimeError("boom")
+            return True
+
+    gate = Flapping()
+    flags = FlagEvaluator(gate, lambda: None)
+    question = FlagQuestion("flag", "s", "i", "a")
     for _ in range(50):
-        trouble.say("boom")
-        trouble.say(None)
-    assert len(caplog.records) == flag_trouble.LINES
-    clock.advance(flag_trouble.LINE_SECONDS)
-    trouble.say("boom")
-    trouble.say(None)
-    assert [record.getMessage() for record in caplog.records[flag_trouble.LINES :]] == ["boom"]
+        gate.on = not gate.on
+        flags.ask(question)
+    lines = [record.getMessage() for record in caplog.records]
+    failed = "flag backend failed (RuntimeError: boom): the last known answer stands"
+    assert lines == [failed, "flag backend answers again"]
+    clock.advance(evaluation.LOG_SECONDS)
+    flags.ask(question)
+    assert [record.getMessage() for record in caplog.records[2:]] == [failed]
 
 
-def test_an_idle_worker_ends_and_the_next_question_starts_another(
-    gate: SlowGate,
-    provider: MCPTokenProvider,
-    clock: FakeClock,
-    monkeypatch: pytest.MonkeyPatch,
+def test_a_worker_without_questions_ends(
+    gate: SlowGate, provider: MCPTokenProvider, clock: FakeClock
 ) -> None:
-    """A gate that nobody asks any more costs no thread."""
-    monkeypatch.setattr(evaluation, "IDLE_SECONDS", 0.01)
+    """The next question starts another one."""
     threads = set(threading.enumerate())
-    assert provider.token() is not None
-    assert eventually(lambda: set(threading.enumerate()) <= threads)
-    clock.advance(1)
-    assert provider.token() is not None
-    assert len(gate.asked) == 2
+    for count in (1, 2):
+        assert provider.token() is not None
+        assert eventually(lambda: set(threading.enumerate()) <= threads)
+        assert gate.asked == count
+        clock.advance(1)
+
+
+AT_EXIT = """
+import gc
+from manor_mcp_interceptors import MCPTokenProvider, Settings, get_auth_headers
+
+class Gate:
+    def is_enabled(self, key, *, subject):
+        return True
+
+MCPTokenProvider.configure(settings=Settings(secret="s" * 40, recheck_seconds=0), gate=Gate())
+get_auth_headers()
+
+class Garbage:
+    def __init__(self):
+        self.me = self
+    def __del__(self, call=get_auth_headers):
+        call()
+
+kept = Garbage()
+gc.disable()
+"""
+
+
+def test_no_thread_is_started_while_the_interpreter_ends() -> None:
+    """A finalizer that makes a call must not keep the process from ending."""
+    done = subprocess.run(
+        [sys.executable, "-c", AT_EXIT], capture_output=True, text=True, check=False, timeout=30
+    )
+    assert (done.returncode, done.stdout, "Traceback" in done.stderr) == (0, "", False)

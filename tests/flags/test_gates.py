@@ -7,11 +7,18 @@ import subprocess
 import sys
 import types
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from manor_mcp_interceptors import MCPTokenProvider, Outcome, Settings, diagnose, get_token
-from manor_mcp_interceptors._flags import evaluation
+from manor_mcp_interceptors import (
+    MCPTokenProvider,
+    Outcome,
+    Settings,
+    SettingsError,
+    diagnose,
+    get_token,
+)
 from manor_mcp_interceptors._flags.gates import EnvironmentGate, FlagQuestion, ManorGate
 from tests.support import FLAG, SECRET, FakeClock, StaticGate
 
@@ -192,35 +199,6 @@ class UnspeakableError(Exception):
         raise self.then
 
 
-@pytest.mark.parametrize("blocking", [False, True])
-def test_an_error_that_cannot_be_shown_is_a_failure_like_any_other(
-    settings: Settings, clock: FakeClock, *, blocking: bool
-) -> None:
-    """No exception, and its type is told; the gate is asked again."""
-    gate = BreakingGate(UnspeakableError(RuntimeError()), blocking=blocking)
-    provider = MCPTokenProvider(settings, gate=gate, clock=clock)
-    assert provider.token() is None
-    assert provider._answer.problem == "UnspeakableError"
-    gate.error = None
-    clock.advance(2)
-    assert provider.token() is not None
-
-
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_worker_that_died_is_replaced(
-    settings: Settings, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Whatever ended it, the gate is asked again, and its answer counts."""
-    monkeypatch.setattr(evaluation, "FIRST_WAIT", 0.1)
-    gate = BreakingGate(UnspeakableError(SystemExit()), blocking=True)
-    provider = MCPTokenProvider(settings, gate=gate, clock=clock)
-    assert provider.token() is None
-    monkeypatch.undo()
-    gate.error = None
-    clock.advance(2)
-    assert provider.token() is not None
-
-
 class BreakingGate(StaticGate):
     """A gate that is on, but for an error."""
 
@@ -233,3 +211,69 @@ class BreakingGate(StaticGate):
         if self.error is not None:
             raise self.error
         return super().is_enabled(key, subject=subject)
+
+
+@pytest.mark.parametrize("blocking", [False, True])
+def test_an_error_that_cannot_be_shown_is_a_failure_like_any_other(
+    settings: Settings, clock: FakeClock, *, blocking: bool
+) -> None:
+    """No exception, and its type is told; the gate is asked again."""
+    gate = BreakingGate(UnspeakableError(RuntimeError()), blocking=blocking)
+    provider = MCPTokenProvider(settings, gate=gate, clock=clock)
+    assert provider.token() is None
+    assert provider.explain().answer.problem == "UnspeakableError"
+    gate.error = None
+    clock.advance(2)
+    assert provider.token() is not None
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"percall": True}, "percall is no option; per_call is"),
+        ({"perCall": False}, "perCall is no option; per_call is"),
+        ({"blockin": False}, "blockin is no option; blocking is"),
+        ({"per_call": "yes"}, "per_call must be a bool"),
+        ({"watch": 1}, "watch must be a method"),
+        ({"is_enabled": None}, "has no method is_enabled"),
+    ],
+)
+def test_a_misspelt_option_of_a_gate_is_an_error(options: dict[str, Any], complaint: str) -> None:
+    """It would silently change how the gate is asked."""
+    gate: Any = type("Mine", (StaticGate,), options)()
+    with pytest.raises(SettingsError, match=complaint):
+        MCPTokenProvider.configure(gate=gate)
+
+
+def test_a_gate_may_have_attributes_of_its_own() -> None:
+    """Also ones whose names resemble an option."""
+
+    class Mine(StaticGate):
+        callers: tuple[str, ...] = ("ann",)
+        watcher = None
+        calls = 0
+        block_list: tuple[str, ...] = ()
+
+    MCPTokenProvider.configure(gate=Mine())
+
+
+@pytest.mark.parametrize("variable", ["search-mcp-auth", "SEARCH-MCP-AUTH", "SEARCH_MCP_AUTH"])
+def test_a_key_that_no_shell_can_export_has_a_variable_all_the_same(
+    variable: str, env_on: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Upper case, with an underscore for every character that a shell does not allow."""
+    monkeypatch.setenv("MCP_AUTH_FEATURE_FLAG", "search-mcp-auth")
+    assert diagnose().reason.endswith("(default: SEARCH_MCP_AUTH is not set)")
+    monkeypatch.setenv(variable, "on")
+    MCPTokenProvider.reset()
+    assert get_token() is not None
+
+
+def test_an_applications_own_feature_flags_are_not_manors(
+    env_on: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A top-level module of that name is asked nothing."""
+    module: Any = types.ModuleType("feature_flags")
+    module.is_enabled = lambda _: False
+    monkeypatch.setitem(sys.modules, "feature_flags", module)
+    assert get_token() is not None
