@@ -2,36 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
 
 
 class MissingExtraError(ModuleNotFoundError):
     """A library is not installed; the message names the extra that installs it."""
 
 
-@contextmanager
-def needs(library: str, user: str, *, install: str | None = None) -> Iterator[None]:
+class needs:  # noqa: N801 - it reads as a statement
     """Import `library` within this block, for `user`: a public name or a module.
 
         with needs("httpx", "HttpxAuth"):
             import httpx
 
-    Args:
-        library: The top-level module; no other import error is touched.
-        user: What cannot be used without it.
-        install: What pip installs; None is this package with the extra named `library`.
-
     Raises:
-        MissingExtraError: It is not installed.
+        MissingExtraError: The library is not installed. No other import error is touched.
     """
-    try:
-        yield
-    except ImportError as error:
-        # With a path it is there, and something in it is broken. A namespace package has none.
-        if (error.name or "").partition(".")[0] != library or error.path is not None:
-            raise
+
+    def __init__(self, library: str, user: str, *, install: str | None = None) -> None:
+        """Take what the message names.
+
+        Args:
+            library: The top-level module.
+            user: What cannot be used without it.
+            install: What pip installs; None is this package with the extra named `library`.
+        """
+        self._library = library
         command = install or f"'manor-mcp-interceptors[{library}]'"
-        raise MissingExtraError(
-            f"{user} needs {library}: pip install {command}", name=library
-        ) from error
+        self._message = f"{user} needs {library}: pip install {command}"
+
+    def __enter__(self) -> None:
+        pass
+
+    # No bool, so that type checkers know that the block was executed.
+    def __exit__(
+        self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None
+    ) -> None:
+        # With a path it is there, and something in it is broken. A namespace package has none.
+        if not isinstance(error, ImportError) or error.path is not None:
+            return
+        if (error.name or "").partition(".")[0] == self._library:
+            raise MissingExtraError(self._message, name=self._library) from error

@@ -56,7 +56,7 @@ class Counters:
         return {key: count for key, count in counts.items() if count}
 
     def _counts(self) -> dict[tuple[str, str], int]:
-        # Its repr is the one way to read an itertools.count without moving it.
+        # Its repr is the only way to read an itertools.count without advancing it.
         return {key: int(repr(tick)[_BEFORE:-1]) for key, tick in self._ticks.copy().items()}
 
     def words(self, name: str) -> dict[str, int]:
@@ -69,12 +69,12 @@ class Counters:
 
 
 _keys: Final[dict[tuple[str, str], tuple[str, str]]] = {}
-"""One tuple for each key, however many providers count by it."""
+"""One tuple for each key, however many providers use it."""
 TOTALS: Final = Counters()
 """What all providers and verifiers of this process have counted."""
 
 
 def look_for_telemetry() -> None:
-    """Export the totals where the application uses OpenTelemetry; for slow paths."""
-    if not otel.awaited.isdisjoint(sys.modules):
+    """Export the totals if the application uses OpenTelemetry. For slow paths; raises nothing."""
+    if not otel.not_imported_yet.isdisjoint(sys.modules):
         otel.look(TOTALS.read)

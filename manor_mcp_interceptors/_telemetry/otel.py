@@ -1,4 +1,4 @@
-"""OpenTelemetry, where the application uses it: our counters as metrics, the outcome on its span.
+"""OpenTelemetry, if the application uses it: the counters as metrics, the outcome on its span.
 
 Nothing of OpenTelemetry is imported unless the application has imported it: without that, there
 is no meter that could export and no span that could be current.
@@ -34,7 +34,7 @@ METRICS: Final[Mapping[str, tuple[str, str, str, str | None]]] = {
     "refreshes": (
         "manor.mcp_auth.refreshes",
         "{refresh}",
-        "Times that a server refused the current token, so that it was looked at again",
+        "Times that a server refused the current token, so that the lease ended",
         None,
     ),
     "retries": (
@@ -50,47 +50,41 @@ METRICS: Final[Mapping[str, tuple[str, str, str, str | None]]] = {
         RESULT,
     ),
 }
-"""Each of our counters: its metric's name, unit and description, and what its word becomes."""
+"""Each counter: its metric's name, unit and description, and the attribute that holds its word."""
 
 annotate: Callable[[str], None] | None = None
-"""Puts the outcome on the current span; None for as long as the application traces nothing."""
+"""Puts the outcome on the current span; None as long as the application traces nothing."""
 
-awaited: Final = {"opentelemetry.metrics", "opentelemetry.trace"}
-"""What the application does not use so far."""
+not_imported_yet: Final = {"opentelemetry.metrics", "opentelemetry.trace"}
+"""The OpenTelemetry modules to look for: the application has not imported them so far."""
 
 
 def look(totals: Callable[[], Counts]) -> None:
-    """Take up metrics and traces as soon as the application uses them."""
-    for name in tuple(awaited):
-        if name in sys.modules and (name != "opentelemetry.trace" or _spans_may_record()):
-            try:
-                awaited.remove(name)
-            except KeyError:  # another thread was first
+    """Start to use metrics and traces as soon as the application does. Raises nothing."""
+    for name in tuple(not_imported_yet):
+        if name not in sys.modules:
+            continue
+        try:
+            if name == "opentelemetry.trace" and not _spans_may_record():
                 continue
-            _take_up(name, totals)
+            not_imported_yet.remove(name)
+            _export(totals) if name == "opentelemetry.metrics" else _trace()
+        except KeyError:  # another thread was first
+            continue
+        except Exception:  # telemetry never breaks a call
+            not_imported_yet.discard(name)
+            log(logging.DEBUG, "OpenTelemetry is not used: %s", name, exc_info=True)
 
 
 def _spans_may_record() -> bool:
-    """Return whether anybody has a kind of span that records.
+    """Return whether any class of spans records.
 
-    The API has none, and libraries import it that do not trace: to look for a span at each call
-    would be half of what an adapter costs.
+    The API has none, and libraries that do not trace import it: looking for the current span at
+    each call would be half of the cost of an adapter.
     """
-    try:
-        from opentelemetry.trace import NonRecordingSpan, Span
-    except ImportError:  # another library's stub: the first call shows what it can do
-        return True
+    from opentelemetry.trace import NonRecordingSpan, Span
+
     return any(kind is not NonRecordingSpan for kind in Span.__subclasses__())
-
-
-def _take_up(name: str, totals: Callable[[], Counts]) -> None:
-    try:
-        if name == "opentelemetry.metrics":
-            _export(totals)
-        else:
-            _trace()
-    except Exception:  # telemetry never breaks a call
-        log(logging.DEBUG, "OpenTelemetry is not used: %s", name, exc_info=True)
 
 
 def _export(totals: Callable[[], Counts]) -> None:
