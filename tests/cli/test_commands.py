@@ -1,4 +1,4 @@
-"""Every other command: what it prints, where to, and its exit code."""
+"""Every other command: its output, the stream it goes to, and its exit code."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_inspect_of_text_that_is_no_token(text: str) -> None:
 
 
 def test_verify(env_on: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a server with this environment would; a refusal is told with its reason."""
+    """As a server with this environment would; a refusal comes with its reason."""
     token = str(MCPTokenProvider.get_token())
     result = run("verify", stdin=token)
     assert (result.exit_code, result.stderr) == (0, "verified\n")
@@ -224,6 +224,7 @@ def without(module: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "module",
     ["requests", "httpx", "httpx2", "grpc", "google.protobuf", "fastapi", "mcp", "uvicorn"],
@@ -237,6 +238,7 @@ def test_a_missing_extra_gets_the_line_that_installs_it(module: str) -> None:
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_missing_module_of_the_package_is_no_missing_extra() -> None:
     """It is shown as the fault that it is."""
     done = without("manor_mcp_interceptors._cli.demo.report")

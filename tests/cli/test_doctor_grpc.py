@@ -120,7 +120,7 @@ def test_a_private_ca(tmp_path: Path) -> None:
 
 
 def test_a_method_may_be_named() -> None:
-    """A server of which nothing is known says nothing of the token; with --method it does."""
+    """An unknown service shows nothing about the token; with --method it does."""
     with grpc_server(GOOD, method=OTHER_METHOD) as target:
         found = doctor("--grpc", target)
         assert (found.exit_code, found.checks[WITH]["state"]) == (0, "warning")

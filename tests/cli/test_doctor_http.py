@@ -54,7 +54,7 @@ def test_another_secret() -> None:
 
 @pytest.mark.parametrize("expected", ["service-search-mcp", "{url}", "{origin}"])
 def test_another_audience(monkeypatch: pytest.MonkeyPatch, expected: str) -> None:
-    """The one that the server expects is named, where it can be guessed: default, URL, origin."""
+    """The expected one is named if it can be guessed: the default one, the URL, its origin."""
     monkeypatch.setenv("MCP_AUTH_AUDIENCE", "wrong-mcp")
     port = _free_port()
     url = f"http://127.0.0.1:{port}/mcp"
@@ -105,16 +105,16 @@ def test_the_clock_is_off_and_there_is_no_date(ahead: float, word: str) -> None:
     assert word in found.finding
 
 
-@pytest.mark.parametrize(("ahead", "told"), [(40.0, True), (100.0, True), (300.0, False)])
+@pytest.mark.parametrize(("ahead", "found_it"), [(40.0, True), (100.0, True), (300.0, False)])
 def test_another_cause_beside_a_clock_that_is_ahead(
-    monkeypatch: pytest.MonkeyPatch, ahead: float, *, told: bool
+    monkeypatch: pytest.MonkeyPatch, ahead: float, *, found_it: bool
 ) -> None:
     """The tokens that are tried outlive a small difference; a large one must be mended first."""
     monkeypatch.setenv("MCP_AUTH_AUDIENCE", "wrong-mcp")
     with http_server(GOOD, ahead=ahead) as url:
         found = doctor("--url", url)
-    assert ("expects the audience 'service-search-mcp'" in found.finding) is told
-    assert ("a token valid for a minute" in found.finding) is not told
+    assert ("expects the audience 'service-search-mcp'" in found.finding) is found_it
+    assert ("a token valid for a minute" in found.finding) is not found_it
 
 
 @pytest.mark.parametrize("ahead", [0.0, -120.0, 100.0, 4000.0, -1e9, 1e9])
@@ -260,8 +260,9 @@ def test_a_password_in_the_url_is_neither_sent_nor_shown(monkeypatch: pytest.Mon
 def test_a_dripping_answer_ends_at_the_deadline(monkeypatch: pytest.MonkeyPatch, head: str) -> None:
     """One deadline for the whole answer, in the headers and in the body."""
     monkeypatch.setattr("manor_mcp_interceptors._cli.doctor.http_call.TIMEOUT", 0.2)
-    with dripping_server(head) as url:
+    with dripping_server(head) as (url, read_to_the_end):
         found = doctor("--url", url)
+        assert not read_to_the_end
     if head:
         assert "200 OK" in found.checks[WITHOUT]["finding"]
     else:
@@ -308,7 +309,7 @@ def test_no_secret_and_no_token_is_shown() -> None:
 @pytest.mark.parametrize("before", ["", "x" * 200, "x" * 260])
 @pytest.mark.parametrize("form", [[], ["--json"]])
 def test_a_token_that_the_server_sends_back_is_not_shown(before: str, form: list[str]) -> None:
-    """Neither in a challenge, wherever that is cut, nor in where a redirect leads."""
+    """Neither in a challenge, wherever that is cut, nor in the target of a redirect."""
     scope = f'Bearer error="insufficient_scope", error_description="{before} {{token}}"'
     elsewhere = f"http://127.0.0.1:9/{before}?token={{token}}"
     each: list[dict[str, Any]] = [{"forbids": scope}, {"moved_to": elsewhere}]
@@ -320,17 +321,19 @@ def test_a_token_that_the_server_sends_back_is_not_shown(before: str, form: list
 
 
 @contextmanager
-def dripping_server(head: str) -> Iterator[str]:
-    """Answer each request with `head`, then with a byte now and then, without an end."""
+def dripping_server(head: str) -> Iterator[tuple[str, list[bool]]]:
+    """Answer each request with `head`, then with a byte now and then, for four seconds."""
     ended = Event()
+    read_to_the_end: list[bool] = []
 
     def drip(connection: socket.socket) -> None:
         with connection, suppress(OSError):
             connection.sendall(head.encode())
-            for _ in range(200):  # so that a client without a deadline ends as well
+            for _ in range(200):
                 if ended.wait(0.02):
                     return
                 connection.sendall(b"H")
+            read_to_the_end.append(True)
 
     def accept() -> None:
         with suppress(OSError):
@@ -340,7 +343,7 @@ def dripping_server(head: str) -> Iterator[str]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         accepting = Thread(target=accept)
         accepting.start()
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}/mcp"
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/mcp", read_to_the_end
         ended.set()
         listener.shutdown(socket.SHUT_RDWR)
     accepting.join()

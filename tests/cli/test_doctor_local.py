@@ -98,7 +98,7 @@ def test_the_advised_variable_can_be_exported(
 
 
 def test_a_host_that_only_verifies_needs_no_flag(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With --server it is judged as a server, and the plain doctor says so."""
+    """With --server it is judged as a server, and without it the fix names it."""
     assert "--server" not in doctor().fix
     assert (doctor("--server").exit_code, doctor("--server").cause) == (1, "secret")
     monkeypatch.setenv("MCP_AUTH_SECRET", SECRET)
@@ -303,7 +303,7 @@ def test_an_adapter_that_is_not_installed_is_named(
 
 
 def test_the_audience_may_be_chosen(env_on: None) -> None:
-    """As where an adapter is made; a blank one is wrong usage."""
+    """As the argument of an adapter; a blank one is wrong usage."""
     assert doctor("--audience", "other-mcp").checks["token"]["details"]["aud"] == "other-mcp"
     assert run("doctor", "--audience", " ").exit_code == 2
 

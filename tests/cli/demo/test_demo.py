@@ -21,6 +21,7 @@ from manor_mcp_interceptors._cli.demo import grpc_calls, http_calls, mcp_calls
 from manor_mcp_interceptors._cli.demo import run as demo
 from tests.support import OTHER_SECRET, SECRET
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[3]
 TRANSPORTS = {
     "requests": 2,
@@ -114,11 +115,11 @@ def test_the_demo_cleans_up_behind_itself(lines: list[str]) -> None:
 
     left = {t for t in threading.enumerate() if t not in threads}
     # A dummy is a thread of the gRPC core that ran Python code once.
-    ours = {t for t in left if not t.name.startswith("Dummy-")}
-    for thread in ours:
+    started = {t for t in left if not t.name.startswith("Dummy-")}
+    for thread in started:
         # AnyIO, for one, stops its worker threads but does not wait for their end.
         thread.join(ENDING)
-    assert {t.name for t in ours if t.is_alive()} == set()
+    assert {t.name for t in started if t.is_alive()} == set()
     assert get_token() is None  # the environment counts again, and nothing is set there
     assert logging.root.manager.disable == logging.NOTSET
 
