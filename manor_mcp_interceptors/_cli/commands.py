@@ -10,20 +10,26 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from manor_mcp_interceptors import __version__
 from manor_mcp_interceptors._bearer import HEADER_NAME
 from manor_mcp_interceptors.errors import SettingsError, TokenRejectedError
 from manor_mcp_interceptors.outcomes import Outcome
 from manor_mcp_interceptors.provider import MCPTokenProvider
 
 from .doctor.checks import as_data, cause
-from .input import given_token, is_http, set_up, write_secret
-from .output import say, show_checks, show_json, show_table
+from .doctor.grpc_checks import grpc_checks
+from .doctor.host import Host
+from .doctor.http_checks import http_checks
+from .doctor.library_log import last_error
+from .doctor.local_checks import client_checks, server_checks
+from .input import given_token, http_url, set_up, write_secret
+from .output import print_line, show_checks, show_json, show_table, wrong_usage
 
 EXIT_CODES = "Exit codes: 0 all is well; 1 the check found something wrong; 2 wrong usage."
 
 app = typer.Typer(
     name="manor-mcp",
-    help="Short-lived JWTs on MCP calls: see them, check them, and find out why there is none.",
+    help="Short-lived JWTs on MCP calls: print one, check one, find out why there is none.",
     epilog=EXIT_CODES,
     no_args_is_help=True,
     add_completion=False,
@@ -31,8 +37,33 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+Url = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="Also call this HTTP or MCP server: POST an MCP initialize to it first,"
+        " then GET if the answer is 404 or 405. A user and password in it are not sent.",
+    ),
+]
+Grpc = Annotated[str | None, typer.Option(metavar="ADDRESS", help="Also call this gRPC server.")]
+Method = Annotated[
+    str | None,
+    typer.Option(metavar="METHOD", help="The unary gRPC method to call: /package.Service/Name."),
+]
+Tls = Annotated[bool, typer.Option("--tls", help="Call the gRPC server over TLS.")]
+Server = Annotated[
+    bool, typer.Option("--server", help="Check a host that only verifies tokens: no flag, no call.")
+]
 Audience = Annotated[
-    str | None, typer.Option(help="The server's audience; the configured one by default.")
+    str | None,
+    typer.Option(metavar="TEXT", help="The server's audience; the configured one by default."),
+]
+SetUp = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MODULE:FUNCTION",
+        help="Call this first: the code by which your application sets a gate or settings.",
+    ),
 ]
 Verbose = Annotated[
     bool, typer.Option("--verbose", "-v", help="Also show default settings and adapters.")
@@ -44,9 +75,27 @@ TokenArgument = Annotated[
 ]
 
 
+def _show_version(wanted: bool) -> None:  # noqa: FBT001 - an option, as typer wants it
+    if wanted:
+        sys.stdout.write(f"manor-mcp {__version__}\n")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool,
+    typer.Option(
+        "--version", callback=_show_version, is_eager=True, help="Print the version and exit."
+    ),
+]
+
+
+@app.callback()
+def _common(version: Version = False) -> None: ...  # noqa: FBT002
+
+
 def run() -> int:
     """Run the command that the process's arguments name."""
-    # Whatever is worth saying is said by the command itself.
+    # The commands themselves report what matters.
     logging.getLogger().addHandler(logging.NullHandler())
     app()
     return 0
@@ -54,57 +103,36 @@ def run() -> int:
 
 @app.command(epilog=EXIT_CODES)
 def doctor(
-    url: Annotated[
-        str | None,
-        typer.Option(
-            help="Also call this HTTP or MCP server: POST an MCP initialize to it first,"
-            " GET where that is a 404 or a 405."
-        ),
-    ] = None,
-    grpc: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", help="Also call this gRPC server.")
-    ] = None,
-    method: Annotated[
-        str | None,
-        typer.Option(metavar="/PACKAGE.SERVICE/METHOD", help="The gRPC method to call, unary."),
-    ] = None,
-    tls: Annotated[bool, typer.Option("--tls", help="Call the gRPC server over TLS.")] = False,  # noqa: FBT002
+    url: Url = None,
+    grpc: Grpc = None,
+    method: Method = None,
+    tls: Tls = False,  # noqa: FBT002
+    server: Server = False,  # noqa: FBT002
     audience: Audience = None,
-    setup: Annotated[
-        str | None,
-        typer.Option(
-            metavar="MODULE:FUNCTION",
-            help="Call this first: the code by which your application sets gate or settings.",
-        ),
-    ] = None,
+    setup: SetUp = None,
     verbose: Verbose = False,  # noqa: FBT002
     json: AsJson = False,  # noqa: FBT002 - an option, as typer wants it
 ) -> None:
-    """Say why a call carries a token, or none, and how a server answers to it.
+    """Find out why a call carries no token, or why a server refuses it.
 
-    Each step of the decision is checked in the order in which it is made; the first one that
-    failed is the cause. Secrets and tokens are not shown: a secret's fingerprint lets you compare
-    two hosts. With --url or --grpc the server is called without and with the token; where it
-    refuses, a few more calls find out why. Their tokens differ in audience, issuer, date, key id
-    or secret (the previous one) and expire within two minutes: name a server that may have them.
+    The steps of the decision are checked in their order; the first failure is
+    the cause. Secrets and tokens are not shown; the fingerprints of a secret on
+    two hosts can be compared.
+
+    With --url or --grpc the server is called without and with the token. If it
+    refuses the token, it gets a few others, which differ in one thing each:
+    audience, issuer, date, key id, or the previous secret. They expire within
+    two minutes, but name only a server that may have them.
     """
-    from .doctor.local_checks import local_checks
-
-    if url is not None and not is_http(url):
-        raise typer.BadParameter("not of the form http://host:port/path", param_hint="--url")
-    if setup is not None:
-        set_up(setup)
-    provider = _provider(audience)
-    checks = local_checks(provider)
-    known = [provider._setup.read_settings(None).settings.audience]
+    if server and (url is not None or grpc is not None):
+        raise wrong_usage("a host that only verifies tokens makes no call", "--server")
+    url = None if url is None else http_url(url)
+    host, flag_log = _host(audience, setup)
+    checks = server_checks(host) if server else client_checks(host, flag_log)
     if url is not None:
-        from .doctor.http_checks import http_checks
-
-        checks += http_checks(provider, url, known)
+        checks += http_checks(host, url)
     if grpc is not None:
-        from .doctor.grpc_checks import grpc_checks
-
-        checks += grpc_checks(provider, grpc, known, method=method, tls=tls)
+        checks += grpc_checks(host, grpc, method=method, tls=tls)
     if json:
         show_json(as_data(checks))
     else:
@@ -120,7 +148,7 @@ def token(audience: Audience = None) -> None:
 
 @app.command(epilog=EXIT_CODES)
 def headers(audience: Audience = None, json: AsJson = False) -> None:  # noqa: FBT002
-    """Print the header, for: curl -H "$(manor-mcp headers)"."""
+    """Print the header, for curl -H "$(manor-mcp headers)"."""
     value = f"Bearer {_token(audience)}"
     if json:
         show_json({HEADER_NAME: value})
@@ -140,13 +168,13 @@ def inspect(token: TokenArgument = "-", json: AsJson = False) -> None:  # noqa: 
     if json:
         show_json({"verified": False, "header": header, "claims": claims})
         return
-    say("UNVERIFIED: anybody may have made this token", "bold yellow")
+    print_line("UNVERIFIED: anybody may have made this token", "bold yellow")
     show_table({**header, **readable(claims)})
 
 
 @app.command(epilog=EXIT_CODES)
 def verify(token: TokenArgument = "-", json: AsJson = False) -> None:  # noqa: FBT002, S107
-    """Verify a token as a server with this environment would, and say why it refuses."""
+    """Verify a token as a server with this environment would."""
     from .doctor.claims import readable
 
     given = given_token(token)
@@ -162,20 +190,20 @@ def verify(token: TokenArgument = "-", json: AsJson = False) -> None:  # noqa: F
     except (SettingsError, ImportError) as error:
         _fail(str(error))
     if json:
-        show_json({"verified": True, "claims": dict(verified.claims)})
+        show_json({"verified": True, "claims": verified.claims})
         return
-    say("verified", "green")
+    print_line("verified", "green")
     show_table(readable(verified.claims))
 
 
 @app.command(epilog=EXIT_CODES)
 def keygen(
     output: Annotated[
-        Path | None, typer.Option(help="Write it to this file, readable by its owner alone.")
+        Path | None, typer.Option(help="Write it to this file, which only its owner can read.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,  # noqa: FBT002
 ) -> None:
-    """Make a strong secret: 48 random bytes, as text."""
+    """Print a strong secret: 48 random bytes, as text."""
     secret = secrets.token_urlsafe(48)
     if output is None:
         sys.stdout.write(secret + "\n")
@@ -186,37 +214,48 @@ def keygen(
         _fail(f"{output} exists: --force replaces it, and every token signed with it is refused")
     except OSError as error:
         _fail(f"{output} cannot be written: {error.strerror}")
-    say(f"wrote {output}, mode 0600")
+    print_line(f"wrote {output}, mode 0600")
 
 
 @app.command(epilog=EXIT_CODES)
 def demo() -> None:
-    """Call real servers with every adapter, and show what they saw."""
+    """Call real servers with every adapter, and show what the servers saw."""
     try:
         from .demo.run import run as run_demo  # needs every extra, the other commands none
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("manor_mcp_interceptors"):
             raise
-        say(f"The demo needs {error.name}: pip install 'manor-mcp-interceptors[all]'", "red")
+        print_line(f"The demo needs {error.name}: pip install 'manor-mcp-interceptors[all]'", "red")
         raise typer.Exit(2) from None
     raise typer.Exit(run_demo())
 
 
 def _fail(line: str) -> NoReturn:
-    say(line, "red")
+    print_line(line, "red")
     raise typer.Exit(1)
+
+
+def _host(audience: str | None, setup: str | None) -> tuple[Host, str]:
+    """Return what this host decides from, and the last error that OpenFeature logged."""
+    with last_error("openfeature") as logged:
+        if setup is not None:
+            set_up(setup)
+        host = Host.of(_provider(audience))
+        if host.answer.problem is not None and host.gate == "OpenFeature":
+            logged.wait()
+        return host, logged.text
 
 
 def _provider(audience: str | None) -> MCPTokenProvider:
     try:
         return MCPTokenProvider.get_instance(audience)
     except SettingsError as error:
-        raise typer.BadParameter(str(error), param_hint="--audience") from None
+        raise wrong_usage(str(error), "--audience") from None
 
 
 def _token(audience: str | None) -> str:
     decision = _provider(audience).decision()
     if decision.token is None:
-        hint = "" if decision.outcome is Outcome.FLAG_OFF else "; `manor-mcp doctor` tells more"
+        hint = "" if decision.outcome is Outcome.FLAG_OFF else "; run `manor-mcp doctor`"
         _fail(f"no token ({decision.outcome}): {decision.reason}{hint}")
     return str(decision.token)

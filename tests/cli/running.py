@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import subprocess
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from typer.testing import CliRunner, Result
 
 from manor_mcp_interceptors._cli.commands import app
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def run(*arguments: str, stdin: str = "") -> Result:
@@ -18,10 +25,11 @@ def run(*arguments: str, stdin: str = "") -> Result:
 
 @dataclass
 class Diagnosis:
-    """What ``doctor --json`` said."""
+    """What ``doctor --json`` reported."""
 
     exit_code: int
     cause: str | None
+    conclusion: str | None
     checks: dict[str, dict[str, Any]]
     text: str
 
@@ -36,10 +44,46 @@ class Diagnosis:
 
 
 def doctor(*arguments: str) -> Diagnosis:
-    """Run the doctor, for a machine."""
+    """Run the doctor and read its JSON."""
     result = run("doctor", "--json", *arguments)
     assert result.exception is None or isinstance(result.exception, SystemExit), result.output
     data = json.loads(result.stdout)
     assert data["ok"] is (result.exit_code == 0)
     checks = {check["name"]: check for check in data["checks"]}
-    return Diagnosis(result.exit_code, data["cause"], checks, result.stdout)
+    return Diagnosis(result.exit_code, data["cause"], data["conclusion"], checks, result.stdout)
+
+
+def words(output: str) -> str:
+    """Return the text of an error message or a help page on one line, without its box."""
+    return " ".join(output.replace("│", " ").split())
+
+
+def run_on_terminal(*arguments: str, columns: int = 80, **environ: str) -> tuple[int, str]:
+    """Run ``manor-mcp`` on a terminal; return the exit code and what the terminal received."""
+    main, terminal = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "manor_mcp_interceptors", *arguments],
+        cwd=ROOT,
+        env={
+            **os.environ,
+            "TERM": "xterm-256color",
+            "COLUMNS": str(columns),
+            "LC_ALL": "C.UTF-8",
+            **environ,
+        },
+        stdout=terminal,
+        stdin=subprocess.DEVNULL,
+    ) as process:
+        os.close(terminal)
+        parts = []
+        while part := _read(main):
+            parts.append(part)
+    os.close(main)
+    return process.returncode, b"".join(parts).decode()
+
+
+def _read(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 65_536)
+    except OSError:  # the other side is closed
+        return b""

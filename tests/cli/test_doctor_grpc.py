@@ -5,16 +5,18 @@ from __future__ import annotations
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 
 from manor_mcp_interceptors import TokenVerifier
-from manor_mcp_interceptors._cli.demo.servers import _serve_grpc
+from manor_mcp_interceptors._cli.demo.servers import serve_grpc
 from tests.cli.running import doctor, run
 from tests.support import OTHER_SECRET, SECRET
 from tests.support.auth_servers import GOOD, METHOD, grpc_server
+from tests.support.http_server import Certificate
 
 WITH = "call with the token"
 WITHOUT = "call without a token"
@@ -25,19 +27,20 @@ pytestmark = pytest.mark.usefixtures("env_on")
 
 @pytest.mark.parametrize("method", [METHOD, "/model_context_protocol.Mcp/ListTools"])
 def test_all_is_well(method: str) -> None:
-    """Refused without, served with, whichever of the usual services it is."""
+    """Refused without a token, served with it, for each of the usual services."""
     with grpc_server(GOOD, method=method) as target:
         found = doctor("--grpc", target)
     assert (found.exit_code, found.cause) == (0, None)
+    assert found.conclusion == "The server accepted the token."
     assert "UNAUTHENTICATED" in found.checks[WITHOUT]["finding"]
     assert "OK: the server accepts the token" in found.checks[WITH]["finding"]
 
 
 def test_the_search_service_itself() -> None:
-    """The real servicer, which dislikes no empty message."""
-    with _serve_grpc(TokenVerifier(GOOD)) as server:
+    """The real servicer, which accepts an empty message."""
+    with serve_grpc(TokenVerifier(GOOD)) as server:
         assert doctor("--grpc", server.target).exit_code == 0
-    with _serve_grpc(TokenVerifier(replace(GOOD, secret=OTHER_SECRET))) as server:
+    with serve_grpc(TokenVerifier(replace(GOOD, secret=OTHER_SECRET))) as server:
         assert "another secret" in doctor("--grpc", server.target).finding
 
 
@@ -59,7 +62,7 @@ def test_another_audience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("ahead", "word"),
-    [(-120.0, "the server's clock is behind"), (4000.0, "or a clock that is ahead of this host's")],
+    [(-120.0, "the server's clock is behind"), (4000.0, "or a clock ahead of this host's")],
 )
 def test_the_clock_is_off(ahead: float, word: str) -> None:
     """There is no Date in gRPC; an earlier-dated token is what the server takes."""
@@ -73,7 +76,7 @@ def test_the_previous_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MCP_AUTH_SECRET", OTHER_SECRET)
     monkeypatch.setenv("MCP_AUTH_PREVIOUS_SECRET", SECRET)
     with grpc_server(GOOD) as target:
-        assert "accepts the previous secret alone" in doctor("--grpc", target).finding
+        assert "accepts only the previous secret" in doctor("--grpc", target).finding
 
 
 def test_server_without_auth() -> None:
@@ -100,8 +103,24 @@ def test_tls_where_there_is_none() -> None:
     assert "--tls" in found.fix
 
 
+def test_a_private_ca(tmp_path: Path) -> None:
+    """The variable is named that gRPC reads."""
+    pem = Certificate.make(tmp_path).path.read_bytes()
+    key, certificate = pem.split(b"-----END PRIVATE KEY-----\n")
+    key += b"-----END PRIVATE KEY-----\n"
+    with ThreadPoolExecutor(1) as pool:
+        server = grpc.server(pool)
+        credentials = grpc.ssl_server_credentials([(key, certificate)])
+        port = server.add_secure_port("127.0.0.1:0", credentials)
+        server.start()
+        found = doctor("--grpc", f"127.0.0.1:{port}", "--tls")
+        server.stop(None).wait()
+    assert found.cause == "server"
+    assert "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH" in found.fix
+
+
 def test_a_method_may_be_named() -> None:
-    """A server of which nothing is known says nothing of the token; with --method it does."""
+    """An unknown service shows nothing about the token; with --method it does."""
     with grpc_server(GOOD, method=OTHER_METHOD) as target:
         found = doctor("--grpc", target)
         assert (found.exit_code, found.checks[WITH]["state"]) == (0, "warning")
@@ -119,16 +138,16 @@ def test_without_grpcio(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "manor-mcp-interceptors[grpc]" in found.fix
 
 
-def test_no_secret_and_no_token_in_what_is_said() -> None:
-    """Neither ours nor one of the tokens that are tried."""
+def test_no_secret_and_no_token_is_shown() -> None:
+    """Neither the real token nor one that is tried."""
     with grpc_server(replace(GOOD, secret=OTHER_SECRET)) as target:
         output = run("doctor", "--grpc", target).output
     assert SECRET not in output
     assert "eyJ" not in output
 
 
-def test_a_token_that_the_server_says_back_is_not_shown() -> None:
-    """Nor is one in the details of a status."""
+def test_a_token_that_the_server_sends_back_is_not_shown() -> None:
+    """Not even in the details of a status."""
 
     class Reflecting(grpc.ServerInterceptor):  # type: ignore[type-arg]
         def intercept_service(self, continuation: Any, details: Any) -> Any:

@@ -1,24 +1,26 @@
-"""The doctor names the true cause where no token is made; no server is needed for that."""
+"""The doctor names the true cause if no token is made; no server is needed."""
 
 from __future__ import annotations
 
-import builtins
+import json
+import os
+import subprocess
 import sys
 import types
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
-from typing import Any
 
+import jwt
 import pytest
 from openfeature import api
 
 from manor_mcp_interceptors import MCPTokenProvider
-from manor_mcp_interceptors._cli.doctor.fingerprint import fingerprint
-from manor_mcp_interceptors._decision import token_cache
-from manor_mcp_interceptors._keys import secret_file
-from tests.cli.running import doctor, run
+from tests.cli.running import ROOT, doctor, run
 from tests.support import FLAG, OTHER_SECRET, SECRET
 from tests.support.openfeature_provider import ToldProvider
 
+FINGERPRINT = "9de3-17ee"
+"""The one of SECRET, on every host."""
 ORDER = ["flag", "settings", "secret", "PyJWT", "token", "adapters"]
 
 
@@ -31,7 +33,7 @@ def test_all_is_well(env_on: None) -> None:
     settings = found.checks["settings"]["details"]
     assert settings["MCP_AUTH_SECRET"] == "set, not shown"
     assert settings["MCP_AUTH_TTL_SECONDS"] == "3600 (default)"
-    secret = {"source": "MCP_AUTH_SECRET", "bytes": "43", "fingerprint": fingerprint(SECRET)}
+    secret = {"source": "MCP_AUTH_SECRET", "bytes": "43", "fingerprint": FINGERPRINT}
     assert found.checks["secret"]["details"] == secret
     claims = found.checks["token"]["details"]
     assert (claims["alg"], claims["iss"], claims["aud"]) == (
@@ -67,16 +69,47 @@ def test_flag_off_in_the_environment(
     found = doctor()
     assert (found.exit_code, found.cause) == (1, "flag")
     assert f"{FLAG} is off" in found.finding
-    assert found.fix == f"{FLAG.upper()}=on"
+    assert found.fix.startswith(f"{FLAG.upper()}=on. ")
 
 
 def test_flag_set_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It says where a flag could come from, and what it cannot see."""
+    """The fix names the places where a flag can be set, and what the doctor cannot see."""
     monkeypatch.setenv("MCP_AUTH_SECRET", SECRET)
     found = doctor()
     assert found.cause == "flag"
     assert "is not set" in found.finding
     assert "--setup" in found.fix
+
+
+@pytest.mark.parametrize(
+    ("key", "variable"),
+    [
+        ("search-mcp-auth", "SEARCH_MCP_AUTH"),
+        ("search.mcp auth é", "SEARCH_MCP_AUTH__"),
+        (f"{FLAG} \r", FLAG.upper()),
+    ],
+)
+def test_the_advised_variable_can_be_exported(
+    monkeypatch: pytest.MonkeyPatch, key: str, variable: str
+) -> None:
+    """A shell takes letters, digits and underscores; nobody can type a CR."""
+    monkeypatch.setenv("MCP_AUTH_FEATURE_FLAG", key)
+    assert doctor().fix.startswith(f"{variable}=on in the environment")
+
+
+def test_a_host_that_only_verifies_needs_no_flag(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With --server it is judged as a server, and without it the fix names it."""
+    assert "--server" not in doctor().fix
+    assert (doctor("--server").exit_code, doctor("--server").cause) == (1, "secret")
+    monkeypatch.setenv("MCP_AUTH_SECRET", SECRET)
+    assert "`manor-mcp doctor --server`" in doctor().fix
+    found = doctor("--server")
+    assert (found.exit_code, found.conclusion) == (0, "This host can verify tokens.")
+    assert found.checks["verification"]["details"]["audience"] == "service-search-mcp"
+    assert "flag" not in found.checks
+    monkeypatch.setenv("MCP_AUTH_TTL_SECONDS", "1h")
+    assert (doctor("--server").exit_code, doctor("--server").cause) == (1, "settings")
+    assert run("doctor", "--server", "--url", "http://a/mcp").exit_code == 2
 
 
 def test_flag_garbled(env_on: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,7 +121,7 @@ def test_flag_garbled(env_on: None, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_flag_backend_down(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The backend and its error are named: the flag is not off, nobody knows."""
+    """The backend and its error are named: whether the flag is on is unknown."""
 
     def is_enabled(key: str) -> bool:
         raise ConnectionRefusedError("flags.internal:8013")
@@ -105,7 +138,7 @@ def test_flag_backend_down(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (found.exit_code, found.cause) == (1, "flag")
     assert "manor.feature_flags gave no answer (ConnectionRefusedError" in found.finding
 
-    monkeypatch.setenv(FLAG.upper(), "on")  # which stands in
+    monkeypatch.setenv(FLAG.upper(), "on")  # until the backend answers
     MCPTokenProvider.reset()
     found = doctor()
     assert (found.exit_code, found.checks["flag"]["state"]) == (0, "warning")
@@ -115,7 +148,8 @@ def test_flag_backend_down(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_openfeature_provider_down(
     env_on: None, monkeypatch: pytest.MonkeyPatch, isolated: None
 ) -> None:
-    """Its own error is told; once it answers, its name."""
+    """Its error is reported; when it answers, its name."""
+    monkeypatch.setattr("manor_mcp_interceptors._cli.doctor.library_log.WAIT", 0.01)
     told = ToldProvider()
     api.set_provider_and_wait(told)
     monkeypatch.setenv(FLAG.upper(), "off")
@@ -135,6 +169,31 @@ def test_openfeature_provider_down(
         api.shutdown()
 
 
+def test_a_broken_flag_file_of_flagd(
+    env_on: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The reason is in flagd's log only, so the last error of that log is reported."""
+    (tmp_path / "flags.json").write_text("{ broken")
+    (tmp_path / "my_flags.py").write_text(
+        "from contextlib import suppress\n"
+        "from openfeature import api\n"
+        "from openfeature.contrib.provider.flagd import FlagdProvider\n"
+        "from openfeature.contrib.provider.flagd.config import ResolverType\n"
+        "def set_up(path='flags.json', kind=ResolverType.FILE):\n"
+        "    provider = FlagdProvider(resolver_type=kind, offline_flag_source_path=path)\n"
+        "    with suppress(Exception):\n"
+        "        api.set_provider_and_wait(provider)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    try:
+        found = doctor("--setup", "my_flags:set_up").checks["flag"]["finding"]
+    finally:
+        api.shutdown()
+    assert "OpenFeature gave no answer" in found
+    assert "it logged: Could not parse JSON flag data from file: JSONDecodeError" in found
+
+
 def test_secret_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Both ways to set one are named."""
     monkeypatch.setenv(FLAG.upper(), "on")
@@ -145,26 +204,36 @@ def test_secret_missing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_secret_file_unreadable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The path, the system's reason, and who could not read it."""
-
-    def refuse(path: str) -> None:
-        raise PermissionError(13, "Permission denied", path)
-
+    """The path, the system's reason, and the user who could not read it."""
     monkeypatch.setenv(FLAG.upper(), "on")
     monkeypatch.setenv("MCP_AUTH_SECRET_FILE", str(tmp_path / "secret"))
     found = doctor()
     assert found.cause == "secret"
     assert f"{tmp_path / 'secret'} cannot be read: No such file" in found.finding
+    assert f"uid {os.getuid()}" in found.fix
 
-    monkeypatch.setattr(secret_file, "_read", refuse)  # tests may run as root, who may read all
-    MCPTokenProvider.reset()
+
+def test_secret_file_is_a_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The fix names the file inside it, and helps."""
+    (tmp_path / "..data").mkdir()  # as Kubernetes mounts a secret
+    (tmp_path / "mcp-auth").write_text(SECRET)
+    monkeypatch.setenv(FLAG.upper(), "on")
+    monkeypatch.setenv("MCP_AUTH_SECRET_FILE", str(tmp_path))
     found = doctor()
-    assert "cannot be read: Permission denied" in found.finding
-    assert "uid" in found.fix
+    assert found.cause == "secret"
+    advice, _, path = found.fix.partition(": MCP_AUTH_SECRET_FILE=")
+    assert advice == "name the file inside the directory"
+    monkeypatch.setenv("MCP_AUTH_SECRET_FILE", path)
+    MCPTokenProvider.reset()
+    assert doctor().exit_code == 0
+    (tmp_path / "other").write_text(SECRET)
+    monkeypatch.setenv("MCP_AUTH_SECRET_FILE", str(tmp_path))
+    MCPTokenProvider.reset()
+    assert doctor().fix.endswith(f"MCP_AUTH_SECRET_FILE={tmp_path}/NAME")
 
 
 def test_secret_set_twice(env_on: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Nothing is wrong with either: one of them has to go."""
+    """Nothing is wrong with either: one of them must be unset."""
     monkeypatch.setenv("MCP_AUTH_SECRET_FILE", str(tmp_path / "secret"))
     found = doctor()
     assert (found.exit_code, found.cause) == (1, "secret")
@@ -173,48 +242,77 @@ def test_secret_set_twice(env_on: None, monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert "keygen" not in found.fix
 
 
-def test_pyjwt_missing(env_on: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the command that installs it into this very interpreter."""
-    real = builtins.__import__
-
-    def refuse(name: str, *args: Any, **kwargs: Any) -> Any:
-        names = args[2] if len(args) > 2 else ()
-        if name.endswith("hs256") or "hs256" in (names or ()):
-            raise ModuleNotFoundError("No module named 'jwt'", name="jwt")
-        return real(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", refuse)
-    found = doctor()
-    assert (found.exit_code, found.cause) == (1, "PyJWT")
-    assert "ModuleNotFoundError" in found.finding
-    assert found.fix == f"{sys.executable} -m pip install PyJWT"
+def test_pyjwt_missing() -> None:
+    """With the command that installs it for this interpreter."""
+    code = (
+        "import sys; sys.modules['jwt'] = None; sys.argv = ['manor-mcp', 'doctor', '--json']\n"
+        "from manor_mcp_interceptors.__main__ import main\n"
+        "sys.exit(main())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env={**os.environ, "MCP_AUTH_SECRET": SECRET, FLAG.upper(): "on"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    found = json.loads(done.stdout)
+    checks = {check["name"]: check for check in found["checks"]}
+    assert (done.returncode, found["cause"]) == (1, "PyJWT")
+    assert "ModuleNotFoundError" in checks["PyJWT"]["finding"]
+    assert checks["PyJWT"]["fix"] == f"{sys.executable} -m pip install PyJWT"
 
 
 def test_signing_fails(env_on: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where everything before was fine."""
-    monkeypatch.setattr(token_cache, "mint", lambda *_: 1 / 0)
+    """Although everything before was fine."""
+    monkeypatch.setattr(jwt.PyJWS, "encode", lambda *_, **__: 1 / 0)
     found = doctor()
     assert found.cause == "token"
     assert "signing raised (ZeroDivisionError)" in found.finding
 
 
-@pytest.mark.parametrize("secret", ["short", f" {SECRET}"], ids=["short", "blank"])
+@pytest.mark.parametrize(
+    ("secret", "fix"),
+    [("short", "`manor-mcp keygen` makes a good one"), (f" {SECRET}", "set the same text at")],
+    ids=["short", "blank"],
+)
 def test_a_poor_secret_is_a_warning(
-    env_on: None, monkeypatch: pytest.MonkeyPatch, secret: str
+    env_on: None, monkeypatch: pytest.MonkeyPatch, secret: str, fix: str
 ) -> None:
-    """It works, so the exit code is 0."""
+    """It works, so the exit code is 0; the fix fits what is wrong with it."""
     monkeypatch.setenv("MCP_AUTH_SECRET", secret)
     found = doctor()
     assert (found.exit_code, found.checks["secret"]["state"]) == (0, "warning")
+    assert found.checks["secret"]["fix"].startswith(fix)
+
+
+def test_an_adapter_that_is_not_installed_is_named(
+    env_on: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the line itself, without --verbose."""
+
+    def version(name: str) -> str:
+        if name == "openfeature-sdk":
+            raise PackageNotFoundError(name)
+        return "1"
+
+    monkeypatch.setattr("manor_mcp_interceptors._cli.doctor.local_checks.version", version)
+    finding = doctor().checks["adapters"]["finding"]
+    assert finding == "6 of 7 installed; not installed: OpenFeatureGate"
 
 
 def test_the_audience_may_be_chosen(env_on: None) -> None:
-    """As where an adapter is made; a blank one is wrong usage."""
+    """As the argument of an adapter; a blank one is wrong usage."""
     assert doctor("--audience", "other-mcp").checks["token"]["details"]["aud"] == "other-mcp"
     assert run("doctor", "--audience", " ").exit_code == 2
 
 
-def test_a_fingerprint_compares_secrets_and_shows_none() -> None:
-    """The same on every host, different for different secrets, slow, and short."""
-    assert fingerprint(SECRET) == fingerprint(SECRET) == "9de3-17ee"
-    assert fingerprint(SECRET) != fingerprint(OTHER_SECRET)
+def test_a_fingerprint_compares_secrets_without_showing_them(
+    env_on: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same on every host, different for different secrets, and short."""
+    assert doctor().checks["secret"]["details"]["fingerprint"] == FINGERPRINT
+    monkeypatch.setenv("MCP_AUTH_SECRET", OTHER_SECRET)
+    MCPTokenProvider.reset()
+    assert doctor().checks["secret"]["details"]["fingerprint"] != FINGERPRINT

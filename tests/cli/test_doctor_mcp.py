@@ -1,7 +1,9 @@
-"""``doctor --url`` against servers of the official MCP SDK, and against what is none."""
+"""``doctor --url`` against servers of the official MCP SDK, and against other servers."""
 
 from __future__ import annotations
 
+import sys
+import types
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,10 +16,8 @@ from pydantic import AnyHttpUrl
 from manor_mcp_interceptors import MCPTokenProvider, TokenVerifier
 from manor_mcp_interceptors._cli.demo.guestbook import Guestbook
 from manor_mcp_interceptors._cli.demo.mcp_server import mcp_server
-from manor_mcp_interceptors._cli.doctor import mcp_handshake
-from manor_mcp_interceptors._cli.doctor.http_call import HttpServer
 from manor_mcp_interceptors.server.mcp_verifier import MCPTokenVerifier
-from tests.cli.running import doctor, run
+from tests.cli.running import doctor, run, words
 from tests.support import FLAG, OTHER_SECRET
 from tests.support.auth_servers import GOOD
 from tests.support.uvicorn_server import serve
@@ -38,7 +38,7 @@ def mcp_url() -> Iterator[str]:
 
 
 def test_the_mcp_handshake(mcp_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Done by the official client, through our adapter; with a wrong secret it is not tried."""
+    """Done by the official client with our adapter; not tried if the secret is wrong."""
     found = doctor("--url", mcp_url)
     assert (found.exit_code, found.cause) == (0, None)
     assert "done with manor-search" in found.checks["MCP handshake"]["finding"]
@@ -65,12 +65,11 @@ def test_a_session_that_was_opened_is_ended() -> None:
 
         await application(scope, receive, note)
 
-    token = MCPTokenProvider.get_token()
     with serve(noting) as origin:
-        assert HttpServer(f"{origin}/mcp").call(token).served
-    (_, _, session), *_ = seen
-    assert session
-    assert seen == [("POST", 200, session), ("DELETE", 200, session)]
+        assert doctor("--url", f"{origin}/mcp").exit_code == 0
+    opened = {session for method, status, session in seen if (method, status) == ("POST", 200)}
+    ended = {session for method, status, session in seen if (method, status) == ("DELETE", 200)}
+    assert opened - {None} == ended != set()
 
 
 def _elsewhere(auth: dict[str, Any]) -> Any:
@@ -88,13 +87,13 @@ AUTH = {
 
 @pytest.mark.parametrize("auth", [{}, AUTH], ids=["open", "with auth"])
 def test_the_sdk_s_host_check(auth: dict[str, Any]) -> None:
-    """It is the cause, whether it is met before the server asks for a token or after."""
+    """It is the cause, whether it comes before the check of the token or after."""
     with serve(_elsewhere(auth)) as origin:
         found = doctor("--url", f"{origin}/mcp")
         said = run("doctor", "--url", f"{origin}/mcp").stdout
     assert (found.exit_code, found.cause) == (1, WITH)
     assert found.finding.startswith("421 Misdirected Request: ")
-    assert "the MCP SDK's host check" in found.finding
+    assert "the host check of the MCP SDK" in found.finding
     assert 'streamable_http_app(host="0.0.0.0")' in found.fix
     assert "transport_security=" in found.fix
     assert "A call made now carries a token" not in said
@@ -102,7 +101,7 @@ def test_the_sdk_s_host_check(auth: dict[str, Any]) -> None:
 
 
 def test_the_sdk_s_host_check_without_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The flag is the cause; what waits behind it is told."""
+    """The flag is the cause; the host check is reported too."""
     monkeypatch.setenv(FLAG.upper(), "off")
     with serve(_elsewhere({})) as origin:
         found = doctor("--url", f"{origin}/mcp")
@@ -156,8 +155,8 @@ def test_an_endpoint_that_takes_any_post(content_type: str, body: bytes) -> None
 def test_what_looks_like_mcp_is_called_by_the_official_client(
     monkeypatch: pytest.MonkeyPatch, content_type: str, body: bytes
 ) -> None:
-    """An event without data comes first where a stream can be resumed; nothing waits for ever."""
-    monkeypatch.setattr(mcp_handshake, "PATIENCE", 0.5)
+    """An event without data comes first if a stream can be resumed; nothing waits for ever."""
+    monkeypatch.setattr("manor_mcp_interceptors._cli.doctor.mcp_handshake.DEADLINE", 0.5)
     seen: list[tuple[str, bool]] = []
     with serve(_answering(content_type, body, seen)) as origin:
         found = doctor("--url", f"{origin}/mcp")
@@ -166,12 +165,22 @@ def test_what_looks_like_mcp_is_called_by_the_official_client(
 
 
 def test_the_help_tells_that_it_posts() -> None:
-    """A POST may do something: nobody should learn of it from the server's log."""
-    assert "POST an MCP initialize" in " ".join(run("doctor", "--help").stdout.split())
+    """A POST may do something: the help warns before the server's log does."""
+    assert "POST an MCP initialize" in words(run("doctor", "--help").stdout)
 
 
-def test_a_server_that_goes_by_the_name_of_a_token() -> None:
-    """What the handshake tells of itself is a stranger's word, too."""
+def test_another_mcp_sdk(mcp_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An SDK without the client that the handshake needs is no error."""
+    monkeypatch.delitem(
+        sys.modules, "manor_mcp_interceptors._cli.doctor.mcp_handshake", raising=False
+    )
+    monkeypatch.setitem(sys.modules, "mcp", types.ModuleType("mcp"))
+    found = doctor("--url", mcp_url)
+    assert (found.exit_code, found.checks[HANDSHAKE]["state"]) == (0, "note")
+
+
+def test_a_server_s_name_is_shown_without_tokens() -> None:
+    """What the server reports in the handshake comes from outside, too."""
     server = MCPServer(f"search {MCPTokenProvider.get_token()}", log_level="CRITICAL")
     with serve(server.streamable_http_app()) as origin:
         found = doctor("--url", f"{origin}/mcp")

@@ -1,4 +1,4 @@
-"""The doctor on settings, and on names that are none."""
+"""The doctor on settings, and on names that nothing reads."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.running import doctor, run
+from tests.cli.running import doctor, run, words
 from tests.support import SECRET
 
 
@@ -23,7 +23,7 @@ def test_lifetime_garbled(env_on: None, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_settings_made_in_code_are_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """--setup runs the application's own set-up first."""
+    """--setup runs the application's code first."""
     (tmp_path / "my_application.py").write_text(
         "from manor_mcp_interceptors import MCPTokenProvider, Settings\n"
         "class Gate:\n"
@@ -40,15 +40,36 @@ def test_settings_made_in_code_are_shown(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert found.checks["token"]["details"]["aud"] == "other-mcp"
     assert found.checks["secret"]["details"]["source"] == "Settings.secret"
 
-    result = run("doctor", "--setup", "my_application:no_such")
-    assert result.exit_code == 2
-    assert "AttributeError" in result.output
 
-
-def test_the_service_s_name_is_told_apart_from_a_default(
-    env_on: None, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("place", "problem"),
+    [
+        ("my_set_up", "'my_set_up' is not of the form MODULE:FUNCTION"),
+        ("no_such_module:f", "no module named 'no_such_module' was found"),
+        ("my_set_up:needs_another", "no module named 'no_such_library' was found"),
+        ("my_set_up:no_such", "the module my_set_up has no function 'no_such'"),
+        ("my_set_up:VALUE", "the module my_set_up has no function 'VALUE'"),
+        ("my_set_up:fails", "my_set_up:fails failed: LookupError, caused by KeyError"),
+    ],
+)
+def test_setup_that_cannot_be_called(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, place: str, problem: str
 ) -> None:
-    """It is set, if by another name."""
+    """The name that was not found is in the message; the text of an error is not."""
+    (tmp_path / "my_set_up.py").write_text(
+        "VALUE = 1\ndef fails(): raise LookupError('hunter2') from KeyError('hunter2')\n"
+        "def needs_another(): import no_such_library\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    result = run("doctor", "--setup", place)
+    assert result.exit_code == 2
+    assert problem in words(result.output)
+    assert "hunter2" not in result.output
+
+
+def test_the_service_s_name_is_no_default(env_on: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is set, but by another name."""
     monkeypatch.setenv("SERVICE_NAME", "service-orders")
     shown = doctor().checks["settings"]["details"]["MCP_AUTH_SUBJECT"]
     assert shown == "service-orders (from SERVICE_NAME)"
@@ -72,19 +93,21 @@ def test_a_misspelt_variable(
     found = doctor()
     check = found.checks["environment"]
     assert (found.exit_code, check["state"]) == (0, "warning")
-    assert check["finding"] == f"set, and nothing reads it: {wrong}"
+    assert check["finding"] == f"set, but nothing reads it: {wrong}"
     assert check["fix"] == f"rename {wrong} to {right}, or unset it"
     assert "hush" not in found.text
 
 
-def test_a_variable_like_no_other(env_on: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No far-fetched guess; a second one is named as well."""
+def test_an_unknown_variable_without_a_similar_name(
+    env_on: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No guess; a second one is named as well."""
     monkeypatch.setenv("MCP_AUTH_ZZZ", "1")
     monkeypatch.setenv("MCP_AUTH_ISUER", "me")
     check = doctor().checks["environment"]
     assert check["finding"].endswith("MCP_AUTH_ISUER, MCP_AUTH_ZZZ")
     assert "rename MCP_AUTH_ISUER to MCP_AUTH_ISSUER" in check["fix"]
-    assert "unset MCP_AUTH_ZZZ: no variable is called anything like it" in check["fix"]
+    assert "unset MCP_AUTH_ZZZ: no variable has a similar name" in check["fix"]
 
 
 def test_the_flag_s_own_variable_may_be_called_so(
@@ -101,7 +124,7 @@ def test_the_flag_s_own_variable_may_be_called_so(
 def test_a_secret_in_the_place_of_a_path_is_not_shown(
     env_on: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither as a setting nor in the cause, which says what the variable takes."""
+    """Neither as a setting nor in the cause, which names what the variable takes."""
     monkeypatch.delenv("MCP_AUTH_SECRET")
     monkeypatch.setenv("MCP_AUTH_SECRET_FILE", "hunter2")
     found = doctor()

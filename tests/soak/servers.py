@@ -11,7 +11,7 @@ from fastapi import Depends, FastAPI
 from manor_mcp_interceptors import TokenVerifier
 from manor_mcp_interceptors._cli.demo.guestbook import NO_TOKEN, Guestbook
 from manor_mcp_interceptors._cli.demo.mcp_server import mcp_server
-from manor_mcp_interceptors._cli.demo.servers import GrpcServer, _serve_grpc
+from manor_mcp_interceptors._cli.demo.servers import GrpcServer, serve_grpc
 from manor_mcp_interceptors._cli.demo.uvicorn_thread import serve
 from manor_mcp_interceptors.server.fastapi_dependency import MCPTokenDependency
 from manor_mcp_interceptors.server.reasons import Reason
@@ -63,5 +63,5 @@ def start_servers(
     with ExitStack() as stack:
         http = stack.enter_context(serve(fastapi_service(for_http)))
         mcp = stack.enter_context(serve(mcp_server(for_mcp, notes)))
-        grpc = stack.enter_context(_serve_grpc(for_grpc))
+        grpc = stack.enter_context(serve_grpc(for_grpc))
         yield Servers(f"{http}/search", f"{mcp}/mcp", grpc, verifiers, (notes, grpc.guestbook))

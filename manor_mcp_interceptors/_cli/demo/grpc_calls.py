@@ -23,24 +23,24 @@ from .servers import GrpcServer, Servers
 TIMEOUT: Final = 5.0
 ACCEPTED_KEY: Final = "token-accepted"
 OPTIONS: Final = (("grpc.enable_http_proxy", 0),)
-"""A proxy in the environment knows nothing of the demo's servers."""
+"""A proxy that the environment names cannot reach the demo's servers."""
 
 
 def call_grpc(servers: Servers, report: Report) -> None:
-    """Make all kinds of call with the sync interceptor, the thin channel, call credentials."""
+    """Make every kind of call with the sync interceptor, the thin channel, call credentials."""
     with grpc.insecure_channel(servers.grpc.target, OPTIONS) as channel:
         intercepted = grpc.intercept_channel(channel, GrpcAuthInterceptor())
         _call("gRPC", intercepted, servers.grpc, report)
-        _call("gRPC thin channel", grpc_authenticated_channel(channel), servers.grpc, report)
+        _call("gRPC channel", grpc_authenticated_channel(channel), servers.grpc, report)
     credentials = grpc.composite_channel_credentials(
         grpc.local_channel_credentials(grpc.LocalConnectionType.LOCAL_TCP), grpc_call_credentials()
     )
     with grpc.secure_channel(servers.grpc.local_target, credentials, OPTIONS) as channel:
-        _call("gRPC call credentials", channel, servers.grpc, report)
+        _call("gRPC credentials", channel, servers.grpc, report)
 
 
 async def call_grpc_aio(servers: Servers, report: Report) -> None:
-    """Make all kinds of call with the aio interceptors, then with the thin channel."""
+    """Make every kind of call with the aio interceptors, then with the thin channel."""
     interceptors = grpc_aio_interceptors()
     async with grpc.aio.insecure_channel(
         servers.grpc.target, options=OPTIONS, interceptors=interceptors
@@ -49,20 +49,20 @@ async def call_grpc_aio(servers: Servers, report: Report) -> None:
     async with grpc_aio_authenticated_channel(
         grpc.aio.insecure_channel(servers.grpc.target, options=OPTIONS)
     ) as channel:
-        await _call_aio("gRPC aio thin channel", channel, servers.grpc, report)
+        await _call_aio("gRPC aio channel", channel, servers.grpc, report)
 
 
 def _call(transport: str, channel: grpc.Channel, server: GrpcServer, report: Report) -> None:
     stub: Any = SearchServiceStub(channel)  # type: ignore[no-untyped-call]
-    with _rpc(report, transport, "unary: ListTools", server) as call:
+    with _rpc(report, transport, "unary: list", server) as call:
         _accept(call, [stub.ListTools(pb.ListToolsRequest(), timeout=TIMEOUT)])
-    with _rpc(report, transport, "unary: InvokeTool", server) as call:
+    with _rpc(report, transport, "unary: tool", server) as call:
         _accept(call, [stub.InvokeTool(_whoami(), timeout=TIMEOUT)])
-    with _rpc(report, transport, "server stream: results", server) as call:
+    with _rpc(report, transport, "server stream", server) as call:
         _accept(call, list(stub.StreamResults(_search(), timeout=TIMEOUT)))
-    with _rpc(report, transport, "client stream: index", server) as call:
+    with _rpc(report, transport, "client stream", server) as call:
         _accept(call, [stub.IndexDocuments(iter(_documents()), timeout=TIMEOUT)])
-    with _rpc(report, transport, "both streams: session", server) as call:
+    with _rpc(report, transport, "both streams", server) as call:
         _accept(call, list(stub.Session(iter(_conversation()), timeout=TIMEOUT)))
 
 
@@ -70,17 +70,17 @@ async def _call_aio(
     transport: str, channel: grpc.aio.Channel, server: GrpcServer, report: Report
 ) -> None:
     stub: Any = SearchServiceStub(channel)  # type: ignore[no-untyped-call]
-    with _rpc(report, transport, "unary: ListTools", server) as call:
+    with _rpc(report, transport, "unary: list", server) as call:
         _accept(call, [await stub.ListTools(pb.ListToolsRequest(), timeout=TIMEOUT)])
-    with _rpc(report, transport, "unary: InvokeTool", server) as call:
+    with _rpc(report, transport, "unary: tool", server) as call:
         _accept(call, [await stub.InvokeTool(_whoami(), timeout=TIMEOUT)])
-    with _rpc(report, transport, "server stream: results", server) as call:
+    with _rpc(report, transport, "server stream", server) as call:
         _accept(call, [r async for r in stub.StreamResults(_search(), timeout=TIMEOUT)])
-    with _rpc(report, transport, "client stream: index", server) as call:
+    with _rpc(report, transport, "client stream", server) as call:
         sent = _when_accepted(lambda: upload, _documents())
         upload = stub.IndexDocuments(sent, timeout=TIMEOUT)
         _accept(call, [await upload])
-    with _rpc(report, transport, "both streams: session", server) as call:
+    with _rpc(report, transport, "both streams", server) as call:
         sent = _when_accepted(lambda: session, _conversation())
         session = stub.Session(sent, timeout=TIMEOUT)
         _accept(call, [response async for response in session])
@@ -122,7 +122,7 @@ def _conversation() -> list[pb.SessionRequest]:
 
 
 async def _when_accepted(call: Callable[[], Any], requests: list[Any]) -> AsyncIterator[Any]:
-    """Give the requests once the server has accepted the token.
+    """Yield the requests when the server has accepted the token.
 
     Without the wait, a refusal may overtake a message, and grpc.aio then reports INTERNAL.
     """

@@ -1,4 +1,4 @@
-"""The calls over HTTP: each adapter's client, sync and async, and none at all."""
+"""The calls over HTTP: with each adapter, sync and async, and without one."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TIMEOUT: Final = 5.0
 def call_http(servers: Servers, report: Report) -> None:
     """Call the HTTP service with every synchronous client.
 
-    No client here trusts the environment: a proxy set there knows nothing of the demo's servers.
+    No client here uses the environment: a proxy that it names cannot reach the demo's servers.
     """
     server = servers.http
     with requests.Session() as session:
@@ -40,7 +40,7 @@ def call_http(servers: Servers, report: Report) -> None:
         _call("httpx", client, server, report)
     with httpx2.Client(auth=Httpx2Auth(), trust_env=False) as client2:
         _call("httpx2", client2, server, report)
-    _call_urllib("urllib, own headers", server, report)
+    _call_urllib("urllib, headers", server, report)
 
 
 async def call_http_async(servers: Servers, report: Report) -> None:
@@ -66,7 +66,7 @@ async def _call_async(transport: str, client: Any, server: HttpServer, report: R
 
 
 def _call_urllib(transport: str, server: HttpServer, report: Report) -> None:
-    """Call with a client that has no adapter, which is what `get_auth_headers` is for."""
+    """Call with a client that has no adapter: `get_auth_headers` is for these."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     for method, path, body in CALLS:
         with report.call(transport, f"{method} {path}", server.guestbook) as call:

@@ -28,7 +28,7 @@ def http_service(secret: str, guestbook: Guestbook) -> FastAPI:
 
 
 def _check(secret: str, guestbook: Guestbook) -> Callable[..., str]:
-    MCP_AUTH_SECRET = secret  # noqa: N806 - the check below is the one in use, letter by letter
+    MCP_AUTH_SECRET = secret  # noqa: N806 - the check below is copied from services in use
 
     def caller(authorization: str = Header("")) -> str:
         token = parse_bearer(authorization)

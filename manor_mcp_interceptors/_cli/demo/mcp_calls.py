@@ -20,19 +20,19 @@ TIMEOUT: Final = 5.0
 WITH_SESSION: Final = "legacy"
 """The handshake that opens a session: ``initialize``."""
 WITHOUT_SESSION: Final = "2026-07-28"
-"""The protocol's version in which each request stands alone."""
+"""The version of the protocol that has no sessions."""
 
 Statuses = list[int]
-"""The HTTP statuses that came back: the client's own errors do not tell them."""
+"""The HTTP statuses of the answers: the client's errors do not contain them."""
 Step = Callable[[Client, Call], Awaitable[None]]
 
 
 async def call_mcp(servers: Servers, report: Report) -> None:
     """Initialize, list the tools and call one, in both forms of the protocol."""
     opened: dict[str, Step] = {"initialize": _initialize}
-    steps: dict[str, Step] = {"list tools": _list_tools, "call tool whoami": _call_whoami}
+    steps: dict[str, Step] = {"list tools": _list_tools, "call whoami": _call_whoami}
     await _call("MCP session", WITH_SESSION, opened | steps, servers.mcp, report)
-    await _call("MCP without session", WITHOUT_SESSION, steps, servers.mcp, report)
+    await _call("MCP, no session", WITHOUT_SESSION, steps, servers.mcp, report)
 
 
 async def _call(
@@ -45,7 +45,7 @@ async def _call(
             with report.call(transport, what, server.guestbook) as call:
                 statuses.clear()
                 try:
-                    if client is None:  # also where the server refused to open one just now
+                    if client is None:  # also after the server refused to open one
                         client = await stack.enter_async_context(_client(server, mode, statuses))
                     await step(client, call)
                 except Exception:
@@ -71,7 +71,7 @@ async def _client(server: HttpServer, mode: str, statuses: Statuses) -> AsyncIte
 
 
 async def _initialize(client: Client, call: Call) -> None:
-    call.accept(f"protocol of {client.protocol_version}")
+    call.accept(f"MCP {client.protocol_version}")
 
 
 async def _list_tools(client: Client, call: Call) -> None:

@@ -18,7 +18,7 @@ DOCUMENTS = {"margins": "Tokens are renewed thirty seconds before they expire."}
 
 
 class _NotingVerifier(MCPTokenVerifier):
-    """The verifier, which also notes what it found."""
+    """The verifier, which also notes its results."""
 
     def __init__(self, verifier: TokenVerifier, guestbook: Guestbook) -> None:
         super().__init__(verifier)
@@ -35,14 +35,14 @@ def mcp_server(verifier: TokenVerifier, guestbook: Guestbook) -> ASGIApp:
     server = MCPServer(
         "manor-search",
         token_verifier=_NotingVerifier(verifier, guestbook),
-        # The issuer is a mere name here: the tokens come from no OAuth server.
+        # The issuer is just a name: no OAuth server issues the tokens.
         auth=AuthSettings(issuer_url=AnyHttpUrl("http://127.0.0.1"), resource_server_url=None),
         log_level="CRITICAL",
     )
 
     @server.tool()
     def whoami() -> str:
-        """Say who the caller is."""
+        """Return the name of the caller."""
         access = get_access_token()
         return "nobody" if access is None else str(access.subject)
 
@@ -55,7 +55,7 @@ def mcp_server(verifier: TokenVerifier, guestbook: Guestbook) -> ASGIApp:
 
     async def noting_bare_calls(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and b"authorization" not in dict(scope["headers"]):
-            guestbook.note(NO_TOKEN)  # which the verifier never gets to see
+            guestbook.note(NO_TOKEN)  # the verifier is not asked
         await application(scope, receive, send)
 
     return noting_bare_calls

@@ -1,4 +1,4 @@
-"""The demo's table: one line for each call, and whether it went as expected."""
+"""The table of the demo: one line for each call, and whether it went as expected."""
 
 from __future__ import annotations
 
@@ -12,38 +12,39 @@ from manor_mcp_interceptors.settings import Settings
 
 from .guestbook import NO_TOKEN, REFUSED, Guestbook
 
-WIDTHS: Final = (21, 23, 24, 16)
+WIDTHS: Final = (17, 15, 15, 13)
+"""Columns; a row fits a terminal of 80."""
 
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """One round of all calls: how the client is set up, and what must come of it."""
+    """One round of all calls: the client's configuration, and the expected results."""
 
     title: str
     settings: Settings
     flag_on: bool
     seen: str
-    """What every server must have seen: the caller's name, `NO_TOKEN` or `REFUSED`."""
+    """What every server must see: the caller's name, `NO_TOKEN` or `REFUSED`."""
 
     @property
     def accepted(self) -> bool:
-        """Whether the servers must have served the calls."""
+        """Whether the servers must accept the calls."""
         return self.seen not in {NO_TOKEN, REFUSED}
 
 
 @dataclass(slots=True)
 class Call:
-    """One call: what was called, and what came back."""
+    """One call and its answer."""
 
     transport: str
     what: str
     status: str = "no answer"
-    """The answer in the transport's own words: ``HTTP 200``, ``UNAUTHENTICATED``."""
+    """The answer in the words of the transport: ``HTTP 200``, ``UNAUTHENTICATED``."""
     accepted: bool = False
     caller: str | None = None
-    """Who the response says the caller is, where it says so."""
+    """The caller's name in the response; None if it contains none."""
     seen: str = ""
-    """Who the server noted the caller to be, or why it refused."""
+    """The caller's name in the server's notes, or why it refused."""
     seconds: float = 0.0
 
     def accept(self, status: str, caller: str | None = None) -> None:
@@ -52,11 +53,11 @@ class Call:
 
     def refuse(self, status: str) -> None:
         """Note that the server refused the call."""
-        self.status = f"refused: {status}"
+        self.status = status
 
     def problem(self, phase: Phase) -> str | None:
-        """Say which expectation did not hold."""
-        refused = self.status in {"refused: HTTP 401", "refused: UNAUTHENTICATED"}
+        """Return the expectation that did not hold; None if all did."""
+        refused = not self.accepted and self.status in {"HTTP 401", "UNAUTHENTICATED"}
         if not (self.accepted if phase.accepted else refused):
             return f"{self.status}, not {'accepted' if phase.accepted else 'refused'}"
         if self.seen != phase.seen:
@@ -68,7 +69,7 @@ class Call:
 
 @dataclass(slots=True)
 class Report:
-    """Prints each call as it ends, and keeps what did not go as expected."""
+    """Prints each call when it ends, and keeps the unexpected results."""
 
     write: Callable[[str], object]
     problems: list[str] = field(default_factory=list)
@@ -76,14 +77,14 @@ class Report:
     _phase: Phase | None = None
 
     def begin(self, phase: Phase) -> None:
-        """Judge the calls that follow by `phase`."""
+        """Compare the following calls with what `phase` expects."""
         self._phase = phase
         self.write(f"\n{phase.title}")
-        self._write_row("", ("transport", "call", "answer", "the server saw"), "time")
+        self._write_row("", ("transport", "call", "answer", "server saw"), "time")
 
     @contextmanager
     def call(self, transport: str, what: str, guestbook: Guestbook) -> Iterator[Call]:
-        """Time the call made in this context, and judge it. An error in it is a problem, no end."""
+        """Time and judge the call made in this context. An error in it does not end the demo."""
         call = Call(transport, what)
         guestbook.read()
         start = time.perf_counter()
@@ -97,9 +98,9 @@ class Report:
         self._judge(call)
 
     def fail(self, problem: str) -> None:
-        """Note a problem that belongs to no call."""
+        """Report a problem that belongs to no single call."""
         self.problems.append(problem)
-        self.write(f"  FAILED  {problem}")
+        self.write(f"FAILED {problem}")
 
     def _judge(self, call: Call) -> None:
         assert self._phase is not None
@@ -113,4 +114,4 @@ class Report:
 
     def _write_row(self, mark: str, columns: tuple[str, str, str, str], duration: str) -> None:
         padded = (f"{text:<{width}}" for text, width in zip(columns, WIDTHS, strict=True))
-        self.write(f"  {mark:<8}{' '.join(padded)} {duration:>9}")
+        self.write(f"{mark:<7}{' '.join(padded)} {duration:>9}")

@@ -1,4 +1,4 @@
-"""The demo, from the first server's start to the verdict."""
+"""The demo, from the start of the servers to the result."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from .mcp_calls import call_mcp
 from .report import Phase, Report
 from .servers import Servers, start_servers
 
-SUBJECT: Final = "demo-application"
+SUBJECT: Final = "demo-caller"
 CALLS_PER_PHASE: Final = 42
-"""Fewer than that, and an adapter was left out."""
+"""With fewer calls, an adapter was left out."""
 
 
 class _Gate:
-    """The feature flag, as the phase wants it."""
+    """The feature flag of a phase."""
 
     blocking: Final = False
 
@@ -41,8 +41,8 @@ class _Gate:
 def run(write: Callable[[str], object] = print, phases: Sequence[Phase] | None = None) -> int:
     """Run every phase against the same servers; return the exit status.
 
-    Settings and flag are the demo's own, whatever the environment says. The process-wide
-    provider is back at the environment afterwards.
+    The demo sets settings and flag itself, and ignores the environment. Afterwards the
+    process-wide provider uses the environment again.
 
     Args:
         write: Takes each line.
@@ -53,8 +53,9 @@ def run(write: Callable[[str], object] = print, phases: Sequence[Phase] | None =
     phases = standard_phases() if phases is None else phases
     report = Report(write)
     with _quiet_logs(), start_servers(phases[0].settings) as servers:
-        write(f"MCP server at {servers.mcp.url}, HTTP service at {servers.http.url},")
-        write(f"gRPC service at {servers.grpc.target} and, secured, {servers.grpc.local_target}")
+        write(f"MCP server:   {servers.mcp.url}")
+        write(f"HTTP service: {servers.http.url}")
+        write(f"gRPC service: {servers.grpc.target}, and {servers.grpc.local_target} (secured)")
         try:
             for phase in phases:
                 _run_phase(phase, servers, report)
@@ -67,8 +68,8 @@ def standard_phases() -> tuple[Phase, ...]:
     """Return the three phases, with secrets made for this run."""
     good = Settings(secret=secrets.token_urlsafe(32), subject=SUBJECT)
     wrong = replace(good, secret=secrets.token_urlsafe(32))
-    on, off = "Flag on: the servers know the caller", "Flag off: no token, refused; we go on"
-    forged = "Wrong secret: a token, refused; we go on"
+    on, off = "Flag on: the servers know the caller", "Flag off: no token, so they refuse"
+    forged = "Wrong secret: they refuse the token"
     return (
         Phase(on, good, flag_on=True, seen=SUBJECT),
         Phase(off, good, flag_on=False, seen=NO_TOKEN),
@@ -106,7 +107,7 @@ def _conclude(report: Report, write: Callable[[str], object], seconds: float) ->
 
 @contextmanager
 def _quiet_logs() -> Iterator[None]:
-    """Keep the libraries' logs out of the table, which says it all."""
+    """Keep the logs of the libraries out of the table."""
     before = logging.root.manager.disable
     logging.disable()
     try:

@@ -19,7 +19,7 @@ from .search_service.search_service_pb2_grpc import SearchServiceServicer
 ACCEPTED: Final = (("token-accepted", "true"),)
 TOOLS: Final = {
     "search": "Return the titles of the documents that contain the query.",
-    "whoami": "Say who the caller is.",
+    "whoami": "Return the name of the caller.",
 }
 DOCUMENTS: Final = (
     pb.Document(id="margin", title="Margins", text="A token is renewed before it expires."),
@@ -29,7 +29,7 @@ DOCUMENTS: Final = (
 
 
 class _SessionRequestError(Exception):
-    """A request of a session failed; the session goes on."""
+    """A request of a session failed; the session continues."""
 
     def __init__(self, code: grpc.StatusCode, message: str) -> None:
         super().__init__(message)
@@ -141,7 +141,7 @@ class SearchServicer(SearchServiceServicer):
             yield pb.StreamResultsResponse(document=document, score=count, caller=caller)
 
     def _caller(self, context: grpc.ServicerContext) -> pb.Caller:
-        """Return who calls, or end the call. The reason is for our notes, not for the peer."""
+        """Return the caller, or end the call. The reason is noted, but not sent to the client."""
         values = [str(value) for key, value in context.invocation_metadata() if key == METADATA_KEY]
         token = parse_bearer(values[0]) if len(values) == 1 else None
         if token is None:

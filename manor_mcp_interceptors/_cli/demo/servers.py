@@ -1,4 +1,4 @@
-"""The demo's servers, each on a free loopback port of its own."""
+"""The demo's servers, each on another free loopback port."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .uvicorn_thread import serve
 
 @dataclass(frozen=True, slots=True)
 class HttpServer:
-    """A server that is reached by its URL."""
+    """A server that has a URL."""
 
     url: str
     guestbook: Guestbook
@@ -30,7 +30,7 @@ class HttpServer:
 
 @dataclass(frozen=True, slots=True)
 class GrpcServer:
-    """The gRPC service: once in clear text, once for channels with local credentials."""
+    """The gRPC service: one port in clear text, one for channels with local credentials."""
 
     target: str
     local_target: str
@@ -54,14 +54,15 @@ def start_servers(settings: Settings) -> Iterator[Servers]:
         http_notes, mcp_notes = Guestbook(), Guestbook()
         http = stack.enter_context(serve(http_service(settings.secret or "", http_notes)))
         mcp = stack.enter_context(serve(mcp_server(verifier, mcp_notes)))
-        grpc_server = stack.enter_context(_serve_grpc(verifier))
+        grpc_server = stack.enter_context(serve_grpc(verifier))
         yield Servers(
             HttpServer(http, http_notes), HttpServer(f"{mcp}/mcp", mcp_notes), grpc_server
         )
 
 
 @contextmanager
-def _serve_grpc(verifier: TokenVerifier) -> Iterator[GrpcServer]:
+def serve_grpc(verifier: TokenVerifier) -> Iterator[GrpcServer]:
+    """Run the gRPC service until the context ends."""
     guestbook = Guestbook()
     with ThreadPoolExecutor(max_workers=4) as workers:
         server = grpc.server(workers)

@@ -17,7 +17,7 @@ STOP_SECONDS: Final = 2
 
 
 class _Server(uvicorn.Server):
-    """Says when it is ready, so that nobody has to poll for it."""
+    """Sets an event when it is ready."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -25,7 +25,7 @@ class _Server(uvicorn.Server):
 
     def serve_on(self, listener: socket.socket) -> None:
         try:
-            with suppress(SystemExit):  # uvicorn's word for a start that failed
+            with suppress(SystemExit):  # how uvicorn reports a failed start
                 self.run(sockets=[listener])
         finally:
             self.ready.set()
@@ -41,16 +41,16 @@ def serve(application: Any, *, port: int = 0) -> Iterator[str]:
 
     Args:
         application: The ASGI application.
-        port: Where a server that was stopped comes back; 0 is any that is free.
+        port: The port of a server that is started again; 0 is any free port.
 
     Raises:
-        RuntimeError: The application did not start, or did not stop.
+        RuntimeError: The server did not start, or did not stop.
     """
     with _listen(port) as listener:
         server = _Server(
             uvicorn.Config(
                 application,
-                log_config=None,  # logging is the caller's
+                log_config=None,  # the caller configures logging
                 access_log=False,
                 ws="none",
                 timeout_graceful_shutdown=STOP_SECONDS,
@@ -72,10 +72,10 @@ def serve(application: Any, *, port: int = 0) -> Iterator[str]:
 
 
 def _listen(port: int) -> socket.socket:
-    # The protocol is named, because asyncio sets TCP_NODELAY only where it is: without that, an
-    # answer of two packets waits 40 ms for the client's delayed acknowledgement.
+    # asyncio sets TCP_NODELAY only if the protocol is named. Without it, an answer of two packets
+    # waits 40 ms for the client's delayed acknowledgement.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    # A server's connections linger on its port for a minute: without this, none comes back there.
+    # Connections linger on the port for a minute; without this, no server can start there again.
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(("127.0.0.1", port))

@@ -1,4 +1,4 @@
-"""Read what a token says of itself, without believing it."""
+"""Read the header and claims of a token without verifying it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _TIMES: Final = {"iat", "exp", "nbf"}
 
 
 def read_unverified(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return header and claims of `token`; its signature is not looked at.
+    """Return header and claims of `token`; its signature is not checked.
 
     Raises:
         ValueError: It is not a compact JWS with two JSON objects.
@@ -25,14 +25,14 @@ def read_unverified(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def readable(claims: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `claims` with their times as people read them, too."""
+    """Return `claims` with each time also as a date."""
     return {name: _time(value) if name in _TIMES else value for name, value in claims.items()}
 
 
 def _time(value: Any) -> Any:
     try:
         return f"{value} ({datetime.fromtimestamp(value, timezone.utc):%Y-%m-%d %H:%M:%S} UTC)"
-    except (TypeError, ValueError, OverflowError, OSError):  # not a time after all
+    except (TypeError, ValueError, OverflowError, OSError):  # not a time
         return value
 
 
@@ -42,6 +42,6 @@ def _object(part: str, name: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
-        # No part of it in the text: it may be a secret, pasted by mistake.
+        # The text holds no part of it: it may be a secret, pasted by mistake.
         raise ValueError(f"not a JWT: its {name} is no JSON object in base64url")  # noqa: TRY004
     return value

@@ -1,4 +1,4 @@
-"""Tell whether two hosts hold the same secret, without showing it to anyone."""
+"""Compare the secrets of two hosts without showing them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from functools import lru_cache
 from typing import Final
 
 _CONTEXT: Final = b"manor_mcp_interceptors: fingerprint of a shared secret, v1"
-"""A fixed salt: two hosts have nothing else in common. It keeps tables made for other purposes
-from being of use here."""
+"""A fixed salt, because two hosts share nothing else. Tables made for other purposes do not fit."""
 
 _COST: Final = 2**15
 _BLOCK: Final = 8
@@ -19,8 +18,8 @@ def fingerprint(secret: str) -> str:
     """Return eight hex digits of a slow digest of `secret`, as ``1a2b-3c4d``.
 
     A fingerprint is read aloud and pasted into tickets, so it must not help to find the secret.
-    scrypt makes each guess cost 32 MiB and a tenth of a second, and 32 bits confirm a guess but
-    poorly. That protects a secret of human making; a random one needs no protection.
+    scrypt makes each guess cost 32 MiB and a tenth of a second, and 32 bits hardly confirm a
+    guess. That protects a secret that a person made up; a random one needs no protection.
     """
     digest = hashlib.scrypt(
         secret.encode(),
@@ -28,7 +27,7 @@ def fingerprint(secret: str) -> str:
         n=_COST,
         r=_BLOCK,
         p=1,
-        maxmem=256 * _BLOCK * _COST,  # twice what it takes; OpenSSL's own limit is just below
+        maxmem=256 * _BLOCK * _COST,  # twice the need; OpenSSL's default is just below the need
         dklen=4,
     ).hex()
     return f"{digest[:4]}-{digest[4:]}"

@@ -6,13 +6,20 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from manor_mcp_interceptors._bearer import METADATA_KEY, format_bearer
-from manor_mcp_interceptors.provider import MCPTokenProvider
 
-from .answers import Answer, UnreachableError, check_with, check_without
-from .causes import explain
+from .answers import (
+    ACCEPTED,
+    PRIVATE_CA_FIX,
+    Answer,
+    UnreachableError,
+    check_with,
+    check_without,
+    not_called,
+    redact,
+)
+from .causes import explain_refusal
 from .checks import Check, State
-from .foreign import shown
-from .settings_checks import token_settings
+from .host import Host
 
 TIMEOUT: Final = 5.0
 """Seconds."""
@@ -22,12 +29,12 @@ METHODS: Final = (
     "/model_context_protocol.Mcp/ListTools",
     "/manor.mcp_auth.Doctor/NoSuchMethod",
 )
-"""Called with an empty message, in this order, until a server knows one. The last one is known to
-none, and is refused for want of a token all the same where every method asks for one."""
+"""Called with an empty message, in this order, until the server knows one. No server knows the
+last one, but a server that protects every method refuses it without a token."""
 
 
 class GrpcServer:
-    """A server that is called by one method, whichever it knows."""
+    """A server that is called by the first of some methods that it knows."""
 
     def __init__(self, channel: Any, target: str, methods: Sequence[str]) -> None:
         self._channel = channel
@@ -41,14 +48,10 @@ class GrpcServer:
             UnreachableError: No answer came.
         """
         answer = self._call(token)
-        while answer.status.startswith("UNIMPLEMENTED") and len(self._methods) > 1:
+        while answer.status == "UNIMPLEMENTED" and len(self._methods) > 1:
             del self._methods[0]
             answer = self._call(token)
         return answer
-
-    @property
-    def method(self) -> str:
-        return self._methods[0]
 
     def _call(self, token: str | None) -> Answer:
         import grpc
@@ -58,26 +61,23 @@ class GrpcServer:
         try:
             call(b"", metadata=metadata, timeout=TIMEOUT)
         except grpc.RpcError as error:
-            return self._failure(error.code().name, error.details() or "")
+            return self._failure(error.code().name, redact(error.details() or ""))
         return Answer("OK", refused=False, served=True)
 
     def _failure(self, code: str, details: str) -> Answer:
         if code in {"UNAVAILABLE", "DEADLINE_EXCEEDED"}:
             fix = "is the server up, is the address right, and is it TLS (--tls) or not?"
-            raise UnreachableError(f"no answer from {self._target}: {code}: {shown(details)}", fix)
-        # A method that is not there, or dislikes an empty message, was reached all the same.
-        return Answer(code, code == "UNAUTHENTICATED", code == "INVALID_ARGUMENT", shown(details))
+            if "CERTIFICATE_VERIFY_FAILED" in details:
+                fix = PRIVATE_CA_FIX
+            raise UnreachableError(f"no answer from {redact(self._target)}: {code}: {details}", fix)
+        # A method that is unknown, or that refuses an empty message, was reached.
+        return Answer(code, code == "UNAUTHENTICATED", code == "INVALID_ARGUMENT", details)
 
 
 def grpc_checks(
-    provider: MCPTokenProvider,
-    target: str,
-    audiences: Sequence[str],
-    *,
-    method: str | None = None,
-    tls: bool = False,
+    host: Host, target: str, *, method: str | None = None, tls: bool = False
 ) -> list[Check]:
-    """Call the server at `target` without and with the token, and explain what comes back."""
+    """Call the server at `target` without and with the token, and explain the answers."""
     try:
         import grpc
     except ModuleNotFoundError:
@@ -90,41 +90,32 @@ def grpc_checks(
     with channel:
         server = GrpcServer(channel, target, METHODS if method is None else [method])
         try:
-            return _checks(provider, server, audiences)
+            bare = server.call(None)
+            return [check_without(bare), _with_token(host, server, bare)]
         except UnreachableError as error:
             return [Check("server", State.FAILED, str(error), error.fix)]
 
 
-def _checks(
-    provider: MCPTokenProvider, server: GrpcServer, audiences: Sequence[str]
-) -> list[Check]:
-    bare = server.call(None)
-    checks = [check_without(bare)]
-    token = provider.token()
+def _with_token(host: Host, server: GrpcServer, bare: Answer) -> Check:
+    token = host.provider.token()
     if token is None:
-        return [*checks, Check("call with the token", State.NOTE, "not made: there is no token")]
+        return not_called()
     answer = server.call(token)
     if answer.refused and bare.refused:
-        settings = token_settings(provider)
-        keys = provider._setup.keys.verification_keys(settings)
-        return [
-            *checks,
-            explain(
-                answer.status,
-                settings,
-                keys,
-                lambda other: not server.call(other).refused,
-                audiences=audiences,
-            ),
-        ]
-    if answer.status == "UNIMPLEMENTED" and bare.refused:
-        finding = "UNIMPLEMENTED: the server accepts the token, and knows none of the methods tried"
-        return [*checks, Check("call with the token", State.OK, finding)]
+        return explain_refusal(host, answer, lambda other: not server.call(other).refused)
     if answer.status == "UNIMPLEMENTED":
-        finding = (
-            "nothing was tested: the server knows no method that was called, and asked"
-            " nobody for a token"
-        )
-        fix = "name one of its methods, unary: --method /package.Service/Method"
-        return [*checks, Check("call with the token", State.WARNING, finding, fix)]
-    return [*checks, check_with(bare, answer)]
+        return _unknown_method(bare)
+    return check_with(bare, answer)
+
+
+def _unknown_method(bare: Answer) -> Check:
+    name = "call with the token"
+    if bare.refused:
+        finding = "UNIMPLEMENTED: the server accepts the token, but knows none of the methods tried"
+        return Check(name, State.OK, finding, proves=ACCEPTED)
+    finding = (
+        "nothing was tested: the server knows no method that was called, and did not ask for a"
+        " token"
+    )
+    fix = "name one of its unary methods: --method /package.Service/Method"
+    return Check(name, State.WARNING, finding, fix)

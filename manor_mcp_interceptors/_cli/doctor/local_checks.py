@@ -1,151 +1,203 @@
-"""The checks that need no server: each question of the decision, in the provider's own order."""
+"""The checks that need no server: each question of the decision, in the provider's order."""
 
 from __future__ import annotations
 
 import os
 import sys
+import time
+from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
-from manor_mcp_interceptors._decision.configuration import SettingsSnapshot
-from manor_mcp_interceptors._flags.gates import FlagAnswer
-from manor_mcp_interceptors._keys.keys import SigningKey
-from manor_mcp_interceptors.errors import SettingsError
+from manor_mcp_interceptors._keys.keys import MIN_SECRET_BYTES, SigningKey
+from manor_mcp_interceptors._keys.tokens import mint
+from manor_mcp_interceptors.errors import SettingsError, TokenRejectedError
 from manor_mcp_interceptors.outcomes import Outcome
-from manor_mcp_interceptors.provider import MCPTokenProvider
 
-from .checks import Check, State
+from .checks import Check, State, cause
 from .claims import read_unverified, readable
 from .fingerprint import fingerprint
-from .settings_checks import check_settings, usable_settings
+from .host import Host
+from .settings_checks import check_settings
+
+ADAPTERS: Final = (
+    ("RequestsAuth", "requests", "requests"),
+    ("HttpxAuth", "httpx", "httpx"),
+    ("Httpx2Auth", "httpx2", "httpx2"),
+    ("GrpcAuthInterceptor", "grpcio", "grpc"),
+    ("MCPTokenVerifier", "mcp", "mcp"),
+    ("OpenFeatureGate", "openfeature-sdk", "openfeature"),
+    ("metrics and spans", "opentelemetry-api", "otel"),
+)
+"""Each adapter, the distribution that it needs, and the extra that installs it."""
 
 _IN_CODE: Final = (
-    "A gate, or an OpenFeature provider, that the application sets in code is not seen here"
+    ". A gate or an OpenFeature provider that the application sets in code is not seen here"
     " unless --setup package.module:function runs that code"
+)
+_ONLY_VERIFIES: Final = (
+    ". A host that only verifies tokens needs no flag: judge it with `manor-mcp doctor --server`"
 )
 
 
-def local_checks(provider: MCPTokenProvider) -> list[Check]:
-    """Return the checks of flag, settings, secret, PyJWT, token and adapters."""
-    from .adapters import check_adapters
+def client_checks(host: Host, flag_log: str) -> list[Check]:
+    """Return the checks of a host that makes calls.
 
-    provider.decision()  # the flag's answer and everything else is as of this moment
-    view = provider._setup.read_settings(provider._audience)
-    return [
-        check_flag(view, provider._answer, _backend_name(provider)),
-        *check_settings(provider._setup.given[0], view),
-        *check_secrets(provider),
-        check_pyjwt(),
-        check_token(provider),
-        check_adapters(),
-    ]
+    Args:
+        host: What the decision was made from.
+        flag_log: The last error that the flag's library logged; empty if there is none.
+    """
+    checks = [_check_flag(host, flag_log), *_configuration_checks(host)]
+    return [*checks, _check_token(host, cause(checks)), _check_adapters()]
 
 
-def check_flag(view: SettingsSnapshot, answer: FlagAnswer, backend: str) -> Check:
-    """Tell the flag's answer, who gave it, and what to do for another."""
-    key, word = view.question.key, "on" if answer.enabled else "off"
-    details = (("key", key), ("asked", backend), ("subject", view.question.subject))
+def server_checks(host: Host) -> list[Check]:
+    """Return the checks of a host that only verifies tokens."""
+    return [*_configuration_checks(host), _check_verification(host), _check_adapters()]
+
+
+def _configuration_checks(host: Host) -> list[Check]:
+    return [*check_settings(host), *_check_secrets(host), _check_pyjwt()]
+
+
+def _check_flag(host: Host, log: str) -> Check:
+    """Report the flag's answer, who gave it, and how to change it."""
+    answer, word = host.answer, "on" if host.answer.enabled else "off"
+    details = (("key", host.flag), ("asked", host.gate), ("subject", host.subject))
     if answer.invalid:
-        return Check(
-            "flag", State.FAILED, answer.problem or "", f"set {answer.source} to on or off", details
-        )
-    if answer.problem is not None:
-        state = State.WARNING if answer.enabled else State.FAILED
-        finding = f"the flag backend {backend} gave no answer ({answer.problem});"
-        fix = (
-            f"mend the flag backend; meanwhile {key.upper()}=on or =off in the environment"
-            " stands in where it has not answered yet"
-        )
-        return Check("flag", state, f"{finding} {key} is {word} ({answer.source})", fix, details)
-    finding = f"{key} is {word} ({answer.source})"
-    if answer.enabled:
-        return Check("flag", State.OK, finding, "", details)
-    return Check("flag", State.FAILED, finding, _turn_on(view, answer), details)
+        fix = f"set {answer.source} to on or off"
+        return Check("flag", State.FAILED, answer.problem or "", fix, details)
+    state = State.FAILED if not answer.enabled else State.OK
+    finding = f"{host.flag} is {word} ({answer.source})"
+    if answer.problem is None:
+        return Check("flag", state, finding, "" if answer.enabled else _turn_on(host), details)
+    why = f"{answer.problem}; it logged: {log}" if log else answer.problem
+    finding = f"the flag backend {host.gate} gave no answer ({why}); {finding}"
+    fix = (
+        "repair the flag backend; until it first answers,"
+        f" {host.flag_variable}=on or =off in the environment decides"
+    )
+    return Check("flag", State.WARNING if answer.enabled else state, finding, fix, details)
 
 
-def _turn_on(view: SettingsSnapshot, answer: FlagAnswer) -> str:
-    key = view.question.key
-    if answer.source.startswith("environment variable "):
-        return f"{answer.source.rpartition(' ')[2]}=on"
-    if answer.source.startswith("default"):
-        return f"{key.upper()}=on in the environment, or in your flag service. {_IN_CODE}"
-    return f"turn {key} on for {view.question.subject!r} in {answer.source}"
+def _turn_on(host: Host) -> str:
+    source, server = host.answer.source, _ONLY_VERIFIES if host.can_verify() else ""
+    if source.startswith("environment variable "):
+        return f"{source.removeprefix('environment variable ')}=on{server}"
+    if source.startswith("default"):
+        where = "in the environment, or turn it on in your flag service"
+        return f"{host.flag_variable}=on {where}{_IN_CODE}{server}"
+    return f"turn {host.flag} on for {host.subject!r} in {source}{server}"
 
 
-def _backend_name(provider: MCPTokenProvider) -> str:
-    backend = provider._setup.flags._backend()
-    names = {
-        "EnvironmentGate": "environment",
-        "ManorGate": "manor.feature_flags",
-        "OpenFeatureGate": "OpenFeature",
-        "CustomBackend": type(getattr(backend, "_gate", backend)).__name__,
-    }
-    return names.get(type(backend).__name__, type(backend).__name__)
-
-
-def check_secrets(provider: MCPTokenProvider) -> list[Check]:
-    """Tell where each secret came from, how long it is, and its fingerprint."""
-    settings, keys = usable_settings(provider), provider._setup.keys
-    checks = []
+def _check_secrets(host: Host) -> list[Check]:
+    """Report where each secret came from, how long it is, and its fingerprint."""
     try:
-        key = keys.signing_key(settings)
+        keys = host.verification_keys()
     except SettingsError as error:
-        checks.append(_bad_secret("secret", error))
+        return [_bad_secret(host, error)]
     except ImportError:
-        checks.append(Check("secret", State.NOTE, "set; PyJWT is needed to judge its form"))
-    else:
-        checks.append(_good_secret("secret", key))
-        previous = keys.verification_keys(settings)
-        if previous.problem is not None:
-            finding = f"for verifying: {previous.problem}"
-            checks.append(Check("previous secret", State.WARNING, finding, "mend it or unset it"))
-        elif previous.previous is not None:
-            checks.append(_good_secret("previous secret", previous.previous))
+        return [Check("secret", State.NOTE, "set; its form cannot be checked without PyJWT")]
+    checks = [_good_secret("secret", keys.current)]
+    if keys.problem is not None:
+        finding = f"for verifying: {keys.problem}"
+        checks.append(Check("previous secret", State.WARNING, finding, "correct or unset it"))
+    elif keys.previous is not None:
+        checks.append(_good_secret("previous secret", keys.previous))
     return checks
 
 
-def _bad_secret(name: str, error: SettingsError) -> Check:
+def _bad_secret(host: Host, error: SettingsError) -> Check:
+    path = host.settings.secret_file
     if error.outcome is Outcome.NOT_CONFIGURED:
         fix = "MCP_AUTH_SECRET_FILE=path of a mounted secret; `manor-mcp keygen` makes a new one"
+    elif path is not None and os.path.isdir(path):
+        fix = f"name the file inside the directory: MCP_AUTH_SECRET_FILE={_file_inside(path)}"
     elif "cannot be read" in str(error):
         user = f" (uid {os.getuid()})" if hasattr(os, "getuid") else ""
         fix = f"mount the file there, and let this process{user} read it"
     elif "are both set" in str(error):
         fix = f"unset {error.variable} or {error.variable}_FILE: one of the two is enough"
     else:
-        fix = "give it random text of 32 bytes or more; `manor-mcp keygen` makes some"
-    return Check(name, State.FAILED, str(error), fix)
+        fix = "use random text of 32 bytes or more; `manor-mcp keygen` makes some"
+    return Check("secret", State.FAILED, str(error), fix)
+
+
+def _file_inside(directory: str | os.PathLike[str]) -> str:
+    """Return the path of the one file in `directory`, or a placeholder for it."""
+    try:
+        names = [name for name in os.listdir(directory) if not name.startswith(".")]
+    except OSError:
+        names = []
+    return os.path.join(directory, names[0] if len(names) == 1 else "NAME")
 
 
 def _good_secret(name: str, key: SigningKey) -> Check:
     size, mark = len(key.secret.encode()), fingerprint(key.secret)
     details = (("source", key.source), ("bytes", str(size)), ("fingerprint", mark))
     finding = f"{size} bytes from {key.source}"
-    if key.warnings:
-        fix = "`manor-mcp keygen` makes a good one"
-        return Check(name, State.WARNING, f"{finding}; {'; '.join(key.warnings)}", fix, details)
-    return Check(name, State.OK, finding, "", details)
+    if not key.warnings:
+        return Check(name, State.OK, finding, "", details)
+    fix = "`manor-mcp keygen` makes a good one"
+    if size >= MIN_SECRET_BYTES:
+        fix = "set the same text at callers and servers, without anything that was added to it"
+    return Check(name, State.WARNING, f"{finding}; {'; '.join(key.warnings)}", fix, details)
 
 
-def check_pyjwt() -> Check:
-    """Tell whether PyJWT can be imported, and its version."""
+def _check_pyjwt() -> Check:
+    """Report whether PyJWT can be imported, and its version."""
     try:
-        from manor_mcp_interceptors._keys import hs256  # noqa: F401 - the one module that imports it
+        from manor_mcp_interceptors._keys import hs256  # noqa: F401 - the module that imports it
     except ImportError as error:
         finding = f"cannot be imported ({type(error).__name__}: {error})"
-        return Check("PyJWT", State.FAILED, finding, f"{sys.executable} -m pip install PyJWT")
+        module = (error.name or "jwt").partition(".")[0]
+        fix = f"{sys.executable} -m pip install {'PyJWT' if module == 'jwt' else module}"
+        return Check("PyJWT", State.FAILED, finding, fix)
     import jwt
 
     return Check("PyJWT", State.OK, jwt.__version__)
 
 
-def check_token(provider: MCPTokenProvider) -> Check:
+def _check_token(host: Host, known_cause: Check | None) -> Check:
     """Show the claims of the token that a call made now would carry."""
-    decision = provider.decision()
+    decision = host.provider.decision()
     if decision.token is None:
-        failed = decision.outcome is Outcome.SIGNING_FAILED
-        state = State.FAILED if failed else State.NOTE
+        state = State.FAILED if known_cause is None else State.NOTE
         return Check("token", state, f"none ({decision.outcome}): {decision.reason}")
     header, claims = read_unverified(decision.token)
-    left = int(provider.status().seconds_to_expiry or 0)
+    left = int(host.provider.status().seconds_to_expiry or 0)
     details = tuple((name, str(value)) for name, value in {**header, **readable(claims)}.items())
-    return Check("token", State.OK, f"signed, good for {left} more seconds", "", details)
+    finding = f"signed, valid for {left} more seconds"
+    proves = "A call made now carries a token."
+    return Check("token", State.OK, finding, "", details, proves=proves)
+
+
+def _check_verification(host: Host) -> Check:
+    """Verify a token that this configuration signs, as a server would."""
+    from manor_mcp_interceptors.server.verifier import TokenVerifier
+
+    settings = host.settings
+    try:
+        token = mint(settings, host.signing_key(), time.time())
+        TokenVerifier(host.given).verify(token.value)
+    except (SettingsError, TokenRejectedError, ImportError) as error:
+        return Check("verification", State.FAILED, f"no token is accepted: {error}")
+    details = (("issuer", settings.issuer), ("audience", settings.audience))
+    finding = "a token that is signed with the secret is accepted"
+    proves = "This host can verify tokens."
+    return Check("verification", State.OK, finding, "", details, proves=proves)
+
+
+def _check_adapters() -> Check:
+    """Report the version of each adapter's library, without importing it."""
+    rows, missing = [], []
+    for adapter, distribution, extra in ADAPTERS:
+        try:
+            shown = f"{distribution} {version(distribution)}"
+        except PackageNotFoundError:
+            shown = f"not installed: pip install 'manor-mcp-interceptors[{extra}]'"
+            missing.append(adapter)
+        rows.append((adapter, shown))
+    finding = f"{len(rows) - len(missing)} of {len(rows)} installed"
+    if missing:
+        finding += f"; not installed: {', '.join(missing)}"
+    return Check("adapters", State.NOTE, finding, more=tuple(rows))

@@ -1,4 +1,4 @@
-"""The handshake of the official MCP client, through our own adapter."""
+"""The handshake of the official MCP client, through the adapter of this library."""
 
 from __future__ import annotations
 
@@ -12,19 +12,18 @@ from mcp.client.streamable_http import streamable_http_client
 from manor_mcp_interceptors.client.httpx2_auth import Httpx2Auth
 from manor_mcp_interceptors.provider import MCPTokenProvider
 
+from .answers import redact
 from .checks import Check, State
-from .foreign import shown
 from .http_call import TIMEOUT
 
-PATIENCE: Final = 20.0
-"""Seconds for the whole of it: the client waits for ever for an answer to its own question where
-a server answers another one."""
+DEADLINE: Final = 20.0
+"""Seconds for all of it: the client waits for ever if the server answers another question."""
 
 
 def check_handshake(provider: MCPTokenProvider, url: str) -> Check:
-    """Tell how far the official client gets."""
+    """Report how far the official client gets."""
     try:
-        return asyncio.run(asyncio.wait_for(_shake_hands(provider, url), PATIENCE))
+        return asyncio.run(asyncio.wait_for(_shake_hands(provider, url), DEADLINE))
     except Exception as error:
         finding = f"the official client failed: {_innermost(error)}"
         return Check("MCP handshake", State.WARNING, finding, "is this URL the MCP endpoint?")
@@ -37,16 +36,16 @@ async def _shake_hands(provider: MCPTokenProvider, url: str) -> Check:
     ):
         tools = await client.list_tools()
         info = client.server_info
-        name = "the server" if info is None else shown(f"{info.name} {info.version}".strip())
+        name = "the server" if info is None else redact(f"{info.name} {info.version}".strip())
         details = (
-            ("protocol", shown(str(client.protocol_version))),
+            ("protocol", redact(str(client.protocol_version))),
             ("tools", str(len(tools.tools))),
         )
         return Check("MCP handshake", State.OK, f"done with {name}", "", details)
 
 
 def _innermost(error: BaseException) -> str:
-    """Name what stands at the bottom of nested groups; the type alone, as a text may tell all."""
+    """Return the type of the error inside nested groups; its text may hold a token."""
     while (inner := getattr(error, "exceptions", None)) is not None:
         error = inner[0]
     return type(error).__name__

@@ -1,15 +1,15 @@
-"""The demo succeeds on real servers whatever the environment says, and notices what breaks."""
+"""The demo succeeds on real servers in any environment, and notices what breaks."""
 
 from __future__ import annotations
 
 import logging
 import os
 import re
+import resource
 import secrets
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +21,7 @@ from manor_mcp_interceptors._cli.demo import grpc_calls, http_calls, mcp_calls
 from manor_mcp_interceptors._cli.demo import run as demo
 from tests.support import OTHER_SECRET, SECRET
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[3]
 TRANSPORTS = {
     "requests": 2,
@@ -28,18 +29,18 @@ TRANSPORTS = {
     "httpx async": 2,
     "httpx2": 2,
     "httpx2 async": 2,
-    "urllib, own headers": 2,
+    "urllib, headers": 2,
     "gRPC": 5,
     "gRPC aio": 5,
-    "gRPC aio thin channel": 5,
-    "gRPC thin channel": 5,
-    "gRPC call credentials": 5,
+    "gRPC aio channel": 5,
+    "gRPC channel": 5,
+    "gRPC credentials": 5,
     "MCP session": 3,
-    "MCP without session": 2,
+    "MCP, no session": 2,
 }
 """How many calls each makes in a phase."""
 ENDING = 5.0
-"""Seconds that a thread which was told to end may take on a busy machine."""
+"""Seconds that a stopped thread may take to end on a busy machine."""
 HOSTILE = {
     "MCP_AUTH_SECRET": "of-the-environment-0123456789-0123456789",
     "MCP_AUTH_TTL_SECONDS": "1h",
@@ -50,12 +51,12 @@ HOSTILE = {
         ("http_proxy", "HTTP_PROXY", "https_proxy", "ALL_PROXY", "grpc_proxy"), "http://127.0.0.1:9"
     ),
 }
-"""An environment in which nothing would work."""
+"""An environment in which no call would succeed."""
 
 
 def test_the_command_succeeds_and_shows_every_call() -> None:
-    """A line for each transport and call, three times over, quickly, and nothing else is said."""
-    start = time.monotonic()
+    """A line of 80 columns for each transport and call, in three phases, and nothing else."""
+    before = _cpu_seconds_of_children()
     command = [sys.executable, "-W", "error", "-m", "manor_mcp_interceptors", "demo"]
     done = subprocess.run(
         command,
@@ -68,19 +69,25 @@ def test_the_command_succeeds_and_shows_every_call() -> None:
     )
 
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
-    assert time.monotonic() - start < 15
-    rows = re.findall(r"^  ok +(.+?)  +.* +[0-9.]+ ms$", done.stdout, re.MULTILINE)
+    assert _cpu_seconds_of_children() - before < 15
+    rows = re.findall(r"^ok +(.+?)  +.* +[0-9.]+ ms$", done.stdout, re.MULTILINE)
     columns = [row for row in done.stdout.splitlines() if row.endswith(" ms")]
     assert len(columns) == len(rows) == 3 * sum(TRANSPORTS.values())
-    starts = [line[10:].split("  ")[0].strip() for line in columns]
+    starts = [line[7:].split("  ")[0].strip() for line in columns]
     for transport, calls in TRANSPORTS.items():
         assert sum(s == transport or s.startswith(f"{transport} ") for s in starts) >= 3 * calls
+    assert max(map(len, done.stdout.splitlines())) <= 80
     assert "eyJ" not in done.stdout
+
+
+def _cpu_seconds_of_children() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 @pytest.fixture
 def lines(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Collect what the demo writes; its secrets are known ones."""
+    """Collect what the demo writes; its secrets are known."""
     made = iter([SECRET, OTHER_SECRET])
     monkeypatch.setattr(secrets, "token_urlsafe", lambda size: next(made))
     return []
@@ -89,31 +96,31 @@ def lines(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_no_secret_and_no_token_is_shown(
     lines: list[str], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Neither the table nor anything beside it holds a secret or a token."""
+    """Neither in the table nor in any other output."""
     assert demo.run(lines.append) == 0
 
     out, err = capfd.readouterr()
     shown = "\n".join([*lines, out, err])
-    assert "demo-application" in shown
+    assert "demo-caller" in shown
     for hidden in (SECRET, OTHER_SECRET, "eyJ"):
         assert hidden not in shown
 
 
 def test_the_demo_cleans_up_behind_itself(lines: list[str]) -> None:
-    """Servers, provider and logging are as they were, also for an application that goes on."""
+    """Servers, provider and logging are as they were before."""
     MCPTokenProvider.configure(settings=Settings(secret=SECRET))
     threads = set(threading.enumerate())
 
     demo.run(lines.append, demo.standard_phases()[:1])
 
     left = {t for t in threading.enumerate() if t not in threads}
-    # A dummy is a thread of gRPC's own core that once came by.
-    ours = {t for t in left if not t.name.startswith("Dummy-")}
-    for thread in ours:
-        # AnyIO, for one, tells its worker threads to end and does not wait until they have.
+    # A dummy is a thread of the gRPC core that ran Python code once.
+    started = {t for t in left if not t.name.startswith("Dummy-")}
+    for thread in started:
+        # AnyIO, for one, stops its worker threads but does not wait for their end.
         thread.join(ENDING)
-    assert {t.name for t in ours if t.is_alive()} == set()
-    assert get_token() is None  # back at the environment, which says nothing
+    assert {t.name for t in started if t.is_alive()} == set()
+    assert get_token() is None  # the environment counts again, and nothing is set there
     assert logging.root.manager.disable == logging.NOTSET
 
 
@@ -121,29 +128,29 @@ def break_the_expected_caller(monkeypatch: pytest.MonkeyPatch) -> str:
     phase = demo.standard_phases()[0]
     broken = (replace(phase, seen="somebody-else"),)
     monkeypatch.setattr(demo, "standard_phases", lambda: broken)
-    return "requests, GET /whoami: the server saw 'demo-application', not 'somebody-else'"
+    return "requests, GET /whoami: the server saw 'demo-caller', not 'somebody-else'"
 
 
 def break_the_flag(monkeypatch: pytest.MonkeyPatch) -> str:
     phase = demo.standard_phases()[0]
     monkeypatch.setattr(demo, "standard_phases", lambda: (replace(phase, flag_on=False),))
-    return "MCP session, initialize: refused: HTTP 401, not accepted"
+    return "MCP session, initialize: HTTP 401, not accepted"
 
 
 def accept_what_must_be_refused(monkeypatch: pytest.MonkeyPatch) -> str:
     first, second, _ = demo.standard_phases()
     monkeypatch.setattr(demo, "standard_phases", lambda: (first, replace(second, flag_on=True)))
-    return "gRPC, unary: ListTools: OK, 1 message, not refused"
+    return "gRPC, unary: list: OK, 1 message, not refused"
 
 
 def send_aio_streams_bare(monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setattr(grpc_calls, "grpc_aio_interceptors", lambda: grpc_aio_interceptors()[:1])
-    return "gRPC aio, both streams: session: refused: UNAUTHENTICATED, not accepted"
+    return "gRPC aio, both streams: UNAUTHENTICATED, not accepted"
 
 
 def send_mcp_bare(monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setattr(mcp_calls, "Httpx2Auth", lambda: None)
-    return "MCP without session, list tools: refused: HTTP 401, not accepted"
+    return "MCP, no session, list tools: HTTP 401, not accepted"
 
 
 def make_an_adapter_raise(monkeypatch: pytest.MonkeyPatch) -> str:
@@ -176,7 +183,7 @@ def test_a_broken_expectation_is_named_and_fails_the_demo(
     lines: list[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Whatever breaks, the demo goes on to its end, says what broke, and returns 1."""
+    """Whatever breaks, the demo runs to its end, names what broke, and returns 1."""
     problem = break_it(monkeypatch)
 
     assert demo.run(lines.append, demo.standard_phases()[:2]) == 1

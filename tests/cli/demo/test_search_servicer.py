@@ -1,4 +1,4 @@
-"""The demo's gRPC service keeps what the ``.proto`` promises."""
+"""The gRPC service of the demo does what the ``.proto`` promises."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def code_of(error: pytest.ExceptionInfo[grpc.RpcError]) -> grpc.StatusCode:
 
 
 def test_tools_are_listed_page_by_page(client: Client) -> None:
-    """Each page names the next, and the last one names none."""
+    """Each page names the next one; the last one names none."""
     first = client.ListTools(pb.ListToolsRequest(page_size=1))
     second = client.ListTools(pb.ListToolsRequest(page_size=1, page_token=first.next_page_token))
 
@@ -69,7 +69,7 @@ def test_a_tool_answers_text_and_data(client: Client) -> None:
     assert list(answer.structured_content["titles"]) == ["Clocks"]
 
 
-def test_what_cannot_be_done_has_its_status(client: Client) -> None:
+def test_failures_have_their_own_status(client: Client) -> None:
     """An unknown tool is NOT_FOUND, and a blank query INVALID_ARGUMENT."""
     with pytest.raises(grpc.RpcError) as unknown:
         client.InvokeTool(pb.InvokeToolRequest(name="dig"))
@@ -93,8 +93,8 @@ def test_an_indexed_document_is_found_and_one_without_id_is_counted(client: Clie
     assert [result.score for result in found] == [2, 1]
 
 
-def test_a_session_goes_on_after_a_request_that_failed(client: Client) -> None:
-    """Each request is answered under its id, and its last response says so."""
+def test_a_session_continues_after_a_failed_request(client: Client) -> None:
+    """Each request is answered under its id, and its last response is marked."""
     requests = [
         pb.SessionRequest(id="a", invoke_tool=pb.InvokeToolRequest(name="dig")),
         pb.SessionRequest(id="b"),

@@ -14,14 +14,14 @@ from manor_mcp_interceptors._cli.demo.uvicorn_thread import serve
 
 
 def test_the_http_service_checks_as_services_do_today() -> None:
-    """The line is the one in use, letter by letter: tokens must satisfy it as it stands."""
+    """The line is copied from services in use: tokens must satisfy it unchanged."""
     line = 'jwt.decode(token, MCP_AUTH_SECRET, algorithms=["HS256"], audience="service-search-mcp")'
 
     assert line in inspect.getsource(http_service)
 
 
 def test_an_application_that_does_not_start_is_an_error_at_once() -> None:
-    """Nobody waits for a server that is not there."""
+    """The caller does not wait for a server that cannot start."""
 
     @asynccontextmanager
     async def fail(application: Any) -> Any:

@@ -1,0 +1,104 @@
+"""What this host decides from, as the checks need it: the one reader of `Explanation`."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from manor_mcp_interceptors._flags.gates import FlagAnswer
+from manor_mcp_interceptors._keys.keys import KeySource, SigningKey, VerificationKeys
+from manor_mcp_interceptors.errors import SettingsError
+from manor_mcp_interceptors.provider import MCPTokenProvider
+from manor_mcp_interceptors.settings import VARIABLES, Settings
+
+_NOT_IN_A_NAME: Final = re.compile(r"[^A-Z0-9_]|^[0-9]")
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """The configuration of this host, as of one decision."""
+
+    provider: MCPTokenProvider
+    given: Settings | None
+    """The settings that the application made in code; None: they come from the environment."""
+    settings: Settings
+    """The configured settings, without the variables that are wrong."""
+    token_settings: Settings
+    """The same with the audience of the calls."""
+    problem: SettingsError | None
+    """Why the settings cannot be used."""
+    warnings: tuple[str, ...]
+    flag: str
+    """The flag's key."""
+    subject: str
+    answer: FlagAnswer
+    """The flag's answer."""
+    gate: str
+    """The name of the gate that answers."""
+    _keys: KeySource = field(repr=False)
+
+    @classmethod
+    def of(cls, provider: MCPTokenProvider) -> Host:
+        """Have `provider` decide, and return what it decided from."""
+        explanation = provider.explain()
+        snapshot, audience = explanation.snapshot, explanation.audience
+        settings = _usable_settings() if explanation.given is None else explanation.given
+        return cls(
+            provider=provider,
+            given=explanation.given,
+            settings=settings,
+            token_settings=settings if audience is None else replace(settings, audience=audience),
+            problem=snapshot.error,
+            warnings=tuple(snapshot.warnings()),
+            flag=snapshot.question.key.strip(),
+            subject=snapshot.question.subject,
+            answer=explanation.answer,
+            gate=explanation.gate,
+            _keys=explanation.keys,
+        )
+
+    @property
+    def flag_variable(self) -> str:
+        """The environment variable for the flag that every shell can export."""
+        return _NOT_IN_A_NAME.sub("_", self.flag.upper())
+
+    def signing_key(self) -> SigningKey:
+        """Return the secret that signs the tokens.
+
+        Raises:
+            SettingsError: There is no usable secret.
+            ImportError: PyJWT, which checks the secret's form, cannot be imported.
+        """
+        return self._keys.signing_key(self.settings)
+
+    def verification_keys(self) -> VerificationKeys:
+        """Return the current and the previous secret; raises as `signing_key` does."""
+        return self._keys.verification_keys(self.settings)
+
+    def can_verify(self) -> bool:
+        """Return whether a server with this configuration could accept a token."""
+        try:
+            self.signing_key()
+        except (SettingsError, ImportError):
+            return False
+        return self.problem is None
+
+
+def environment(*names: str) -> Mapping[str, str]:
+    """Return the variables with these names that are set."""
+    return {name: os.environ[name] for name in names if name in os.environ}
+
+
+def _usable_settings() -> Settings:
+    usable = dict(environment("SERVICE_NAME"))
+    for variable in VARIABLES:
+        one = environment(variable.name)
+        try:
+            Settings.from_env(one)
+        except SettingsError:
+            continue
+        usable |= one
+    return Settings.from_env(usable)
