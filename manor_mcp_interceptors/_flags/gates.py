@@ -109,7 +109,7 @@ def variable_names(key: str) -> tuple[str, ...]:
     The key as it is, in upper case, and in upper case with ``_`` for every character that a
     shell does not allow in a name. The last one can be exported by any shell.
     """
-    exportable = re.sub(r"\W", "_", key.upper(), flags=re.ASCII)
+    exportable = re.sub(r"\W|^[0-9]", "_", key.upper(), flags=re.ASCII)
     return tuple(dict.fromkeys((key, key.upper(), exportable)))
 
 

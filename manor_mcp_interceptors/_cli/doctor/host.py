@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final
 
-from manor_mcp_interceptors._flags.gates import FlagAnswer
+from manor_mcp_interceptors._flags.gates import FlagAnswer, variable_names
 from manor_mcp_interceptors._keys.keys import KeySource, SigningKey, VerificationKeys
 from manor_mcp_interceptors.errors import SettingsError
 from manor_mcp_interceptors.provider import MCPTokenProvider
 from manor_mcp_interceptors.settings import VARIABLES, Settings
-
-_NOT_IN_A_NAME: Final = re.compile(r"[^A-Z0-9_]|^[0-9]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +59,7 @@ class Host:
     @property
     def flag_variable(self) -> str:
         """The environment variable for the flag that every shell can export."""
-        return _NOT_IN_A_NAME.sub("_", self.flag.upper())
+        return variable_names(self.flag)[-1]
 
     def signing_key(self) -> SigningKey:
         """Return the secret that signs the tokens.
