@@ -18,7 +18,7 @@ def format_bearer(token: str) -> str:
 
 
 def parse_bearer(value: str) -> str | None:
-    """Return the token in an ``Authorization`` value, or None where it is not a bearer's.
+    """Return the token in an ``Authorization`` value, or None if it is not a bearer token.
 
     The scheme is case-insensitive (RFC 9110, section 11.1); the token is RFC 6750's
     ``b64token``, so nothing with white space, a comma or a non-ASCII character in it passes.

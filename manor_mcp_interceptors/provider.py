@@ -49,8 +49,8 @@ class MCPTokenProvider:
     """Decides which token a call carries; mints it, caches it, renews it. Safe from any thread.
 
     The process-wide instance comes from `get_instance`; adapters use it by default. A decision is
-    leased until the next recheck, so a call costs one read, one look at the clock and one
-    comparison. No method raises because there is no token.
+    leased until the next recheck, so a call reads the decision, reads the clock and compares. No
+    method raises because there is no token.
 
     A copy is the provider itself. A pickle holds no secret and no token: a process-wide instance
     becomes that of the other process, and `Settings` given in code arrive without their secrets.

@@ -1,6 +1,6 @@
 """Fixtures for tests of code that calls MCP servers.
 
-pytest finds them by itself where this package is installed. Before a test asks for one of them,
+pytest finds them if this package is installed. Before a test asks for one of them,
 nothing happens and nothing third-party is imported; no transport ever is.
 
 What the fixtures hand out is in `manor_mcp_interceptors.testing`.
@@ -62,7 +62,7 @@ def mcp_auth_gate() -> StaticGate:
 def mcp_auth_clock() -> FakeClock:
     """A clock that stands at the present until it is told to move.
 
-    A test that asks for it has provider, verifier and `mcp_auth_server` go by it, too.
+    In a test that asks for it, provider, verifier and `mcp_auth_server` use it.
     """
     from .testing import FakeClock
 

@@ -28,18 +28,17 @@ with needs("openfeature", "OpenFeatureGate"):
 __all__ = ["OpenFeatureGate"]
 
 _UNFIT: Final = {ProviderStatus.NOT_READY, ProviderStatus.ERROR, ProviderStatus.FATAL}
-"""What a provider in these states answers is a default or a guess: the last known answer is better.
-"""
+"""In these states a provider answers with a default or a guess; the last known answer is better."""
 
 
 class OpenFeatureGate(LibraryGate):
     """Asks the OpenFeature provider that the application has set.
 
     The targeting key is the subject, `issuer` and `audience` are attributes, and the transaction
-    context is merged. A provider that is missing, not ready or in error, and an evaluation that
-    fails, are no answer: the last known one stands. A provider's events end every lease at once.
+    context is merged. If a provider is missing, not ready or in error, or if an evaluation fails,
+    the last known answer stands. A provider's events end every lease at once.
 
-    It takes the flag's value as the provider gives it. Beware of providers that convert: the
+    The flag's value is taken as the provider gives it. Beware of providers that convert: the
     environment-variable provider reads ``"false"`` as true.
     """
 
@@ -58,18 +57,18 @@ class OpenFeatureGate(LibraryGate):
         Args:
             client: None makes one.
             domain: The domain whose provider answers; None is the default provider.
-            per_call: Ask at every call, and let the transaction context's own targeting key (a
-                user) stand in for the subject, which becomes the attribute `subject`.
-            blocking: False promises that the provider answers from memory: it is then asked on
+            per_call: Ask at every call, with the targeting key of the transaction context (a
+                user) instead of the subject, which becomes the attribute `subject`.
+            blocking: False promises that the provider answers from memory; it is then asked on
                 the caller's thread.
         """
         self._client = api.get_client(domain) if client is None else client
-        self._heard: object = None
+        self._subscribed_to: object = None
         self.per_call = per_call
         self.blocking = blocking
 
     def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_heard": None}  # a provider holds threads and sockets
+        return {**self.__dict__, "_subscribed_to": None}  # a provider holds threads and sockets
 
     def has_provider(self) -> bool:
         """Return whether the application has set a provider."""
@@ -79,7 +78,7 @@ class OpenFeatureGate(LibraryGate):
         """Return whether flag `key` is on for `subject`.
 
         Raises:
-            NoAnswerError: There is no provider, or it cannot tell.
+            NoAnswerError: There is no provider, or it has no answer.
         """
         return self._details(key, self._context(subject, {})).value
 
@@ -107,16 +106,16 @@ class OpenFeatureGate(LibraryGate):
 
     def _details(self, key: str, context: EvaluationContext) -> FlagEvaluationDetails[bool]:
         provider = self._client.provider
-        if provider is not self._heard:  # before its status: no event falls in between
+        if provider is not self._subscribed_to:  # before its status: no event falls in between
             _events.subscribe()
-            self._heard = provider
+            self._subscribed_to = provider
         if isinstance(provider, NoOpProvider):
             raise NoAnswerError("no OpenFeature provider is set")
         status = self._client.get_provider_status()
         if status in _UNFIT:
             raise NoAnswerError(f"the OpenFeature provider is {status.value}")
         with _tracebacks:
-            # False is what a flag in state DISABLED comes to: switched off is off.
+            # A flag in state DISABLED gets this default, False: switched off is off.
             details = self._client.get_boolean_details(key, False, context)  # noqa: FBT003 - the SDK's
         if details.error_code is not None or details.reason == Reason.ERROR:
             code = "error" if details.error_code is None else details.error_code.value
@@ -125,7 +124,7 @@ class OpenFeatureGate(LibraryGate):
 
 
 class _Events:
-    """Passes every provider's events on to whoever watches, for as long as they live."""
+    """Passes every provider's events on to those who watch, as long as they live."""
 
     def __init__(self) -> None:
         self._watchers: set[weakref.ref[Callable[[], None]]] = set()
@@ -138,9 +137,9 @@ class _Events:
             self._watchers.add(weakref.ref(notify, forget))
 
     def subscribe(self) -> None:
-        """Be told of every event, once; `clear_providers` drops all handlers."""
+        """Subscribe to every event, once; `clear_providers` drops all handlers."""
         for event in ProviderEvent:
-            with suppress(ValueError):  # not there
+            with suppress(ValueError):  # not subscribed yet
                 api.remove_handler(event, self._pass_on)
             with suppress(RuntimeError):  # the interpreter is ending
                 api.add_handler(event, self._pass_on)
@@ -153,9 +152,9 @@ class _Events:
 
 
 class _Tracebacks(logging.Filter):
-    """Holds back the traceback that the SDK logs at each evaluation that fails.
+    """Drops the traceback that the SDK logs at each failed evaluation, on this thread only.
 
-    Ours alone, by thread: what went wrong is in the one line that we log when it changes.
+    This library logs the failure in one line when it begins.
     """
 
     def __init__(self) -> None:
@@ -163,7 +162,7 @@ class _Tracebacks(logging.Filter):
         self._here = threading.local()
 
     def __enter__(self) -> None:
-        logging.getLogger("openfeature").addFilter(self)  # does nothing where it is there
+        logging.getLogger("openfeature").addFilter(self)  # does nothing if it is there already
         self._here.quiet = True
 
     def __exit__(self, *_: object) -> None:

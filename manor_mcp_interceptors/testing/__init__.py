@@ -66,7 +66,7 @@ class FakeClock:
 
 
 class StaticGate:
-    """A feature flag that answers what it is told to, and notes who asked."""
+    """A feature flag with a fixed answer; it records the questions."""
 
     blocking = False
 
@@ -83,7 +83,7 @@ class StaticGate:
 
 
 class _Secret(str):
-    """Text that assertion messages and tracebacks, which print a `repr`, do not show."""
+    """Text whose `repr`, which assertion messages and tracebacks print, does not show it."""
 
     __slots__ = ()
 
@@ -117,7 +117,7 @@ def auth_variables(secret: str, *, on: bool = True) -> dict[str, str]:
 
 @contextmanager
 def isolated_provider() -> Iterator[None]:
-    """Run with process-wide providers and a verifier of its own; put back what was there."""
+    """Run with new process-wide providers and a new verifier; restore the old ones afterwards."""
     before = _process_wide.configuration, _process_wide.leases()
     clock, verification = process_wide.clock, process_wide.verification
     _share_clock(None)
@@ -130,15 +130,15 @@ def isolated_provider() -> Iterator[None]:
 
 
 def _share_clock(clock: Clock | None) -> None:
-    """Have the process-wide verifier go by `clock`, until `isolated_provider` ends."""
+    """Have the process-wide verifier use `clock`, until `isolated_provider` ends."""
     process_wide.clock, process_wide.verification = clock, None
 
 
 @contextmanager
 def isolated_auth() -> Iterator[None]:
-    """Run without any of our variables and with a process-wide provider and verifier of its own.
+    """Run without this library's variables and with a new process-wide provider and verifier.
 
-    Afterwards the variables, what was configured and the tokens are as they were.
+    Afterwards the variables, the configuration and the tokens are as they were.
     """
     names = our_variables()
     before = {name: os.environ.pop(name) for name in names if name in os.environ}
@@ -153,12 +153,12 @@ def isolated_auth() -> Iterator[None]:
 
 @contextmanager
 def auth_on(secret: str | None = None, *, clock: Clock | None = None) -> Iterator[str]:
-    """Run with auth switched on, apart from all that was configured.
+    """Run with auth switched on, independent of what is configured.
 
     Args:
         secret: None makes one up.
-        clock: What tokens are minted and, by the process-wide verifier, judged by; None is the
-            `time` module, as it is or as a library froze it.
+        clock: The time for minting and, in the process-wide verifier, for verifying; None is the
+            `time` module, frozen by a library or not.
 
     Yields:
         The secret.
