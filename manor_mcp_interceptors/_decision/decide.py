@@ -12,7 +12,7 @@ from manor_mcp_interceptors._bearer import METADATA_KEY, format_bearer
 from manor_mcp_interceptors._flags.gates import FlagAnswer
 from manor_mcp_interceptors._hosts import compile_hosts
 from manor_mcp_interceptors._telemetry.log import log
-from manor_mcp_interceptors.errors import SettingsError
+from manor_mcp_interceptors.errors import SettingsError, import_problem
 from manor_mcp_interceptors.outcomes import Decision, Outcome, TokenStatus
 
 from .configuration import Configuration, SettingsSnapshot
@@ -87,8 +87,7 @@ def decide(
     except SettingsError as error:
         return _no(error.outcome, str(error), valid_until), None
     except ImportError as error:
-        reason = f"PyJWT cannot be imported ({type(error).__name__}): pip install PyJWT"
-        return _no(Outcome.PYJWT_MISSING, reason, valid_until), None
+        return _no(Outcome.PYJWT_MISSING, import_problem(error), valid_until), None
     renewal = cache.renew(view.settings, key)
     if renewal.token is None:
         return _no(renewal.outcome, renewal.problem or "", valid_until), None

@@ -9,6 +9,7 @@ from manor_mcp_interceptors._keys.keys import SigningKey
 from manor_mcp_interceptors._keys.tokens import clock_skew, effective_margin, mint
 from manor_mcp_interceptors._telemetry.counters import Counters
 from manor_mcp_interceptors._telemetry.log import log
+from manor_mcp_interceptors.errors import import_problem
 from manor_mcp_interceptors.outcomes import Outcome
 from manor_mcp_interceptors.protocols import Clock
 from manor_mcp_interceptors.settings import Settings
@@ -86,10 +87,9 @@ class TokenCache:
 
     def _failed(self, error: Exception, minted: Minted | None) -> Renewal:
         # The type alone: an error out of a signer may hold what it was given to sign with.
-        missing = isinstance(error, ImportError)
-        outcome = Outcome.PYJWT_MISSING if missing else Outcome.SIGNING_FAILED
-        problem = "PyJWT cannot be imported" if missing else "signing raised"
-        problem = f"{problem} ({type(error).__name__})"
+        outcome, problem = Outcome.SIGNING_FAILED, f"signing raised ({type(error).__name__})"
+        if isinstance(error, ImportError):
+            outcome, problem = Outcome.PYJWT_MISSING, import_problem(error)
         left = minted.remaining(self._clock, 0) if minted is not None else 0.0
         if minted is None or left <= 0:
             return Renewal(None, 0.0, outcome, problem)
