@@ -1,13 +1,15 @@
-"""No `repr` of ours shows a secret or a token, whatever object it is asked of."""
+"""No `repr`, traceback local or pickle of this package shows a secret or a token."""
 
 from __future__ import annotations
 
 import copy
 import gc
 import pickle
+import pprint
+import sys
 import traceback
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 
 import pytest
 
@@ -35,6 +37,7 @@ from manor_mcp_interceptors.server.starlette_backend import MCPTokenBackend, MCP
 from manor_mcp_interceptors.testing import AuthServer
 from tests.server.forging import claims, forge
 from tests.support import OTHER_SECRET, SECRET, FakeClock, StaticGate
+from tests.support.holders import HOLDERS, is_shown
 from tests.support.http_call import get
 from tests.support.leak_guard import PACKAGE
 
@@ -107,6 +110,34 @@ def test_no_object_of_ours_shows_a_secret_or_a_token(
     assert leaks == []
 
 
+@pytest.mark.parametrize("name", HOLDERS)
+def test_no_value_shows_a_secret_or_a_token(env_on: None, name: str) -> None:
+    """`repr`, `str`, `format` and `pprint`, alone and as part of something else."""
+    held = HOLDERS[name]()
+    shown = f"{held!r} {held} {[held]} {pprint.pformat({1: held})}"
+    assert not is_shown(shown, held)
+
+
+SECRET_FIELDS = {
+    *("secret", "previous_secret", "secret_file", "previous_secret_file"),
+    *("token", "value", "authorization", "metadata_entry", "data", "inputs"),
+}
+
+
+def test_no_value_class_has_a_secret_or_a_token_in_its_repr() -> None:
+    """Whatever a class calls it; one that keeps a verified token's claims has no token."""
+    modules = [m for n, m in sys.modules.items() if n.startswith("manor_mcp_interceptors")]
+    classes = {c for m in modules for c in vars(m).values() if isinstance(c, type)}
+    shown = [
+        f"{kind.__qualname__}.{one.name}"
+        for kind in classes
+        if is_dataclass(kind) and kind.__module__.startswith("manor_mcp_interceptors")
+        for one in fields(kind)
+        if one.name in SECRET_FIELDS and one.repr and one.type not in ("VerifiedToken", "bool")
+    ]
+    assert shown == []
+
+
 def locals_of_ours(error: BaseException) -> str:
     """Return what a reporter that prints locals shows of our frames, constructors included."""
     report = traceback.TracebackException.from_exception(error, capture_locals=True)
@@ -123,12 +154,16 @@ def locals_of_ours(error: BaseException) -> str:
         lambda: Settings(previous_secret=SECRET.encode()),  # type: ignore[arg-type]
         lambda: Settings.from_env({"MCP_AUTH_SECRET": SECRET, "MCP_AUTH_TTL_SECONDS": "1h"}),
         lambda: replace(Settings(), secret=SECRET, ttl_seconds=0),
+        lambda: replace(Settings(secret=SECRET), ttl_seconds=0),
+        lambda: Settings(secret=SECRET, ttl=60),  # type: ignore[call-arg]
+        lambda: Settings(secret_file=f"{SECRET}\0"),
     ],
 )
 def test_wrong_settings_show_no_secret_in_a_traceback(make: Callable[[], Settings]) -> None:
     """Neither the one that is wrong nor one beside it."""
-    with pytest.raises(SettingsError) as caught:
+    with pytest.raises((SettingsError, TypeError)) as caught:
         make()
+    assert caught.value.__context__ is None
     assert SECRET not in locals_of_ours(caught.value)
 
 

@@ -61,16 +61,14 @@ class SecretFile(HoldsSecret):
         Raises:
             SettingsError: The file is not usable and there is no earlier secret.
         """
-        source = f"{self._variable} ({self._path})"
         found, last_good = _read(self._path), self._last_good
         if found.problem is None:
             self._last_good = found
-            return SigningKey(found.text(), key_id, source)
+            return self._key(found, key_id)
         if last_good is None:
             raise self._wrong(found.problem, shown_path(self._path))
         error = self._wrong(found.problem, self._path)
-        warning = f"{error}; the last good secret stays in use"
-        return SigningKey(last_good.text(), key_id, source, (warning,))
+        return self._key(last_good, key_id, f"{error}; the last good secret stays in use")
 
     def is_removed(self) -> bool:
         """Return whether there is no file, or nothing in it but white space.
@@ -82,6 +80,9 @@ class SecretFile(HoldsSecret):
     def forget(self) -> None:
         """Stop using the last good secret."""
         self._last_good = None
+
+    def _key(self, found: _Contents, key_id: str | None, *warnings: str) -> SigningKey:
+        return SigningKey(found.text(), key_id, f"{self._variable} ({self._path})", warnings)
 
     def _wrong(self, problem: str, shown: str) -> SettingsError:
         message = f"{self._variable}: {shown} {problem}"
