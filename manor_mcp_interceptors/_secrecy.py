@@ -1,4 +1,4 @@
-"""What every value that holds a secret or a token has in common."""
+"""The base class of values that hold a secret or a token."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 class HoldsSecret:
     """A value that stays in its process: a copy is the value itself, a pickle is refused.
 
-    A class that can do without its secret may pickle the rest: it overrides ``__reduce__``, which
-    cloudpickle honours as well (unlike ``__getstate__`` of a frozen dataclass on Python 3.10).
+    A class whose other fields are of use without the secret overrides ``__reduce__``, which
+    cloudpickle calls as well.
     """
 
     __slots__ = ()

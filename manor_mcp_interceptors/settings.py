@@ -35,8 +35,6 @@ class Variable:
     """Return a value as the field holds it; None if it has not that form."""
     parse: Callable[[str], object] = str
     """Return the variable's text as a value for `read`."""
-    optional: bool = False
-    """Whether the field may be None: not set."""
     secret: bool = False
     """Whether the value must never be shown."""
     blank_is_unset: bool = False
@@ -116,11 +114,14 @@ class Settings(HoldsSecret):
         return partial(type(self), **{name: getattr(self, name) for name in names}), ()
 
 
+_DEFAULTS: Final = {one.name: one.default for one in fields(Settings)}
+
+
 def _normalise(settings: Settings) -> SettingsError | None:
     """Have each field hold its value in one form; return what is wrong with the first that is."""
     for variable in VARIABLES:
         value = getattr(settings, variable.field)
-        if value is None and variable.optional:
+        if value is _DEFAULTS[variable.field]:
             continue
         read = variable.read(value)
         if read is None:
@@ -134,12 +135,13 @@ def _read(environ: Mapping[str, str]) -> dict[str, Any] | SettingsError:
     values: dict[str, Any] = {"subject": _service_name(environ)}
     for variable in VARIABLES:
         text = environ.get(variable.name)
-        if text is None or (variable.blank_is_unset and not trim(text)):
+        if text is None:
             continue
         value = variable.read(variable.parse(text))
-        if value is None:
+        if value is not None:
+            values[variable.field] = value
+        elif trim(text) or not variable.blank_is_unset:
             return _wrong(variable, text, variable.name)
-        values[variable.field] = value
     return values
 
 
@@ -225,12 +227,12 @@ _TEXT: Final = ("text that is not blank", _text)
 
 def _secret_variable(name: str, field: str) -> Variable:
     form = "text in UTF-8 that is not blank"
-    return Variable(name, field, form, _secret, optional=True, secret=True, blank_is_unset=True)
+    return Variable(name, field, form, _secret, secret=True, blank_is_unset=True)
 
 
 def _path_variable(name: str, field: str) -> Variable:
     form = "the path of a file"
-    return Variable(name, field, form, _path, optional=True, blank_is_unset=True)
+    return Variable(name, field, form, _path, blank_is_unset=True)
 
 
 VARIABLES: Final[tuple[Variable, ...]] = (
@@ -268,7 +270,7 @@ VARIABLES: Final[tuple[Variable, ...]] = (
         _seconds,
         _parse_number,
     ),
-    Variable("MCP_AUTH_KEY_ID", "key_id", *_TEXT, optional=True, blank_is_unset=True),
+    Variable("MCP_AUTH_KEY_ID", "key_id", *_TEXT, blank_is_unset=True),
     _secret_variable("MCP_AUTH_PREVIOUS_SECRET", "previous_secret"),
     _path_variable("MCP_AUTH_PREVIOUS_SECRET_FILE", "previous_secret_file"),
     Variable(
@@ -276,7 +278,6 @@ VARIABLES: Final[tuple[Variable, ...]] = (
         "allowed_hosts",
         "a comma-separated list of hosts, such as mcp.example.com,*.internal (unset it for any)",
         _hosts,
-        optional=True,
     ),
 )
 """Every variable there is, in the order of the README's table."""

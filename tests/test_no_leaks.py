@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass, replace
 
+import jwt
 import pytest
 
 from manor_mcp_interceptors import (
@@ -26,9 +27,7 @@ from manor_mcp_interceptors import (
     grpc_aio_interceptors,
     grpc_call_credentials,
 )
-from manor_mcp_interceptors._keys import hs256
 from manor_mcp_interceptors._keys.keys import KeySource
-from manor_mcp_interceptors.server import _verification
 from manor_mcp_interceptors.server.fastapi_dependency import MCPTokenDependency
 from manor_mcp_interceptors.server.grpc_aio_interceptors import AioMCPAuthServerInterceptor
 from manor_mcp_interceptors.server.grpc_interceptors import MCPAuthServerInterceptor
@@ -58,7 +57,7 @@ SERVERS: list[Callable[..., object]] = [
 ]
 
 
-def shown_by_ours() -> dict[str, str]:
+def shown_by_the_package() -> dict[str, str]:
     """Return `repr` and `str` of every object alive whose class is this package's."""
     shown: dict[str, str] = {}
     for each in gc.get_objects():
@@ -69,13 +68,13 @@ def shown_by_ours() -> dict[str, str]:
 
 
 @pytest.mark.parametrize("source", ["variable", "file", "code"])
-def test_no_object_of_ours_shows_a_secret_or_a_token(
+def test_no_object_of_the_package_shows_a_secret_or_a_token(
     env_on: None,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path_factory: pytest.TempPathFactory,
     source: str,
 ) -> None:
-    """Both doors, after a call was made and a token was refused; and all that they hold."""
+    """Client and server, after a call was made and a token was refused; and all that they hold."""
     monkeypatch.setenv("MCP_AUTH_PREVIOUS_SECRET", OTHER_SECRET)
     if source == "file":
         file = tmp_path_factory.mktemp("mounted") / "key"
@@ -98,7 +97,7 @@ def test_no_object_of_ours_shows_a_secret_or_a_token(
             *(make(verifier) for make in SERVERS),
             MCPUser(verified),
         ]
-        shown = shown_by_ours()
+        shown = shown_by_the_package()
     assert {"MCPTokenProvider", "TokenVerifier", "Decision", "SigningKey"} <= set(shown)
     assert {"HttpxAuth", "RecordedRequest", "VerifiedToken"} <= set(shown)
     assert len(alive) == len(CLIENTS) + len(SERVERS) + 1
@@ -138,12 +137,12 @@ def test_no_value_class_has_a_secret_or_a_token_in_its_repr() -> None:
     assert shown == []
 
 
-def locals_of_ours(error: BaseException) -> str:
-    """Return what a reporter that prints locals shows of our frames, constructors included."""
+def locals_of_the_package(error: BaseException) -> str:
+    """Return the locals of this package's frames, as an error reporter prints them."""
     report = traceback.TracebackException.from_exception(error, capture_locals=True)
-    ours = [f for f in report.stack if f.filename.startswith(PACKAGE) or f.filename == "<string>"]
-    assert ours
-    return "\n".join(str(frame.locals) for frame in ours)
+    frames = [f for f in report.stack if f.filename.startswith(PACKAGE) or f.filename == "<string>"]
+    assert frames
+    return "\n".join(str(frame.locals) for frame in frames)
 
 
 @pytest.mark.parametrize(
@@ -164,25 +163,25 @@ def test_wrong_settings_show_no_secret_in_a_traceback(make: Callable[[], Setting
     with pytest.raises((SettingsError, TypeError)) as caught:
         make()
     assert caught.value.__context__ is None
-    assert SECRET not in locals_of_ours(caught.value)
+    assert SECRET not in locals_of_the_package(caught.value)
 
 
-def test_a_secret_that_is_no_longer_one_does_not_show_the_one_before(
+def test_a_secret_that_becomes_unusable_does_not_show_the_earlier_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The last good one is remembered, and is nobody's local."""
+    """The last good one is remembered, but is in no frame's locals."""
     keys = KeySource()
     assert keys.signing_key(Settings(secret=SECRET))
     with pytest.raises(SettingsError) as caught:
         keys.signing_key(Settings(secret="ssh-rsa AAAAB3NzaC1yc2E= me"))
-    assert SECRET not in locals_of_ours(caught.value)
+    assert SECRET not in locals_of_the_package(caught.value)
 
 
 @pytest.mark.parametrize("step", ["encode", "decode_complete"])
 def test_an_interrupt_shows_no_secret(
     monkeypatch: pytest.MonkeyPatch, clock: FakeClock, settings: Settings, step: str
 ) -> None:
-    """Control-C while a token is signed, or is held against the secrets."""
+    """Control-C while a token is signed or verified."""
     verifier = TokenVerifier(settings, clock=clock)
     provider = MCPTokenProvider(settings, gate=StaticGate(), clock=clock)
 
@@ -190,12 +189,12 @@ def test_an_interrupt_shows_no_secret(
         raise KeyboardInterrupt
 
     forged = forge(claims(), secret=OTHER_SECRET)
-    monkeypatch.setattr(hs256._jws if step == "encode" else _verification._jws, step, interrupt)
+    monkeypatch.setattr(jwt.PyJWS, step, interrupt)
     shown = ""
     try:
         provider.token() if step == "encode" else verifier.verify(forged)
     except KeyboardInterrupt as error:
-        shown = locals_of_ours(error)
+        shown = locals_of_the_package(error)
     assert "self" in shown
     assert SECRET not in shown
 

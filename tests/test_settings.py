@@ -200,10 +200,14 @@ def test_white_space_around_a_value_is_not_part_of_it(before: str, after: str) -
     assert flag_and_subject(padded) == flag_and_subject(VALUES) == ("flag", "sub")
     del padded["MCP_AUTH_SUBJECT"]
     assert Settings.from_env(padded).subject == flag_and_subject(padded)[1] == "service"
-    in_code = {variable.field: getattr(clean, variable.field) for variable in VARIABLES}
-    for name, value in in_code.items():
-        if isinstance(value, str):
-            assert getattr(Settings(**{name: f"{before}{value}{after}"}), name) == value
+    in_code: dict[str, Any] = {
+        variable.field: getattr(clean, variable.field) for variable in VARIABLES
+    }
+    padded_in_code: dict[str, Any] = {
+        name: f"{before}{value}{after}" if isinstance(value, str) else value
+        for name, value in in_code.items()
+    }
+    assert Settings(**padded_in_code) == clean
     assert Settings(allowed_hosts=[f"{before}a.example{after}"]) == Settings(
         allowed_hosts="a.example"
     )

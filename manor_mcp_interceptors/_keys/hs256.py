@@ -16,7 +16,7 @@ ALGORITHMS: Final = ["HS256"]
 
 
 class _QuietHMAC(HMACAlgorithm):
-    """HS256 without PyJWT's warning at each call for a short secret: `SigningKey` has its own."""
+    """HS256 without PyJWT's warning of a short secret at each call: `form_warnings` has one."""
 
     def check_key_length(self, key: bytes) -> str | None:  # noqa: ARG002 - PyJWT's signature
         return None

@@ -50,12 +50,13 @@ class KeySource(HoldsSecret):
         """Take whether the settings were made in code; messages then name the field."""
         self._in_code = in_code
         self._files: dict[tuple[str, str], SecretFile] = {}
+        self._checked: dict[str, SigningKey] = {}
 
     def signing_key(self, settings: Settings) -> SigningKey:
         """Return the current signing key.
 
         Raises:
-            SettingsError: There is no usable secret; its `outcome` tells missing from wrong.
+            SettingsError: No usable secret; its `outcome` is `NOT_CONFIGURED` if none is set.
             ImportError: PyJWT, which checks the secret's form, cannot be imported.
         """
         key = self._find(settings, "secret", settings.key_id)
@@ -103,12 +104,23 @@ class KeySource(HoldsSecret):
         if getattr(settings, from_file) is None:
             if getattr(settings, name) is None:
                 return None
-            return _checked(SigningKey(getattr(settings, name), key_id, self._name(name)))
+            return self._check(SigningKey(getattr(settings, name), key_id, self._name(name)))
         if getattr(settings, name) is None:
-            return _checked(self._file(settings, from_file).read(key_id))
+            return self._check(self._file(settings, from_file).read(key_id))
         raise SettingsError(
             f"{self._name(name)} and {self._name(from_file)} are both set: unset one of them",
             variable=f"MCP_AUTH_{name.upper()}",
+        )
+
+    def _check(self, key: SigningKey) -> SigningKey:
+        """Return `key` with warnings about its form, which is checked once for all audiences."""
+        checked = self._checked.get(key.source)
+        if checked != key:
+            checked = self._checked[key.source] = _checked(key)
+        return (
+            replace(checked, warnings=(*checked.warnings, *key.warnings))
+            if key.warnings
+            else checked
         )
 
     def _name(self, name: str) -> str:
@@ -121,7 +133,7 @@ class KeySource(HoldsSecret):
 
 
 def _checked(key: SigningKey) -> SigningKey:
-    """Return `key` with warnings about its form; raise SettingsError if it is no shared secret."""
+    """Return `key` with warnings about its form; raise SettingsError if it is asymmetric."""
     from .hs256 import is_asymmetric_key  # imports PyJWT, which is not needed if the flag is off
 
     if is_asymmetric_key(key):
@@ -129,4 +141,4 @@ def _checked(key: SigningKey) -> SigningKey:
             f"{key.source} holds a PEM, ssh or JWK key; HS256 takes a shared secret: random text",
             variable=key.source.partition(" ")[0],
         )
-    return replace(key, warnings=(*form_warnings(key), *key.warnings))
+    return replace(key, warnings=form_warnings(key))

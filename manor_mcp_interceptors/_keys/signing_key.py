@@ -39,7 +39,7 @@ class SigningKey(HoldsSecret):
     """What an operator should know about it; no warning shows any part of the secret."""
 
 
-def form_warnings(key: SigningKey) -> list[str]:
+def form_warnings(key: SigningKey) -> tuple[str, ...]:
     """Return what is unusual about the secret's form; it is used as it is."""
     warnings = []
     size = len(key.secret.encode())
@@ -53,4 +53,4 @@ def form_warnings(key: SigningKey) -> list[str]:
             f"{key.source} has {', '.join(found)}: this looks like an accident,"
             " but it is used as part of the secret"
         )
-    return warnings
+    return tuple(warnings)

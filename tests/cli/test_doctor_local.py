@@ -14,7 +14,6 @@ from openfeature import api
 from manor_mcp_interceptors import MCPTokenProvider
 from manor_mcp_interceptors._cli.doctor.fingerprint import fingerprint
 from manor_mcp_interceptors._decision import token_cache
-from manor_mcp_interceptors._keys import secret_file
 from tests.cli.running import doctor, run
 from tests.support import FLAG, OTHER_SECRET, SECRET
 from tests.support.openfeature_provider import ToldProvider
@@ -146,17 +145,21 @@ def test_secret_missing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_secret_file_unreadable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The path, the system's reason, and who could not read it."""
+    file, real = tmp_path / "secret", builtins.open
 
-    def refuse(path: str) -> None:
-        raise PermissionError(13, "Permission denied", path)
+    def refuse(path: Any, *args: Any, **kwargs: Any) -> Any:
+        if path == str(file):
+            raise PermissionError(13, "Permission denied", path)
+        return real(path, *args, **kwargs)
 
     monkeypatch.setenv(FLAG.upper(), "on")
-    monkeypatch.setenv("MCP_AUTH_SECRET_FILE", str(tmp_path / "secret"))
+    monkeypatch.setenv("MCP_AUTH_SECRET_FILE", str(file))
     found = doctor()
     assert found.cause == "secret"
-    assert f"{tmp_path / 'secret'} cannot be read: No such file" in found.finding
+    assert f"{file} cannot be read: No such file" in found.finding
 
-    monkeypatch.setattr(secret_file, "_read", refuse)  # tests may run as root, who may read all
+    file.write_text(SECRET)
+    monkeypatch.setattr(builtins, "open", refuse)  # tests may run as root, who may read all
     MCPTokenProvider.reset()
     found = doctor()
     assert "cannot be read: Permission denied" in found.finding
