@@ -132,9 +132,10 @@ def _normalise(settings: Settings) -> SettingsError | None:
 
 def _read(environ: Mapping[str, str]) -> dict[str, Any] | SettingsError:
     """Return the fields' values, or what is wrong with the first that is; raise nothing."""
-    values: dict[str, Any] = {"subject": _service_name(environ)}
+    values: dict[str, Any] = {}
+    fallback = {"MCP_AUTH_SUBJECT": trim(environ.get(_SERVICE_NAME, "")) or None}
     for variable in VARIABLES:
-        text = environ.get(variable.name)
+        text = environ.get(variable.name, fallback.get(variable.name))
         if text is None:
             continue
         value = variable.read(variable.parse(text))
@@ -152,12 +153,9 @@ def flag_and_subject(environ: Mapping[str, str]) -> tuple[str, str]:
     is "flag off", not an error.
     """
     flag = trim(environ.get("MCP_AUTH_FEATURE_FLAG", "")) or _DEFAULT_FLAG
-    subject = trim(environ.get("MCP_AUTH_SUBJECT", "")) or _service_name(environ)
+    names = ("MCP_AUTH_SUBJECT", _SERVICE_NAME)
+    subject = next(filter(None, (trim(environ.get(name, "")) for name in names)), _DEFAULT_SUBJECT)
     return flag, subject
-
-
-def _service_name(environ: Mapping[str, str]) -> str:
-    return trim(environ.get(_SERVICE_NAME, "")) or _DEFAULT_SUBJECT
 
 
 def trim(text: str) -> str:

@@ -152,6 +152,7 @@ def locals_of_the_package(error: BaseException) -> str:
         lambda: Settings(secret=SECRET.encode()),  # type: ignore[arg-type]
         lambda: Settings(previous_secret=SECRET.encode()),  # type: ignore[arg-type]
         lambda: Settings.from_env({"MCP_AUTH_SECRET": SECRET, "MCP_AUTH_TTL_SECONDS": "1h"}),
+        lambda: Settings.from_env({"MCP_AUTH_SECRET": SECRET, "SERVICE_NAME": "\udcff"}),
         lambda: replace(Settings(), secret=SECRET, ttl_seconds=0),
         lambda: replace(Settings(secret=SECRET), ttl_seconds=0),
         lambda: Settings(secret=SECRET, ttl=60),  # type: ignore[call-arg]

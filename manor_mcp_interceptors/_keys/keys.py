@@ -117,11 +117,9 @@ class KeySource(HoldsSecret):
         checked = self._checked.get(key.source)
         if checked != key:
             checked = self._checked[key.source] = _checked(key)
-        return (
-            replace(checked, warnings=(*checked.warnings, *key.warnings))
-            if key.warnings
-            else checked
-        )
+        if not key.warnings:
+            return checked
+        return replace(checked, warnings=(*checked.warnings, *key.warnings))
 
     def _name(self, name: str) -> str:
         return f"Settings.{name}" if self._in_code else f"MCP_AUTH_{name.upper()}"
