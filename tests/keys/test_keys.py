@@ -15,6 +15,7 @@ from manor_mcp_interceptors import MCPTokenProvider, Settings, SettingsError, di
 from manor_mcp_interceptors._keys.keys import KeySource, SigningKey
 from manor_mcp_interceptors._keys.secret_file import SecretFile
 from manor_mcp_interceptors.outcomes import Outcome
+from tests.cli.running import doctor
 from tests.support import OTHER_SECRET, SECRET, FakeClock, StaticGate, signed_with
 
 PEM = "-----BEGIN PRIVATE KEY-----\nMIIBVQIBADANBgkqhkiG9w0BAQ\n-----END PRIVATE KEY-----\n"
@@ -162,7 +163,7 @@ def misplaced_secrets() -> list[str]:
 def test_a_secret_in_the_variable_of_a_path_is_never_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Not in the error, its traceback, the log, `diagnose`, or a `repr`; a hint names the mistake.
+    """Not in the error, a traceback, the log, `diagnose`, a `repr` or ``doctor --json``; a hint helps.
 
     Not even if its beginning happens to be a folder's name.
     """
@@ -180,4 +181,6 @@ def test_a_secret_in_the_variable_of_a_path_is_never_shown(
         assert str(error).startswith("MCP_AUTH_SECRET_FILE: <not shown> cannot be read: ")
         assert str(error).endswith("takes the path of a file, not the secret itself")
         assert error.outcome is status.outcome is Outcome.INVALID_CONFIG
+        if secret.count("/") == 1:
+            assert secret not in doctor().text
     assert "<not shown> cannot be read" in caplog.text
