@@ -163,7 +163,7 @@ def misplaced_secrets() -> list[str]:
 def test_a_secret_in_the_variable_of_a_path_is_never_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Not in the error, a traceback, the log, `diagnose`, a `repr` or ``doctor --json``; a hint helps.
+    """Not in the error, a traceback, the log, `diagnose`, a `repr` or ``doctor --json``.
 
     Not even if its beginning happens to be a folder's name.
     """
