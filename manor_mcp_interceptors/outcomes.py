@@ -1,4 +1,4 @@
-"""Why a call carries a token or not, and the whole of it for an operator."""
+"""Why a call carries a token or not: the outcomes, and the status for operators."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Outcome(str, Enum):
     PYJWT_MISSING = "pyjwt_missing"
     """PyJWT cannot be imported."""
     SIGNING_FAILED = "signing_failed"
-    """Signing raised, and no earlier token is still valid."""
+    """Signing raised an error, and no earlier token is still valid."""
     TARGET_NOT_ALLOWED = "target_not_allowed"
-    """`allowed_hosts` leaves the request's host out."""
+    """`allowed_hosts` does not include the request's host."""
 
     def __str__(self) -> str:
         return self.value
@@ -32,7 +32,7 @@ class Outcome(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class TokenStatus:
-    """What a call made now would carry, and why. Safe to print: no secret, no token."""
+    """The outcome of a call made now, and the reason. Safe to print: no secret, no token."""
 
     outcome: Outcome
     reason: str
@@ -40,12 +40,12 @@ class TokenStatus:
     """The feature flag's key."""
     flag_enabled: bool
     flag_source: str
-    """Where the flag's answer came from: a variable, a package, a gate's class."""
+    """The source of the flag's answer: a variable, a package, a gate's class."""
     issuer: str | None
-    """None where the settings cannot be read, as in the next two."""
+    """None if the settings cannot be read, as are the next two."""
     audience: str | None
     subject: str | None
     secret_source: str | None
-    """The variable, file or field that the secret came from; None without a usable secret."""
+    """The variable, file or field of the secret; None if there is no usable secret."""
     seconds_to_expiry: float | None
-    """Seconds until the token's `exp`; None without a token."""
+    """Seconds until the token's `exp`; None if there is no token."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from functools import wraps
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from functools import partial, wraps
 from typing import Any, Final, TypeVar
 
 from ._hosts import compile_hosts
+from ._secrecy import HoldsSecret
 from .errors import SettingsError
 
 __all__ = ["VARIABLES", "Settings", "Variable"]
@@ -30,27 +31,29 @@ class Variable:
     field: str
     form: str
     """The form of its value, as an error message states it."""
-    parse: Callable[[str], object]
-    """Text to value; raises ValueError where the text has not that form."""
-    accepts: Callable[[Any], bool]
-    """Whether a value given in code is usable."""
-    optional: bool = False
-    """Whether the field may be None: not set."""
+    read: Callable[[Any], object]
+    """Return a value as the field holds it; None if it has not that form."""
+    parse: Callable[[str], object] = str
+    """Return the variable's text as a value for `read`."""
     secret: bool = False
     """Whether the value must never be shown."""
     blank_is_unset: bool = False
 
 
 def _checked(settings: type[_T]) -> type[_T]:
-    """Have the class check its fields after ``__init__``, whose locals hold a secret."""
+    """Raise what ``__init__`` raises without its frame, whose locals hold a secret."""
     fill: Callable[..., None] = settings.__init__
 
     @wraps(fill)
-    def __init__(self: Any, /, **values: Any) -> None:  # noqa: N807 - it becomes the class's own
-        fill(self, **values)
-        del values  # a traceback that prints locals prints no secret
-        if wrong := _first_wrong(self):
-            raise wrong
+    def __init__(self: Any, /, **values: Any) -> None:  # noqa: N807 - it becomes the class's
+        try:
+            fill(self, **values)
+        except (SettingsError, TypeError) as error:  # TypeError: no such field
+            wrong = error.with_traceback(None)
+        else:
+            return
+        del self, values  # a traceback that prints locals prints no secret
+        raise wrong
 
     settings.__init__ = __init__  # type: ignore[method-assign, assignment]
     return settings
@@ -58,18 +61,21 @@ def _checked(settings: type[_T]) -> type[_T]:
 
 @_checked
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """Everything a provider or a verifier is told. Immutable; checked when it is made.
+class Settings(HoldsSecret):
+    """The settings of a provider or a verifier. Immutable; checked when it is made.
 
-    Each field is documented at its variable in `VARIABLES` and in the README. A pickled
-    `Settings` leaves its secrets behind: they do not belong in a task queue or on a disk.
+    Each field is documented at its variable in `VARIABLES` and in the README. White space around
+    a value is removed, except around a secret; `allowed_hosts` takes hosts separated by commas or
+    any iterable of them. A pickled `Settings` leaves its secrets behind: they do not belong in a
+    task queue or on a disk.
 
     Raises:
         SettingsError: A value is malformed.
     """
 
     secret: str | None = field(default=None, repr=False)
-    secret_file: str | os.PathLike[str] | None = None
+    # Not shown: it may be a secret that was put in the wrong variable.
+    secret_file: str | os.PathLike[str] | None = field(default=None, repr=False)
     issuer: str = "manor-internal"
     audience: str = "service-search-mcp"
     subject: str = _DEFAULT_SUBJECT
@@ -80,15 +86,20 @@ class Settings:
     recheck_seconds: float = 1.0
     key_id: str | None = None
     previous_secret: str | None = field(default=None, repr=False)
-    previous_secret_file: str | os.PathLike[str] | None = None
-    allowed_hosts: tuple[str, ...] | None = None
+    previous_secret_file: str | os.PathLike[str] | None = field(default=None, repr=False)
+    allowed_hosts: Iterable[str] | None = None
+    """Held as a tuple."""
+
+    def __post_init__(self) -> None:
+        if wrong := _normalise(self):
+            raise wrong
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
-        """Read the variables of `environ`, by default the process's own, as they are now.
+        """Read the variables of `environ`, by default the process's, as they are now.
 
         Raises:
-            SettingsError: A variable's value has not the form it must have.
+            SettingsError: A variable's value is malformed.
         """
         read = _read(os.environ if environ is None else environ)
         del environ  # a traceback that prints locals prints no secret
@@ -96,132 +107,135 @@ class Settings:
             raise read
         return cls(**read)
 
-    def __copy__(self) -> Settings:
-        return self
-
-    def __deepcopy__(self, _: object) -> Settings:
-        return self
-
-    def __reduce__(self) -> tuple[Callable[..., Settings], tuple[dict[str, Any]]]:
+    def __reduce__(self) -> tuple[Any, ...]:
         """Pickle all but the secrets."""
-        kept = [variable.field for variable in VARIABLES if not variable.secret]
-        return _restore, ({name: getattr(self, name) for name in kept},)
+        secrets = {variable.field for variable in VARIABLES if variable.secret}
+        names = [one.name for one in fields(self) if one.name not in secrets]
+        return partial(type(self), **{name: getattr(self, name) for name in names}), ()
 
 
-def _first_wrong(settings: Settings) -> SettingsError | None:
+_DEFAULTS: Final = {one.name: one.default for one in fields(Settings)}
+
+
+def _normalise(settings: Settings) -> SettingsError | None:
+    """Have each field hold its value in one form; return what is wrong with the first that is."""
     for variable in VARIABLES:
         value = getattr(settings, variable.field)
-        if not (value is None and variable.optional) and not variable.accepts(value):
+        if value is _DEFAULTS[variable.field]:
+            continue
+        read = variable.read(value)
+        if read is None:
             return _wrong(variable, value, f"Settings.{variable.field} ({variable.name})")
+        object.__setattr__(settings, variable.field, read)
     return None
 
 
 def _read(environ: Mapping[str, str]) -> dict[str, Any] | SettingsError:
     """Return the fields' values, or what is wrong with the first that is; raise nothing."""
-    values: dict[str, Any] = {"subject": _service_name(environ)}
+    values: dict[str, Any] = {}
+    fallback = {"MCP_AUTH_SUBJECT": trim(environ.get(_SERVICE_NAME, "")) or None}
     for variable in VARIABLES:
-        text = environ.get(variable.name)
-        if text is None or (variable.blank_is_unset and not text.strip()):
+        text = environ.get(variable.name, fallback.get(variable.name))
+        if text is None:
             continue
-        try:
-            value = variable.parse(text)
-        except ValueError:
-            value = None
-        if value is None or not variable.accepts(value):
+        value = variable.read(variable.parse(text))
+        if value is not None:
+            values[variable.field] = value
+        elif trim(text) or not variable.blank_is_unset:
             return _wrong(variable, text, variable.name)
-        values[variable.field] = value
     return values
 
 
 def flag_and_subject(environ: Mapping[str, str]) -> tuple[str, str]:
     """Return the flag's key and the subject, whatever else in the environment is wrong.
 
-    The flag is asked before the settings are judged: a broken TTL behind a flag that is off is
-    "flag off", not an error.
+    The flag is evaluated before the settings are checked: with a flag that is off, a broken TTL
+    is "flag off", not an error.
     """
-    flag = environ.get("MCP_AUTH_FEATURE_FLAG", "").strip() or _DEFAULT_FLAG
-    subject = environ.get("MCP_AUTH_SUBJECT", "").strip() or _service_name(environ)
+    flag = trim(environ.get("MCP_AUTH_FEATURE_FLAG", "")) or _DEFAULT_FLAG
+    names = ("MCP_AUTH_SUBJECT", _SERVICE_NAME)
+    subject = next(filter(None, (trim(environ.get(name, "")) for name in names)), _DEFAULT_SUBJECT)
     return flag, subject
 
 
-def _service_name(environ: Mapping[str, str]) -> str:
-    return environ.get(_SERVICE_NAME, "").strip() or _DEFAULT_SUBJECT
-
-
-def _restore(values: dict[str, Any]) -> Settings:
-    return Settings(**values)
+def trim(text: str) -> str:
+    """Remove what nobody sees around `text`: white space, a CR, a byte order mark (BOM)."""
+    return text.strip().strip("\ufeff\u200b\u2060").strip()
 
 
 def _wrong(variable: Variable, value: object, name: str) -> SettingsError:
-    shown = "<not shown>" if variable.secret else _shorten(repr(value))
-    message = f"{name}={shown} is not {variable.form}"
-    return SettingsError(message, variable=variable.name)
+    hidden = variable.secret or variable.read is _path  # a path may be a misplaced secret
+    shown = "<not shown>" if hidden else _shorten(repr(value))
+    return SettingsError(f"{name}={shown} is not {variable.form}", variable=variable.name)
 
 
 def _shorten(text: str, limit: int = 80) -> str:
     return text if len(text) <= limit else f"{text[:limit]}…"
 
 
-def _whole_number(text: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,10}", text.strip(), re.ASCII):
-        raise ValueError
-    return int(text)
+def _parse_whole_number(text: str) -> int | None:
+    return int(digits) if re.fullmatch(r"[0-9]{1,10}", digits := trim(text), re.ASCII) else None
 
 
-def _whole_number_between(low: int, high: int) -> Callable[[Any], bool]:
-    # bool is an int in Python; ttl_seconds=True is a mistake all the same.
-    return lambda value: type(value) is int and low <= value <= high
-
-
-def _seconds(value: Any) -> bool:
-    # An int may be larger than any float, which the clock's seconds are.
-    return type(value) in (int, float) and 0 <= value <= sys.float_info.max
-
-
-def _text(value: Any) -> bool:
-    return isinstance(value, str) and value.strip() != "" and _encodable(value)
-
-
-def _encodable(value: str) -> bool:
-    # An undecodable byte in the environment arrives as a lone surrogate: no UTF-8, no token.
-    return not re.search("[\ud800-\udfff]", value)
-
-
-def _file_path(value: Any) -> bool:
-    path = os.fspath(value) if isinstance(value, os.PathLike) else value
-    return _text(path) and "\0" not in path
-
-
-def _hosts(text: str) -> tuple[str, ...]:
-    return tuple(host.strip() for host in text.split(","))
-
-
-def _host_tuple(value: Any) -> bool:
-    if not isinstance(value, tuple) or not value or not all(_text(host) for host in value):
-        return False
+def _parse_number(text: str) -> float | None:
     try:
-        compile_hosts(value)
+        return float(trim(text))
     except ValueError:
-        return False
-    return True
+        return None
 
 
-_TEXT: Final = ("text that is not blank", str, _text)
+def _whole_number_between(low: int, high: int) -> Callable[[Any], int | None]:
+    # bool is an int in Python; ttl_seconds=True is a mistake all the same.
+    return lambda value: value if type(value) is int and low <= value <= high else None
 
 
-def _secret(name: str, field: str) -> Variable:
+def _seconds(value: Any) -> float | None:
+    # An int may be larger than any float, which the clock's seconds are.
+    usable = type(value) in (int, float) and 0 <= value <= sys.float_info.max
+    return value if usable else None
+
+
+def _text(value: Any) -> str | None:
+    text = trim(value) if isinstance(value, str) else ""
+    # An undecodable byte in the environment arrives as a lone surrogate: no UTF-8, no token.
+    return None if not text or re.search("[\ud800-\udfff]", text) else text
+
+
+def _secret(value: Any) -> str | None:
+    return None if _text(value) is None else value
+
+
+def _path(value: Any) -> str | None:
+    path = _text(os.fspath(value) if isinstance(value, os.PathLike) else value)
+    return None if path is None or "\0" in path else path
+
+
+def _hosts(value: Any) -> tuple[str, ...] | None:
+    try:
+        given = value.split(",") if isinstance(value, str) else value
+        hosts = tuple(trim(host) for host in given)
+        compile_hosts(hosts)
+    except (ValueError, TypeError, AttributeError):  # not hosts, not iterable, not text
+        return None
+    return hosts or None
+
+
+_TEXT: Final = ("text that is not blank", _text)
+
+
+def _secret_variable(name: str, field: str) -> Variable:
     form = "text in UTF-8 that is not blank"
-    return Variable(name, field, form, str, _text, optional=True, secret=True, blank_is_unset=True)
+    return Variable(name, field, form, _secret, secret=True, blank_is_unset=True)
 
 
-def _file(name: str, field: str) -> Variable:
+def _path_variable(name: str, field: str) -> Variable:
     form = "the path of a file"
-    return Variable(name, field, form, str.strip, _file_path, optional=True, blank_is_unset=True)
+    return Variable(name, field, form, _path, blank_is_unset=True)
 
 
 VARIABLES: Final[tuple[Variable, ...]] = (
-    _secret("MCP_AUTH_SECRET", "secret"),
-    _file("MCP_AUTH_SECRET_FILE", "secret_file"),
+    _secret_variable("MCP_AUTH_SECRET", "secret"),
+    _path_variable("MCP_AUTH_SECRET_FILE", "secret_file"),
     Variable("MCP_AUTH_ISSUER", "issuer", *_TEXT),
     Variable("MCP_AUTH_AUDIENCE", "audience", *_TEXT),
     Variable("MCP_AUTH_SUBJECT", "subject", *_TEXT),
@@ -229,41 +243,39 @@ VARIABLES: Final[tuple[Variable, ...]] = (
         "MCP_AUTH_TTL_SECONDS",
         "ttl_seconds",
         "a whole number of seconds > 0, such as 3600",
-        _whole_number,
         _whole_number_between(1, _TEN_YEARS),
+        _parse_whole_number,
     ),
     Variable(
         "MCP_AUTH_MARGIN_SECONDS",
         "margin_seconds",
         "a whole number of seconds >= 0, such as 30",
-        _whole_number,
         _whole_number_between(0, _TEN_YEARS),
+        _parse_whole_number,
     ),
     Variable("MCP_AUTH_FEATURE_FLAG", "feature_flag", *_TEXT),
     Variable(
         "MCP_AUTH_CLOCK_SKEW_SECONDS",
         "clock_skew_seconds",
         "a whole number of seconds >= 0, such as 5",
-        _whole_number,
         _whole_number_between(0, _TEN_YEARS),
+        _parse_whole_number,
     ),
     Variable(
         "MCP_AUTH_RECHECK_SECONDS",
         "recheck_seconds",
         "a number of seconds >= 0, such as 1 or 0.5",
-        float,
         _seconds,
+        _parse_number,
     ),
-    Variable("MCP_AUTH_KEY_ID", "key_id", *_TEXT, optional=True, blank_is_unset=True),
-    _secret("MCP_AUTH_PREVIOUS_SECRET", "previous_secret"),
-    _file("MCP_AUTH_PREVIOUS_SECRET_FILE", "previous_secret_file"),
+    Variable("MCP_AUTH_KEY_ID", "key_id", *_TEXT, blank_is_unset=True),
+    _secret_variable("MCP_AUTH_PREVIOUS_SECRET", "previous_secret"),
+    _path_variable("MCP_AUTH_PREVIOUS_SECRET_FILE", "previous_secret_file"),
     Variable(
         "MCP_AUTH_ALLOWED_HOSTS",
         "allowed_hosts",
         "a comma-separated list of hosts, such as mcp.example.com,*.internal (unset it for any)",
         _hosts,
-        _host_tuple,
-        optional=True,
     ),
 )
 """Every variable there is, in the order of the README's table."""

@@ -1,7 +1,7 @@
-"""What happened so far, in numbers: for a health page, a test, or metrics of your own.
+"""Counts of what happened so far: for a health page, a test, or an application's metrics.
 
-Counting is always on. The numbers of a provider or a verifier are its own; `process_stats` adds
-up all of them. A forked child starts from zero. OpenTelemetry sees the process's numbers.
+Counting is always on. Each provider and each verifier has separate numbers; `process_stats` adds
+them up. A forked child starts from zero. OpenTelemetry reports the process's numbers.
 """
 
 from __future__ import annotations
@@ -17,30 +17,30 @@ __all__ = ["ProcessStats", "ProviderStats", "VerifierStats", "process_stats"]
 
 @dataclass(frozen=True, slots=True)
 class ProviderStats:
-    """What one provider did, or all of this process."""
+    """The numbers of one provider, or of all providers of this process."""
 
     decisions: Mapping[Outcome, int]
-    """Decisions made, by outcome. A decision is leased to all calls until it is due to be looked
-    at again, so this counts leases and not calls; a call that is refused by its own flag's answer
-    (``per_call``) or by `allowed_hosts` is a decision of its own."""
+    """Decisions made, by outcome. All calls share a decision until the next recheck, so this
+    counts decisions and not calls; a call that is refused by a gate that answers per call
+    (``per_call``) or by `allowed_hosts` counts as one decision."""
     mints: int
     """Tokens signed."""
     refreshes: int
-    """Times that a server refused the current token, so that it was looked at again."""
+    """Times that a server refused the current token, which led to a recheck."""
     retries: int
     """Calls that were sent a second time, with a new token."""
 
 
 @dataclass(frozen=True, slots=True)
 class VerifierStats:
-    """What one verifier did, or all of this process."""
+    """The numbers of one verifier, or of all verifiers of this process."""
 
     accepted: int
-    """Tokens verified in full, and found good."""
+    """Tokens accepted after a full verification."""
     remembered: int
-    """Tokens found good because they had been verified before."""
+    """Tokens accepted because they had been verified before."""
     rejected: Mapping[str, int]
-    """Tokens refused, by the reason that `TokenRejectedError.reason` tells."""
+    """Tokens refused, by the word of `TokenRejectedError.reason`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ def process_stats() -> ProcessStats:
 
 
 def provider_stats(counters: Counters) -> ProviderStats:
-    """Return what `counters` hold of a provider's numbers."""
+    """Return the numbers of the provider that `counters` belong to."""
     counts = counters.read()
     decisions = counters.words("decisions")
     return ProviderStats(
@@ -69,7 +69,7 @@ def provider_stats(counters: Counters) -> ProviderStats:
 
 
 def verifier_stats(counters: Counters) -> VerifierStats:
-    """Return what `counters` hold of a verifier's numbers."""
+    """Return the numbers of the verifier that `counters` belong to."""
     results = counters.words("verifications")
     accepted, remembered = results.pop("accepted", 0), results.pop("remembered", 0)
     return VerifierStats(accepted, remembered, results)

@@ -1,14 +1,17 @@
-"""No `repr` of ours shows a secret or a token, whatever object it is asked of."""
+"""No `repr`, traceback local or pickle of this package shows a secret or a token."""
 
 from __future__ import annotations
 
 import copy
 import gc
 import pickle
+import pprint
+import sys
 import traceback
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 
+import jwt
 import pytest
 
 from manor_mcp_interceptors import (
@@ -24,9 +27,7 @@ from manor_mcp_interceptors import (
     grpc_aio_interceptors,
     grpc_call_credentials,
 )
-from manor_mcp_interceptors._keys import hs256
 from manor_mcp_interceptors._keys.keys import KeySource
-from manor_mcp_interceptors.server import _verification
 from manor_mcp_interceptors.server.fastapi_dependency import MCPTokenDependency
 from manor_mcp_interceptors.server.grpc_aio_interceptors import AioMCPAuthServerInterceptor
 from manor_mcp_interceptors.server.grpc_interceptors import MCPAuthServerInterceptor
@@ -35,6 +36,7 @@ from manor_mcp_interceptors.server.starlette_backend import MCPTokenBackend, MCP
 from manor_mcp_interceptors.testing import AuthServer
 from tests.server.forging import claims, forge
 from tests.support import OTHER_SECRET, SECRET, FakeClock, StaticGate
+from tests.support.holders import HOLDERS, is_shown
 from tests.support.http_call import get
 from tests.support.leak_guard import PACKAGE
 
@@ -55,7 +57,7 @@ SERVERS: list[Callable[..., object]] = [
 ]
 
 
-def shown_by_ours() -> dict[str, str]:
+def shown_by_the_package() -> dict[str, str]:
     """Return `repr` and `str` of every object alive whose class is this package's."""
     shown: dict[str, str] = {}
     for each in gc.get_objects():
@@ -66,13 +68,13 @@ def shown_by_ours() -> dict[str, str]:
 
 
 @pytest.mark.parametrize("source", ["variable", "file", "code"])
-def test_no_object_of_ours_shows_a_secret_or_a_token(
+def test_no_object_of_the_package_shows_a_secret_or_a_token(
     env_on: None,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path_factory: pytest.TempPathFactory,
     source: str,
 ) -> None:
-    """Both doors, after a call was made and a token was refused; and all that they hold."""
+    """Client and server, after a call was made and a token was refused; and all that they hold."""
     monkeypatch.setenv("MCP_AUTH_PREVIOUS_SECRET", OTHER_SECRET)
     if source == "file":
         file = tmp_path_factory.mktemp("mounted") / "key"
@@ -95,7 +97,7 @@ def test_no_object_of_ours_shows_a_secret_or_a_token(
             *(make(verifier) for make in SERVERS),
             MCPUser(verified),
         ]
-        shown = shown_by_ours()
+        shown = shown_by_the_package()
     assert {"MCPTokenProvider", "TokenVerifier", "Decision", "SigningKey"} <= set(shown)
     assert {"HttpxAuth", "RecordedRequest", "VerifiedToken"} <= set(shown)
     assert len(alive) == len(CLIENTS) + len(SERVERS) + 1
@@ -107,12 +109,40 @@ def test_no_object_of_ours_shows_a_secret_or_a_token(
     assert leaks == []
 
 
-def locals_of_ours(error: BaseException) -> str:
-    """Return what a reporter that prints locals shows of our frames, constructors included."""
+@pytest.mark.parametrize("name", HOLDERS)
+def test_no_value_shows_a_secret_or_a_token(env_on: None, name: str) -> None:
+    """`repr`, `str`, `format` and `pprint`, alone and as part of something else."""
+    held = HOLDERS[name]()
+    shown = f"{held!r} {held} {[held]} {pprint.pformat({1: held})}"
+    assert not is_shown(shown, held)
+
+
+SECRET_FIELDS = {
+    *("secret", "previous_secret", "secret_file", "previous_secret_file"),
+    *("token", "value", "authorization", "metadata_entry", "data", "inputs"),
+}
+
+
+def test_no_value_class_has_a_secret_or_a_token_in_its_repr() -> None:
+    """Whatever a class calls it; one that keeps a verified token's claims has no token."""
+    modules = [m for n, m in sys.modules.items() if n.startswith("manor_mcp_interceptors")]
+    classes = {c for m in modules for c in vars(m).values() if isinstance(c, type)}
+    shown = [
+        f"{kind.__qualname__}.{one.name}"
+        for kind in classes
+        if is_dataclass(kind) and kind.__module__.startswith("manor_mcp_interceptors")
+        for one in fields(kind)
+        if one.name in SECRET_FIELDS and one.repr and one.type not in ("VerifiedToken", "bool")
+    ]
+    assert shown == []
+
+
+def locals_of_the_package(error: BaseException) -> str:
+    """Return the locals of this package's frames, as an error reporter prints them."""
     report = traceback.TracebackException.from_exception(error, capture_locals=True)
-    ours = [f for f in report.stack if f.filename.startswith(PACKAGE) or f.filename == "<string>"]
-    assert ours
-    return "\n".join(str(frame.locals) for frame in ours)
+    frames = [f for f in report.stack if f.filename.startswith(PACKAGE) or f.filename == "<string>"]
+    assert frames
+    return "\n".join(str(frame.locals) for frame in frames)
 
 
 @pytest.mark.parametrize(
@@ -122,32 +152,37 @@ def locals_of_ours(error: BaseException) -> str:
         lambda: Settings(secret=SECRET.encode()),  # type: ignore[arg-type]
         lambda: Settings(previous_secret=SECRET.encode()),  # type: ignore[arg-type]
         lambda: Settings.from_env({"MCP_AUTH_SECRET": SECRET, "MCP_AUTH_TTL_SECONDS": "1h"}),
+        lambda: Settings.from_env({"MCP_AUTH_SECRET": SECRET, "SERVICE_NAME": "\udcff"}),
         lambda: replace(Settings(), secret=SECRET, ttl_seconds=0),
+        lambda: replace(Settings(secret=SECRET), ttl_seconds=0),
+        lambda: Settings(secret=SECRET, ttl=60),  # type: ignore[call-arg]
+        lambda: Settings(secret_file=f"{SECRET}\0"),
     ],
 )
 def test_wrong_settings_show_no_secret_in_a_traceback(make: Callable[[], Settings]) -> None:
     """Neither the one that is wrong nor one beside it."""
-    with pytest.raises(SettingsError) as caught:
+    with pytest.raises((SettingsError, TypeError)) as caught:
         make()
-    assert SECRET not in locals_of_ours(caught.value)
+    assert caught.value.__context__ is None
+    assert SECRET not in locals_of_the_package(caught.value)
 
 
-def test_a_secret_that_is_no_longer_one_does_not_show_the_one_before(
+def test_a_secret_that_becomes_unusable_does_not_show_the_earlier_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The last good one is remembered, and is nobody's local."""
+    """The last good one is remembered, but is in no frame's locals."""
     keys = KeySource()
     assert keys.signing_key(Settings(secret=SECRET))
     with pytest.raises(SettingsError) as caught:
         keys.signing_key(Settings(secret="ssh-rsa AAAAB3NzaC1yc2E= me"))
-    assert SECRET not in locals_of_ours(caught.value)
+    assert SECRET not in locals_of_the_package(caught.value)
 
 
 @pytest.mark.parametrize("step", ["encode", "decode_complete"])
 def test_an_interrupt_shows_no_secret(
     monkeypatch: pytest.MonkeyPatch, clock: FakeClock, settings: Settings, step: str
 ) -> None:
-    """Control-C while a token is signed, or is held against the secrets."""
+    """Control-C while a token is signed or verified."""
     verifier = TokenVerifier(settings, clock=clock)
     provider = MCPTokenProvider(settings, gate=StaticGate(), clock=clock)
 
@@ -155,12 +190,12 @@ def test_an_interrupt_shows_no_secret(
         raise KeyboardInterrupt
 
     forged = forge(claims(), secret=OTHER_SECRET)
-    monkeypatch.setattr(hs256._jws if step == "encode" else _verification._jws, step, interrupt)
+    monkeypatch.setattr(jwt.PyJWS, step, interrupt)
     shown = ""
     try:
         provider.token() if step == "encode" else verifier.verify(forged)
     except KeyboardInterrupt as error:
-        shown = locals_of_ours(error)
+        shown = locals_of_the_package(error)
     assert "self" in shown
     assert SECRET not in shown
 

@@ -27,6 +27,7 @@ from manor_mcp_interceptors import (
 from manor_mcp_interceptors.stats import process_stats
 from manor_mcp_interceptors.testing import RecordedRequest
 from tests.support import SECRET
+from tests.support.holders import HOLDERS, is_shown
 
 VALUES: dict[str, Callable[[], Any]] = {
     "Settings": lambda: Settings(secret=SECRET, allowed_hosts=("a.example",)),
@@ -58,6 +59,28 @@ def test_a_pickle_is_equal_but_for_secrets(value: Any, pickler: Any) -> None:
     assert (get_token() or "").encode() not in data
     without = replace(value, secret=None) if isinstance(value, Settings) else value
     assert pickle.loads(data) == without
+
+
+@pytest.mark.parametrize("name", sorted(set(HOLDERS) - {"a misplaced secret"}))  # a path is pickled
+@pytest.mark.parametrize("pickler", [pickle, cloudpickle])
+def test_a_pickle_plain_or_by_cloudpickle_holds_neither_secret_nor_token(
+    env_on: None, pickler: Any, name: str
+) -> None:
+    """What is nothing without its secret refuses to be pickled."""
+    held = HOLDERS[name]()
+    try:
+        data = pickler.dumps(held)
+    except TypeError as error:
+        assert str(error).endswith("holds a secret or a token and cannot be pickled")
+    else:
+        assert not is_shown(data.decode("latin-1"), held)
+
+
+@pytest.mark.parametrize("name", sorted(set(HOLDERS) - {"a partial function"}))
+def test_a_copy_keeps_the_secret(env_on: None, name: str) -> None:
+    """It is the same process: the copy is the object itself."""
+    held = HOLDERS[name]()
+    assert copy.copy(held) is copy.deepcopy(held) is held
 
 
 def test_the_tools_of_the_standard_library_read_it(value: Any) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-import pickle
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +70,7 @@ def test_every_variable_reaches_its_field() -> None:
 
 
 def test_the_environment_is_read_when_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A variable that is set late is seen by the next look."""
+    """A variable that is set later is seen by the next call."""
     assert Settings.from_env().audience == "service-search-mcp"
     monkeypatch.setenv("MCP_AUTH_AUDIENCE", "late")
     assert Settings.from_env().audience == "late"
@@ -104,7 +103,7 @@ def test_a_bad_value_is_never_guessed_at(name: str, text: str) -> None:
     assert next(v.form for v in VARIABLES if v.name == name) in message
 
 
-def test_a_secret_of_no_use_is_not_shown() -> None:
+def test_a_malformed_secret_is_not_shown() -> None:
     """A secret stays out of the message that refuses it."""
     with pytest.raises(SettingsError) as caught:
         Settings.from_env({"MCP_AUTH_SECRET": "hush\udcff"})
@@ -122,7 +121,7 @@ def test_a_secret_of_no_use_is_not_shown() -> None:
     ],
 )
 @pytest.mark.parametrize("blank", ["", " ", "\t\n"])
-def test_a_blank_where_none_is_allowed_counts_as_missing(name: str, blank: str) -> None:
+def test_a_blank_secret_path_or_key_id_counts_as_missing(name: str, blank: str) -> None:
     """An empty secret is no secret, rather than a bad one."""
     assert Settings.from_env({name: blank}) == Settings()
 
@@ -145,10 +144,15 @@ def test_a_blank_where_none_is_allowed_counts_as_missing(name: str, blank: str) 
         {"secret_file": "/run/secrets/a\0b"},
         {"previous_secret_file": Path("/run/secrets/a\0b")},
         {"allowed_hosts": ()},
-        {"allowed_hosts": "a.example"},
+        {"secret_file": b"/run/secrets/mcp"},
+        {"allowed_hosts": "a.example,,b.example"},
+        {"allowed_hosts": ["a.example", "http://b.example"]},
+        {"allowed_hosts": [7]},
+        {"allowed_hosts": b"a.example"},
+        {"allowed_hosts": 7},
     ],
 )
-def test_settings_made_in_code_are_held_to_the_same_forms(field: dict[str, Any]) -> None:
+def test_settings_made_in_code_must_have_the_same_forms(field: dict[str, Any]) -> None:
     """The message names the field and its variable."""
     (name,) = field
     with pytest.raises(SettingsError, match=rf"Settings\.{name} \(MCP_AUTH_{name.upper()}\)"):
@@ -164,23 +168,94 @@ def test_the_subject_falls_back_to_the_service_name() -> None:
 
 
 def test_flag_and_subject_are_known_whatever_else_is_wrong() -> None:
-    """The flag is asked before the settings are judged."""
+    """The flag is evaluated before the settings are checked."""
     environ = {"MCP_AUTH_TTL_SECONDS": "1h", "MCP_AUTH_FEATURE_FLAG": "f", "SERVICE_NAME": "s"}
     assert flag_and_subject(environ) == ("f", "s")
 
 
-def test_no_repr_pickle_or_copy_holds_a_secret() -> None:
-    """What is printed, queued or duplicated is the settings without their secrets."""
-    settings = Settings(secret=SECRET, previous_secret="before" + SECRET, audience="aud")
-    assert SECRET not in repr(settings)
-    assert SECRET.encode() not in pickle.dumps(settings)
-    for twin in (pickle.loads(pickle.dumps(settings)), copy.deepcopy(settings)):
-        assert twin == Settings(audience="aud")
+VALUES = {
+    "MCP_AUTH_SECRET_FILE": "/run/secrets/mcp",
+    "MCP_AUTH_ISSUER": "iss",
+    "MCP_AUTH_AUDIENCE": "aud",
+    "MCP_AUTH_SUBJECT": "sub",
+    "MCP_AUTH_TTL_SECONDS": "60",
+    "MCP_AUTH_MARGIN_SECONDS": "7",
+    "MCP_AUTH_FEATURE_FLAG": "flag",
+    "MCP_AUTH_CLOCK_SKEW_SECONDS": "2",
+    "MCP_AUTH_RECHECK_SECONDS": "0.5",
+    "MCP_AUTH_KEY_ID": "2026-11",
+    "MCP_AUTH_PREVIOUS_SECRET_FILE": "/run/secrets/mcp-before",
+    "MCP_AUTH_ALLOWED_HOSTS": "a.example",
+    "SERVICE_NAME": "service",
+}
+
+
+@pytest.mark.parametrize(("before", "after"), [("", "\r"), (" \t", "  \n"), ("\ufeff ", "\u200b")])
+def test_white_space_around_a_value_is_not_part_of_it(before: str, after: str) -> None:
+    """Of any variable or field: blanks, a CR from a Windows file, a BOM; secrets apart."""
+    assert {variable.name for variable in VARIABLES if not variable.secret} < set(VALUES)
+    clean = Settings.from_env(VALUES)
+    padded = {name: f"{before}{text}{after}" for name, text in VALUES.items()}
+    assert Settings.from_env(padded) == clean
+    assert flag_and_subject(padded) == flag_and_subject(VALUES) == ("flag", "sub")
+    del padded["MCP_AUTH_SUBJECT"]
+    assert Settings.from_env(padded).subject == flag_and_subject(padded)[1] == "service"
+    in_code: dict[str, Any] = {
+        variable.field: getattr(clean, variable.field) for variable in VARIABLES
+    }
+    padded_in_code: dict[str, Any] = {
+        name: f"{before}{value}{after}" if isinstance(value, str) else value
+        for name, value in in_code.items()
+    }
+    assert Settings(**padded_in_code) == clean
+    assert Settings(allowed_hosts=[f"{before}a.example{after}"]) == Settings(
+        allowed_hosts="a.example"
+    )
+
+
+@pytest.mark.parametrize("white", [" ", "\r", "\ufeff"])
+def test_white_space_around_a_secret_is_part_of_it(white: str) -> None:
+    """Servers compare it byte for byte; a warning reports it."""
+    secret = f"{white}{SECRET}{white}"
+    for settings in (Settings(secret=secret), Settings.from_env({"MCP_AUTH_SECRET": secret})):
+        assert settings.secret == secret
+
+
+@pytest.mark.parametrize(
+    "hosts",
+    [
+        "a.example, *.b.example:8443",
+        ("a.example", "*.b.example:8443"),
+        ["a.example", " *.b.example:8443 "],
+        dict.fromkeys(["a.example", "*.b.example:8443"]),
+    ],
+    ids=["text", "tuple", "list", "dict"],
+)
+def test_allowed_hosts_are_text_with_commas_or_any_iterable(hosts: Any) -> None:
+    """Held as a tuple; the variable takes the same text."""
+    settings = Settings(allowed_hosts=hosts)
+    assert settings.allowed_hosts == ("a.example", "*.b.example:8443")
+    text = ",".join(hosts) if not isinstance(hosts, str) else hosts
+    assert Settings.from_env({"MCP_AUTH_ALLOWED_HOSTS": text}) == settings
+    assert hash(settings) == hash(replace(settings))
+    assert Settings(allowed_hosts=iter(["a.example"])).allowed_hosts == ("a.example",)
+
+
+def test_a_subclass_is_checked_as_well() -> None:
+    """One that is a dataclass has an ``__init__`` that does not call the inherited one."""
+
+    @dataclass(frozen=True)
+    class Sub(Settings):
+        extra: int = 0
+
+    assert Sub(audience=" a ", extra=1).audience == "a"
+    with pytest.raises(SettingsError, match="ttl_seconds"):
+        Sub(ttl_seconds=0)
 
 
 @given(st.dictionaries(st.sampled_from([v.name for v in VARIABLES]), st.text()))
 def test_any_environment_gives_settings_or_a_settings_error(environ: dict[str, str]) -> None:
-    """Nothing else comes out of reading variables, whatever they hold."""
+    """Reading variables has no other result, whatever they hold."""
     try:
         settings = Settings.from_env(environ)
     except SettingsError as error:

@@ -1,4 +1,4 @@
-"""Counters: what they count, that they lose nothing, and that they cost no lock."""
+"""Statistics: what is counted, and that no count is lost."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_decision_is_counted_once_for_each_lease(clock: FakeClock) -> None:
 
 
 def test_each_outcome_has_its_own_count(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Off, on, and broken are told apart."""
+    """A flag that is off, a token, and a failure to sign."""
     gate = StaticGate(on=False)
     provider = make(clock, gate)
     provider.token()
@@ -55,8 +55,8 @@ def test_each_outcome_has_its_own_count(clock: FakeClock, monkeypatch: pytest.Mo
     assert stats.mints == 1
 
 
-def test_a_call_refused_by_its_own_flag_is_a_decision(clock: FakeClock) -> None:
-    """A refusal is leased to nobody, so each refused call is one; a token is shared as ever."""
+def test_each_call_that_a_per_call_gate_refuses_is_a_decision(clock: FakeClock) -> None:
+    """No other call shares a refusal; all calls share the token."""
     gate = StaticGate()
     gate.per_call = True  # type: ignore[attr-defined]
     provider = make(clock, gate)
@@ -67,7 +67,7 @@ def test_a_call_refused_by_its_own_flag_is_a_decision(clock: FakeClock) -> None:
 
 
 def test_a_refused_token_is_a_refresh_if_it_is_the_current_one(clock: FakeClock) -> None:
-    """An old token's refusal is no news."""
+    """A refusal of an older token is not counted."""
     provider = make(clock)
     token = provider.token()
     assert token is not None
@@ -81,7 +81,7 @@ def test_a_refused_token_is_a_refresh_if_it_is_the_current_one(clock: FakeClock)
 
 
 def test_the_process_adds_up_its_providers(clock: FakeClock) -> None:
-    """Each provider has its own numbers; the sums go on when a provider is gone."""
+    """Each provider has separate numbers; the sums include providers that no longer exist."""
     before = process_stats().client
     for _ in range(3):
         make(clock).token()
@@ -91,7 +91,7 @@ def test_the_process_adds_up_its_providers(clock: FakeClock) -> None:
 
 
 def test_no_count_is_lost_between_threads() -> None:
-    """Eight threads that switch at every chance count what they counted."""
+    """Eight threads that switch as often as possible."""
     counters, total = Counters(TOTALS), 8 * 5000
     before = TOTALS.words("retries").get("", 0)
     barrier = threading.Barrier(8)
@@ -115,8 +115,8 @@ def test_no_count_is_lost_between_threads() -> None:
     assert TOTALS.words("retries")[""] - before == total
 
 
-def test_verifications_are_told_apart_by_result(clock: FakeClock) -> None:
-    """Good ones, remembered ones, and each reason to refuse."""
+def test_verifications_are_counted_by_result(clock: FakeClock) -> None:
+    """Accepted, remembered, and refused for each reason."""
     settings = Settings(secret=SECRET)
     verifier, before = TokenVerifier(settings, clock=clock), process_stats().server
     token = make(clock).token()
@@ -134,8 +134,8 @@ def test_verifications_are_told_apart_by_result(clock: FakeClock) -> None:
     assert (after.accepted - before.accepted, after.remembered - before.remembered) == (1, 2)
 
 
-def test_a_forked_child_counts_its_own() -> None:
-    """Workers of one preloaded application would else report the parent's numbers each."""
+def test_a_forked_child_counts_from_zero() -> None:
+    """Otherwise, each worker of a preloaded application would report its parent's numbers."""
     code = """
 import os
 from manor_mcp_interceptors import MCPTokenProvider, get_token
@@ -159,10 +159,10 @@ def test_stats_hold_no_secret_and_no_token(clock: FakeClock) -> None:
     assert SECRET not in repr(process_stats())
 
 
-def test_what_happens_to_a_token_is_logged_once(
+def test_a_mint_and_a_refusal_are_logged_once(
     clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A mint at DEBUG; a refusal once for each token; the token itself never."""
+    """A mint at DEBUG; a refusal once for each token; never the token."""
     caplog.set_level("DEBUG", "manor_mcp_interceptors")
     provider = make(clock)
     token = provider.token()
@@ -176,8 +176,8 @@ def test_what_happens_to_a_token_is_logged_once(
     assert token not in caplog.text
 
 
-def test_a_forked_child_counts_its_own_refusals() -> None:
-    """By both ways of asking, and in the log line."""
+def test_a_forked_child_counts_refusals_from_zero() -> None:
+    """In `rejections()`, in `stats()` and in the log line."""
     code = """
 import logging, os, sys, time
 from manor_mcp_interceptors import Settings, TokenVerifier

@@ -15,7 +15,8 @@ from manor_mcp_interceptors._flags.gates import FlagAnswer, FlagQuestion
 from manor_mcp_interceptors._keys.keys import KeySource, SigningKey
 from manor_mcp_interceptors._telemetry.log import LogThrottle, log
 from manor_mcp_interceptors._waiting import reset_after_fork
-from manor_mcp_interceptors.errors import SettingsError
+from manor_mcp_interceptors.errors import SettingsError, import_problem
+from manor_mcp_interceptors.outcomes import Outcome
 from manor_mcp_interceptors.protocols import Clock, Gate
 from manor_mcp_interceptors.settings import Settings, flag_and_subject
 
@@ -56,7 +57,7 @@ class Explanation:
     """The audience that the provider was made for; None: the configured one."""
 
 
-Key = SigningKey | SettingsError | ImportError | None
+Key = SigningKey | SettingsError | None
 """What signs, or why nothing can; None if it was not read."""
 
 
@@ -110,7 +111,9 @@ class Configuration:
             return snapshot.error
         try:
             return self.keys.signing_key(snapshot.settings)
-        except (SettingsError, ImportError) as error:
+        except ImportError as error:
+            return SettingsError(import_problem(error), outcome=Outcome.PYJWT_MISSING)
+        except SettingsError as error:
             return error.with_traceback(None)  # its frames hold the secret's objects
 
     def warn(self, snapshot: SettingsSnapshot, key: SigningKey) -> None:

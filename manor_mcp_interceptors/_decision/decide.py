@@ -37,9 +37,6 @@ def decide(
         return refusal(snapshot, answer)
     if isinstance(key, SettingsError):
         return without_token(key.outcome, str(key), answer)
-    if isinstance(key, ImportError):
-        reason = f"PyJWT cannot be imported ({type(key).__name__}): pip install PyJWT"
-        return without_token(Outcome.PYJWT_MISSING, reason, answer)
     result = cache.renew(snapshot.settings, key)
     if result.cached is None:
         return without_token(result.outcome, result.problem or "", answer)

@@ -8,6 +8,7 @@ from manor_mcp_interceptors._bearer import format_bearer
 from manor_mcp_interceptors._keys.keys import SigningKey
 from manor_mcp_interceptors._keys.tokens import effective_margin, mint
 from manor_mcp_interceptors._telemetry.counters import Counters
+from manor_mcp_interceptors.errors import import_problem
 from manor_mcp_interceptors.outcomes import Outcome
 from manor_mcp_interceptors.protocols import Clock
 from manor_mcp_interceptors.settings import Settings
@@ -96,10 +97,9 @@ class TokenCache:
 
     def _failed(self, error: Exception, cached: CachedToken | None) -> CacheResult:
         # The type alone: an error out of a signer may hold what it was given to sign with.
-        missing = isinstance(error, ImportError)
-        outcome = Outcome.PYJWT_MISSING if missing else Outcome.SIGNING_FAILED
-        problem = "PyJWT cannot be imported" if missing else "signing raised"
-        problem = f"{problem} ({type(error).__name__})"
+        outcome, problem = Outcome.SIGNING_FAILED, f"signing raised ({type(error).__name__})"
+        if isinstance(error, ImportError):
+            outcome, problem = Outcome.PYJWT_MISSING, import_problem(error)
         left = 0.0 if cached is None else cached.remaining(self._clock)
         if cached is None or left <= 0:
             return CacheResult(None, 0.0, outcome, problem)

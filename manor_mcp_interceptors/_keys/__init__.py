@@ -1,1 +1,1 @@
-"""Keys: where they come from, and the tokens that they sign."""
+"""Keys: their sources, their form, and the tokens that they sign."""

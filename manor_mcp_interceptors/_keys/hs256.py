@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from jwt import PyJWS
 from jwt.algorithms import HMACAlgorithm
 from jwt.exceptions import InvalidKeyError
 
+from .signing_key import SigningKey
+
 ALGORITHMS: Final = ["HS256"]
 """A literal list: taking it from the token's header is the oldest JWT attack there is."""
 
 
-class Key(Protocol):
-    """A secret in a box whose `repr` hides it: a traceback that prints locals prints no secret."""
-
-    @property
-    def secret(self) -> str: ...
-    @property
-    def key_id(self) -> str | None: ...
-
-
 class _QuietHMAC(HMACAlgorithm):
-    """HS256 without PyJWT's warning per call for a short secret: `keys` says it once."""
+    """HS256 without PyJWT's warning of a short secret at each call: `form_warnings` has one."""
 
     def check_key_length(self, key: bytes) -> str | None:  # noqa: ARG002 - PyJWT's signature
         return None
@@ -40,14 +33,14 @@ def new_jws() -> PyJWS:
 _jws: Final = new_jws()
 
 
-def sign(claims: dict[str, Any], key: Key) -> str:
+def sign(claims: dict[str, Any], key: SigningKey) -> str:
     """Return the compact JWS of `claims`."""
     payload = json.dumps(claims, separators=(",", ":")).encode()
     headers = {"kid": key.key_id} if key.key_id is not None else None
     return _jws.encode(payload, key.secret, "HS256", headers)
 
 
-def is_asymmetric_key(key: Key) -> bool:
+def is_asymmetric_key(key: SigningKey) -> bool:
     """Return whether `key` is a PEM, ssh or JWK key rather than a shared secret."""
     try:
         _QuietHMAC(HMACAlgorithm.SHA256).prepare_key(key.secret)

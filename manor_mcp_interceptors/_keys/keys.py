@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field, replace
-from typing import Final
 
+from manor_mcp_interceptors._secrecy import HoldsSecret
 from manor_mcp_interceptors.errors import SettingsError
 from manor_mcp_interceptors.outcomes import Outcome
 from manor_mcp_interceptors.settings import Settings
 
-from .secret_file import SecretFile, SigningKey
+from .secret_file import SecretFile
+from .signing_key import SigningKey, form_warnings
 
-__all__ = ["KeySource", "SecretFile", "SigningKey", "VerificationKeys"]
-
-MIN_SECRET_BYTES: Final = 32
-"""RFC 7518, section 3.2: an HS256 key has at least the size of its hash."""
+__all__ = ["KeySource", "SigningKey", "VerificationKeys"]
 
 
 @dataclass(frozen=True, slots=True)
-class VerificationKeys:
+class VerificationKeys(HoldsSecret):
     """The secrets whose tokens are accepted: the current one, and one being retired."""
 
     current: SigningKey
@@ -30,8 +27,8 @@ class VerificationKeys:
     def keys_for(self, key_id: str | None) -> tuple[SigningKey, ...]:
         """Return the keys that may have signed a token; none for an unknown `kid`.
 
-        The previous secret's `kid` has no setting of its own: it is any that is not the current
-        one. Where the settings name no `kid`, or the token has none, both are tried.
+        The previous secret's `kid` has no setting: it is any that is not the current one. If the
+        settings name no `kid`, or the token has none, both are tried.
         """
         current, previous = self.current, self.previous
         retired = () if previous is None else (previous,)
@@ -46,21 +43,21 @@ class VerificationKeys:
         return [*self.current.warnings, *previous, *problem]
 
 
-class KeySource:
+class KeySource(HoldsSecret):
     """Reads the keys that the settings name. Threads may share it."""
 
     def __init__(self, *, in_code: bool = False) -> None:
         """Take whether the settings were made in code; messages then name the field."""
         self._in_code = in_code
         self._files: dict[tuple[str, str], SecretFile] = {}
-        self._judged: dict[str, SigningKey] = {}
+        self._checked: dict[str, SigningKey] = {}
 
     def signing_key(self, settings: Settings) -> SigningKey:
         """Return the current signing key.
 
         Raises:
-            SettingsError: There is no usable secret; its `outcome` tells missing from wrong.
-            ImportError: PyJWT, which judges the secret's form, cannot be imported.
+            SettingsError: No usable secret; its `outcome` is `NOT_CONFIGURED` if none is set.
+            ImportError: PyJWT, which checks the secret's form, cannot be imported.
         """
         key = self._find(settings, "secret", settings.key_id)
         if key is None:
@@ -69,17 +66,18 @@ class KeySource:
                 variable="MCP_AUTH_SECRET",
                 outcome=Outcome.NOT_CONFIGURED,
             )
-        return self._judge(key)
+        return key
 
     def verification_keys(self, settings: Settings) -> VerificationKeys:
         """Return the secrets whose tokens are accepted now.
 
-        A previous secret that is no use does not take the current one with it: the answer says
-        what is wrong with it. A previous secret's file that is gone or empty is no problem: that
-        is how a rotation ends.
+        A previous secret that is not usable leaves the current one in use; `problem` says what is
+        wrong with it. A previous secret's file that is missing or empty is no problem: that is
+        how a rotation ends.
 
         Raises:
             SettingsError: There is no usable current secret.
+            ImportError: PyJWT cannot be imported.
         """
         # The current one first. A rotation writes the old secret to the previous place before it
         # writes the new one: read in this order, the two never miss the secret in between.
@@ -90,70 +88,55 @@ class KeySource:
             return VerificationKeys(current, None, error)
 
     def _previous(self, settings: Settings) -> SigningKey | None:
-        path = settings.previous_secret_file
-        if settings.previous_secret is None and path is not None:
-            variable = self._name("previous_secret_file")
-            if self._file(path, variable).is_removed():
-                # Its last good secret goes as well; another thread may have seen to it by now.
-                self._files.pop((variable, os.fspath(path)), None)
+        if settings.previous_secret is None and settings.previous_secret_file is not None:
+            file = self._file(settings, "previous_secret_file")
+            if file.is_removed():
+                file.forget()
                 return None
-        key = self._find(settings, "previous_secret", None)
-        return None if key is None else self._judge(key)
+        return self._find(settings, "previous_secret", None)
 
     def _find(self, settings: Settings, name: str, key_id: str | None) -> SigningKey | None:
-        """Return the secret that is set, as text or as a file; None where neither is."""
-        path = getattr(settings, f"{name}_file")
-        if getattr(settings, name) is None:
-            if path is None:
+        """Return the secret that is set, as text or as a file; None if neither is.
+
+        No local here holds the text or the path: a traceback that prints locals shows neither.
+        """
+        from_file = f"{name}_file"
+        if getattr(settings, from_file) is None:
+            if getattr(settings, name) is None:
                 return None
-            return self._file(path, self._name(f"{name}_file")).read(key_id)
-        if path is not None:
-            variable = f"MCP_AUTH_{name.upper()}"
-            raise SettingsError(
-                f"{variable} and {variable}_FILE are both set: unset one of them",
-                variable=variable,
-            )
-        return SigningKey(getattr(settings, name), key_id, self._name(name))
+            return self._check(SigningKey(getattr(settings, name), key_id, self._name(name)))
+        if getattr(settings, name) is None:
+            return self._check(self._file(settings, from_file).read(key_id))
+        raise SettingsError(
+            f"{self._name(name)} and {self._name(from_file)} are both set: unset one of them",
+            variable=f"MCP_AUTH_{name.upper()}",
+        )
 
-    def _judge(self, key: SigningKey) -> SigningKey:
-        """Return `key` with warnings about its form; judged once, since that takes a while."""
-        known = self._judged.get(key.source)
-        if known is None or known.secret != key.secret:
-            refuse_asymmetric(key)
-        judged = replace(key, warnings=(*_warnings(key), *key.warnings))
-        if known == judged and known.warnings == judged.warnings:
-            return known  # reuse the object so that all audiences share it
-        self._judged[key.source] = judged
-        return judged
+    def _check(self, key: SigningKey) -> SigningKey:
+        """Return `key` with warnings about its form, which is checked once for all audiences."""
+        checked = self._checked.get(key.source)
+        if checked != key:
+            checked = self._checked[key.source] = _checked(key)
+        if not key.warnings:
+            return checked
+        return replace(checked, warnings=(*checked.warnings, *key.warnings))
 
-    def _name(self, field_name: str) -> str:
-        return f"Settings.{field_name}" if self._in_code else f"MCP_AUTH_{field_name.upper()}"
+    def _name(self, name: str) -> str:
+        return f"Settings.{name}" if self._in_code else f"MCP_AUTH_{name.upper()}"
 
-    def _file(self, path: str | os.PathLike[str], variable: str) -> SecretFile:
+    def _file(self, settings: Settings, name: str) -> SecretFile:
         # Kept, because a SecretFile remembers the last good secret.
-        name = (variable, os.fspath(path))
-        return self._files.setdefault(name, SecretFile(path, variable))
+        path = str(getattr(settings, name))
+        return self._files.setdefault((name, path), SecretFile(path, self._name(name)))
 
 
-def refuse_asymmetric(key: SigningKey) -> None:
-    """Raise SettingsError where `key` is a PEM, ssh or JWK key, which is no shared secret."""
-    from .hs256 import is_asymmetric_key  # PyJWT is imported only where a token is near
+def _checked(key: SigningKey) -> SigningKey:
+    """Return `key` with warnings about its form; raise SettingsError if it is asymmetric."""
+    from .hs256 import is_asymmetric_key  # imports PyJWT, which is not needed if the flag is off
 
     if is_asymmetric_key(key):
         raise SettingsError(
             f"{key.source} holds a PEM, ssh or JWK key; HS256 takes a shared secret: random text",
             variable=key.source.partition(" ")[0],
         )
-
-
-def _warnings(key: SigningKey) -> list[str]:
-    warnings = []
-    size = len(key.secret.encode())
-    if size < MIN_SECRET_BYTES:
-        warnings.append(
-            f"{key.source} is {size} bytes long; HS256 asks for at least {MIN_SECRET_BYTES}"
-            " (RFC 7518, section 3.2)"
-        )
-    if key.secret != key.secret.strip():
-        warnings.append(f"{key.source} begins or ends with white space, taken as part of it")
-    return warnings
+    return replace(key, warnings=form_warnings(key))

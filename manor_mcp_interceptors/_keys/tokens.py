@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from manor_mcp_interceptors._secrecy import HoldsSecret
 from manor_mcp_interceptors.settings import Settings
 
-from .keys import SigningKey
+from .signing_key import SigningKey
 
 __all__ = ["AccessToken", "mint"]
 
 
 @dataclass(frozen=True, slots=True)
-class AccessToken:
-    """A signed JWT and the moments that bound its life."""
+class AccessToken(HoldsSecret):
+    """A signed JWT, when it was issued and when it expires."""
 
     value: str = field(repr=False)  # must never reach a log or a traceback
     issued_at: int
@@ -53,7 +54,7 @@ def mint(settings: Settings, key: SigningKey, now: float) -> AccessToken:
 def clock_skew(settings: Settings) -> int:
     """Return how many seconds `iat` is set back.
 
-    At most a tenth of the lifetime, and never so far that a new token is stale at birth, which
+    At most a tenth of the lifetime, and never so far that a new token is stale already, which
     would mean a mint at every call.
     """
     lifetime, margin = settings.ttl_seconds, effective_margin(settings)
@@ -61,6 +62,5 @@ def clock_skew(settings: Settings) -> int:
 
 
 def effective_margin(settings: Settings) -> int:
-    """Return the refresh margin in seconds: 0 where the configured one swallows the lifetime."""
-    swallowed = settings.margin_seconds >= settings.ttl_seconds
-    return 0 if swallowed else settings.margin_seconds
+    """Return the refresh margin in seconds: 0 if the configured one is not below the lifetime."""
+    return settings.margin_seconds if settings.margin_seconds < settings.ttl_seconds else 0

@@ -1,24 +1,22 @@
-"""The secret: where it may come from, and what is refused as one."""
+"""The secret: its two sources, and what is refused as one."""
 
 from __future__ import annotations
 
-import os
+import base64
+import random
 import threading
-import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from manor_mcp_interceptors import MCPTokenProvider, Settings, SettingsError
-from manor_mcp_interceptors._keys.keys import KeySource, SecretFile, SigningKey
-from manor_mcp_interceptors._keys.secret_file import MAX_FILE_BYTES
+from manor_mcp_interceptors import MCPTokenProvider, Settings, SettingsError, diagnose
+from manor_mcp_interceptors._keys.keys import KeySource, SigningKey
+from manor_mcp_interceptors._keys.secret_file import SecretFile
 from manor_mcp_interceptors.outcomes import Outcome
+from tests.cli.running import doctor
 from tests.support import OTHER_SECRET, SECRET, FakeClock, StaticGate, signed_with
-
-LATER = 4_000_000_000.0
-"""Unix time at which no file was written just now."""
 
 PEM = "-----BEGIN PRIVATE KEY-----\nMIIBVQIBADANBgkqhkiG9w0BAQ\n-----END PRIVATE KEY-----\n"
 JWK = '{"kty": "oct", "k": "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0LXNlY3JldA"}'
@@ -26,7 +24,7 @@ SSH = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ00000000000000000000000000000000000
 
 
 def key_of(settings: Settings) -> SigningKey:
-    return KeySource(lambda: LATER).signing_key(settings)
+    return KeySource().signing_key(settings)
 
 
 def refused(settings: Settings) -> SettingsError:
@@ -35,52 +33,37 @@ def refused(settings: Settings) -> SettingsError:
     return caught.value
 
 
-def test_a_secret_in_the_environment_is_taken_as_it_is() -> None:
-    """Servers compare it byte for byte: nothing is stripped, and the white space is remarked."""
-    key = key_of(Settings(secret=SECRET + "\n"))
-    assert key.secret == SECRET + "\n"
-    assert key.source == "MCP_AUTH_SECRET"
-    assert any("white space" in remark for remark in key.remarks)
-
-
-@pytest.mark.parametrize("end", ["", "\n", "\r\n", "\n\n"])
-def test_a_file_loses_its_line_ends_and_nothing_else(tmp_path: Path, end: str) -> None:
-    """Editors and `kubectl` end a file with a newline; the secret has none."""
-    file = tmp_path / "secret"
-    file.write_text(SECRET + end, newline="")
-    key = key_of(Settings(secret_file=file))
-    assert key.secret == SECRET
-    assert key.source == f"MCP_AUTH_SECRET_FILE ({file})"
-    assert not key.remarks
-
-
-def test_white_space_left_in_a_file_is_kept_and_remarked(tmp_path: Path) -> None:
-    """A trailing space may be part of the secret; an operator should know of it."""
-    file = tmp_path / "secret"
-    file.write_text(SECRET + " \n")
-    key = key_of(Settings(secret_file=str(file)))
-    assert key.secret == SECRET + " "
-    assert any("white space" in remark for remark in key.remarks)
+def locals_of_the_package(error: BaseException) -> str:
+    report = traceback.TracebackException.from_exception(error, capture_locals=True)
+    return "".join(str(f.locals) for f in report.stack if "manor_mcp_interceptors" in f.filename)
 
 
 def test_no_secret_is_not_configured() -> None:
-    """The message says which variables to set."""
+    """The message names the variables to set."""
     error = refused(Settings())
     assert error.outcome is Outcome.NOT_CONFIGURED
     assert "MCP_AUTH_SECRET" in str(error)
     assert "MCP_AUTH_SECRET_FILE" in str(error)
 
 
-def test_two_sources_at_once_are_refused() -> None:
-    """Which one was meant cannot be known."""
-    error = refused(Settings(secret=SECRET, secret_file="/run/secrets/mcp"))
-    assert error.outcome is Outcome.INVALID_CONFIG
-    assert "MCP_AUTH_SECRET and MCP_AUTH_SECRET_FILE are both set" in str(error)
+@pytest.mark.parametrize(
+    ("in_code", "names"),
+    [
+        (False, "MCP_AUTH_SECRET and MCP_AUTH_SECRET_FILE"),
+        (True, "Settings.secret and Settings.secret_file"),
+    ],
+)
+def test_two_sources_at_once_are_refused(in_code: bool, names: str) -> None:
+    """Which one was meant cannot be known; both are named as they were set."""
+    settings = Settings(secret=SECRET, secret_file="/run/secrets/mcp")
+    with pytest.raises(SettingsError, match=f"{names} are both set") as caught:
+        KeySource(in_code=in_code).signing_key(settings)
+    assert caught.value.outcome is Outcome.INVALID_CONFIG
 
 
 @pytest.mark.parametrize("secret", [PEM, JWK, SSH], ids=["PEM", "JWK", "ssh"])
 def test_an_asymmetric_key_is_no_shared_secret(tmp_path: Path, secret: str) -> None:
-    """From either source, and without a word of it in the message."""
+    """From either source, and no part of it is in the message or in a traceback with locals."""
     file = tmp_path / "secret"
     file.write_text(secret)
     for settings in (Settings(secret=secret), Settings(secret_file=file)):
@@ -88,156 +71,25 @@ def test_an_asymmetric_key_is_no_shared_secret(tmp_path: Path, secret: str) -> N
         assert error.outcome is Outcome.INVALID_CONFIG
         assert "PEM, ssh or JWK" in str(error)
         assert secret[:30] not in str(error)
+        assert secret[-30:-5] not in locals_of_the_package(error)
 
 
-def test_a_short_secret_works_and_is_remarked() -> None:
-    """RFC 7518 asks for 32 bytes; services that have fewer go on working."""
-    key = key_of(Settings(secret="x" * 20))
-    assert key.secret == "x" * 20
-    assert any("20 bytes" in remark for remark in key.remarks)
-    assert not key_of(Settings(secret="x" * 32)).remarks
-
-
-@pytest.mark.parametrize(
-    ("content", "problem", "outcome"),
-    [
-        (b"", "is empty", Outcome.NOT_CONFIGURED),
-        (b" \n", "is empty", Outcome.NOT_CONFIGURED),
-        (b"\xff\xfe" + SECRET.encode(), "is not UTF-8", Outcome.INVALID_CONFIG),
-        (b"x" * (MAX_FILE_BYTES + 1), "is larger than", Outcome.INVALID_CONFIG),
-    ],
-    ids=["empty", "blank", "garbled", "large"],
-)
-def test_a_file_of_no_use_says_why(
-    tmp_path: Path, content: bytes, problem: str, outcome: Outcome
-) -> None:
-    """The message names the variable and the path."""
-    file = tmp_path / "secret"
-    file.write_bytes(content)
-    error = refused(Settings(secret_file=file))
-    assert error.outcome is outcome
-    assert str(error).startswith(f"MCP_AUTH_SECRET_FILE: {file} {problem}")
-
-
-def test_a_file_that_is_not_there_says_so(tmp_path: Path) -> None:
-    """Missing, a directory, or a FIFO, which would block whoever opens it."""
-    assert "No such file" in str(refused(Settings(secret_file=tmp_path / "none")))
-    assert "is not a regular file" in str(refused(Settings(secret_file=tmp_path)))
-    os.mkfifo(tmp_path / "fifo")
-    assert "is not a regular file" in str(refused(Settings(secret_file=tmp_path / "fifo")))
-
-
-def test_an_unreadable_file_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The system's own words are in the message; staged, since root may read everything."""
-
-    def refuse(*_: object, **__: object) -> object:
-        raise PermissionError(13, "Permission denied")
-
+def test_a_key_names_its_source(tmp_path: Path) -> None:
+    """The variable, or the field of settings made in code, and the file's path."""
     file = tmp_path / "secret"
     file.write_text(SECRET)
-    monkeypatch.setattr("builtins.open", refuse)
-    assert "cannot be read: Permission denied" in str(refused(Settings(secret_file=file)))
+    assert key_of(Settings(secret=SECRET)).source == "MCP_AUTH_SECRET"
+    assert key_of(Settings(secret_file=file)).source == f"MCP_AUTH_SECRET_FILE ({file})"
+    in_code = KeySource(in_code=True)
+    assert in_code.signing_key(Settings(secret=SECRET)).source == "Settings.secret"
+    in_file = in_code.signing_key(Settings(secret_file=file))
+    assert in_file.source == f"Settings.secret_file ({file})"
 
 
-@pytest.mark.parametrize("damage", [b"", b"\xff", None], ids=["emptied", "garbled", "gone"])
-def test_a_damaged_file_leaves_the_last_good_secret(tmp_path: Path, damage: bytes | None) -> None:
-    """And says so; the next good content is taken."""
-    file = tmp_path / "secret"
-    file.write_text(SECRET)
-    source, settings = KeySource(lambda: LATER), Settings(secret_file=file)
-    assert not source.signing_key(settings).remarks
-    if damage is None:
-        file.unlink()
-    else:
-        file.write_bytes(damage)
-    key = source.signing_key(settings)
-    assert key.secret == SECRET
-    assert any("the last good secret stays in use" in remark for remark in key.remarks)
-    file.write_text(OTHER_SECRET)
-    assert source.signing_key(settings) == SigningKey(OTHER_SECRET, None, key.source)
-
-
-def test_a_file_that_shrank_a_moment_ago_may_be_half_written(tmp_path: Path) -> None:
-    """It is taken once nobody has written to it for a while."""
-    file = tmp_path / "secret"
-    file.write_text(SECRET)
-    now = [LATER]
-    source, settings = KeySource(lambda: now[0]), Settings(secret_file=file)
-    source.signing_key(settings)
-    file.write_text(OTHER_SECRET[:20])
-    now[0] = file.stat().st_mtime + 0.01
-    assert source.signing_key(settings).secret == SECRET
-    now[0] += 0.1
-    assert source.signing_key(settings).secret == OTHER_SECRET[:20]
-
-
-def test_a_swapped_symlink_is_a_change(tmp_path: Path) -> None:
-    """Kubernetes swaps the link behind which a mounted secret stands."""
-    for name, secret in (("one", SECRET), ("two", OTHER_SECRET)):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "secret").write_text(secret)
-    (tmp_path / "..data").symlink_to("one")
-    (tmp_path / "secret").symlink_to("..data/secret")
-    source, settings = KeySource(lambda: LATER), Settings(secret_file=tmp_path / "secret")
-    assert source.signing_key(settings).secret == SECRET
-    (tmp_path / "..new").symlink_to("two")
-    (tmp_path / "..new").rename(tmp_path / "..data")
-    assert source.signing_key(settings).secret == OTHER_SECRET
-
-
-def test_no_traceback_with_locals_shows_a_secret(tmp_path: Path) -> None:
-    """Error reporters print the locals of each frame."""
-    file = tmp_path / "secret"
-    for content in (PEM.encode(), JWK.encode(), b"\xff" + SECRET.encode()):
-        file.write_bytes(content)
-        with pytest.raises(SettingsError) as caught:
-            key_of(Settings(secret_file=file))
-        report = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
-        ours = [frame for frame in report.stack if frame.filename.endswith("/keys.py")]
-        shown = str(caught.value) + "".join(str(frame.locals) for frame in ours)
-        assert "KeySource" in shown
-        assert not any(part in shown for part in (SECRET, "MIIB", "c2Vj"))
-
-
-@pytest.mark.parametrize("length", [20, 43, 80])
-@pytest.mark.parametrize("first", [b"", b"half", b"x" * 60])
-def test_a_file_that_is_being_written_waits_until_it_has_settled(
-    tmp_path: Path, first: bytes, length: int
-) -> None:
-    """Whatever a writer leaves for a moment, of whatever length, signs nothing; no word of it."""
-    file = tmp_path / "secret"
-    file.write_text(SECRET)
-    now = [LATER]
-    source, settings = KeySource(lambda: now[0]), Settings(secret_file=file)
-    source.signing_key(settings)
-    file.write_bytes(first)
-    now[0] = file.stat().st_mtime + 0.01
-    held = source.signing_key(settings)
-    assert held.secret == SECRET
-    assert held.remarks == ()
-    assert 0 < held.settles_in < 0.05
-    secret = (OTHER_SECRET * 2)[:length]
-    file.write_text(secret)
-    now[0] = file.stat().st_mtime + 0.06
-    assert source.signing_key(settings).secret == secret
-
-
-def test_a_file_renamed_into_place_is_taken_at_once(tmp_path: Path) -> None:
-    """It was written elsewhere, and whole."""
-    file = tmp_path / "secret"
-    file.write_text(SECRET)
-    source, settings = KeySource(time.time), Settings(secret_file=file)
-    assert source.signing_key(settings).secret == SECRET
-    draft = tmp_path / "draft"
-    draft.write_text(OTHER_SECRET)
-    draft.replace(file)
-    assert source.signing_key(settings).secret == OTHER_SECRET
-
-
-def test_a_change_of_the_file_mints_within_the_recheck_interval(
+def test_a_changed_secret_file_signs_the_next_token_after_the_recheck_interval(
     tmp_path: Path, clock: FakeClock
 ) -> None:
-    """And what holds back an unsettled file shortens the lease instead of missing a turn."""
+    """A file written in place, and at once: it is used as it is read."""
     file = tmp_path / "secret"
     file.write_text(SECRET)
     settings = Settings(secret_file=file)
@@ -245,45 +97,90 @@ def test_a_change_of_the_file_mints_within_the_recheck_interval(
     assert signed_with(str(provider.token()), SECRET)
     clock.advance(0.99)
     file.write_text(OTHER_SECRET)
-    os.utime(file, (clock.wall, clock.wall))
-    clock.advance(0.011)
     assert signed_with(str(provider.token()), SECRET)
-    clock.advance(0.05)
+    clock.advance(0.02)
     assert signed_with(str(provider.token()), OTHER_SECRET)
 
 
-def test_two_threads_find_the_previous_file_gone(
+@pytest.mark.parametrize("content", [None, b"", b"\xef\xbb\xbf \r\n"], ids=["gone", "empty", "BOM"])
+def test_a_previous_secret_file_that_is_removed_retires_its_secret(
+    tmp_path: Path, content: bytes | None
+) -> None:
+    """That is how a rotation ends: without a problem, also if the file becomes unreadable later."""
+    file = tmp_path / "previous"
+    file.write_text(OTHER_SECRET)
+    source, settings = KeySource(), Settings(secret=SECRET, previous_secret_file=file)
+    before = source.verification_keys(settings).previous
+    assert before is not None
+    assert before.secret == OTHER_SECRET
+    file.unlink() if content is None else file.write_bytes(content)
+    keys = source.verification_keys(settings)
+    assert (keys.previous, keys.problem) == (None, None)
+    file.write_bytes(b"\xff")
+    assert source.verification_keys(settings).previous is None
+
+
+def test_a_garbled_previous_secret_file_keeps_the_last_good_one(tmp_path: Path) -> None:
+    """With a warning; without an earlier one, the current secret stays in use alone."""
+    file = tmp_path / "previous"
+    file.write_text(OTHER_SECRET)
+    source, settings = KeySource(), Settings(secret=SECRET, previous_secret_file=file)
+    before = source.verification_keys(settings)
+    file.write_bytes(b"\xff")
+    keys = source.verification_keys(settings)
+    assert keys == before
+    assert any("the last good secret stays in use" in text for text in keys.warnings())
+    alone = KeySource().verification_keys(settings)
+    assert (alone.current.secret, alone.previous) == (SECRET, None)
+    assert any("no previous secret: " in text for text in alone.warnings())
+
+
+def test_two_threads_that_find_the_previous_file_gone_keep_the_current_secret(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At once: each goes on with the current secret, whoever was first to forget the other."""
+    """Both at once, whichever is first to forget the other secret."""
     settings = Settings(secret=SECRET, previous_secret_file=tmp_path / "none")
-    source, both_looked = KeySource(lambda: LATER), threading.Barrier(2, timeout=10)
+    source, both_checked = KeySource(), threading.Barrier(2, timeout=10)
     is_removed = SecretFile.is_removed
 
     def together(file: SecretFile) -> bool:
-        both_looked.wait()
+        both_checked.wait()
         return is_removed(file)
 
     monkeypatch.setattr(SecretFile, "is_removed", together)
     with ThreadPoolExecutor(2) as pool:
-        looks = [pool.submit(source.verification_keys, settings) for _ in range(2)]
-        assert [look.result().previous for look in looks] == [None, None]
+        reads = [pool.submit(source.verification_keys, settings) for _ in range(2)]
+        assert [read.result().previous for read in reads] == [None, None]
 
 
-def test_a_secret_in_the_place_of_a_path_is_not_shown(tmp_path: Path) -> None:
-    """Pasted into the wrong variable, it is in no message; a path is, and the hint says which."""
-    for pasted in ("hunter2", "hunter2" * 50):  # the second is too long for a file's name
-        error = refused(Settings(secret_file=pasted))
-        assert str(error).startswith("MCP_AUTH_SECRET_FILE: <not shown> cannot be read: ")
-        assert str(error).endswith("takes the path of a file, not the secret itself")
-        assert error.outcome is Outcome.INVALID_CONFIG
-    assert "/none" in str(refused(Settings(secret_file=tmp_path / "none")))
+def misplaced_secrets() -> list[str]:
+    """Return base64 of random bytes, with and without a slash, one with a slash at its start."""
+    random_bytes = random.Random(12).randbytes
+    made = [base64.b64encode(random_bytes(32)).decode() for _ in range(50)]
+    return ["hunter2", "hunter2" * 50, "/" + made[0][1:], "folder/" + made[1][7:], *made]
 
 
-def test_a_file_in_the_working_directory_goes_by_its_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_secret_in_the_variable_of_a_path_is_never_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It exists, so its name is none that was meant as a secret."""
+    """Not in the error, a traceback, the log, `diagnose`, a `repr` or ``doctor --json``.
+
+    Not even if its beginning happens to be a folder's name.
+    """
     monkeypatch.chdir(tmp_path)
     Path("folder").mkdir()
-    assert "folder is not a regular file" in str(refused(Settings(secret_file="folder")))
+    monkeypatch.setenv("MCP_AUTH_FEATURE_FLAG", "f")
+    monkeypatch.setenv("F", "on")
+    monkeypatch.setenv("MCP_AUTH_RECHECK_SECONDS", "0")
+    for secret in misplaced_secrets():
+        monkeypatch.setenv("MCP_AUTH_SECRET_FILE", secret)
+        status, settings = diagnose(), Settings.from_env()
+        error = refused(settings)
+        shown = [str(error), locals_of_the_package(error), caplog.text, repr(status)]
+        assert not [text for text in [*shown, repr(settings)] if secret in text]
+        assert str(error).startswith("MCP_AUTH_SECRET_FILE: <not shown> cannot be read: ")
+        assert str(error).endswith("takes the path of a file, not the secret itself")
+        assert error.outcome is status.outcome is Outcome.INVALID_CONFIG
+        if secret.count("/") == 1:
+            assert secret not in doctor().text
+    assert "<not shown> cannot be read" in caplog.text

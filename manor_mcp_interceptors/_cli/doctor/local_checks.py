@@ -8,7 +8,7 @@ import time
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
-from manor_mcp_interceptors._keys.keys import MIN_SECRET_BYTES, SigningKey
+from manor_mcp_interceptors._keys.signing_key import MIN_SECRET_BYTES, SigningKey
 from manor_mcp_interceptors._keys.tokens import mint
 from manor_mcp_interceptors.errors import SettingsError, TokenRejectedError
 from manor_mcp_interceptors.outcomes import Outcome

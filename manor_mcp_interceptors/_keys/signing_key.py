@@ -1,0 +1,56 @@
+"""A shared secret, and what may be wrong with it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Final
+
+from manor_mcp_interceptors._secrecy import HoldsSecret
+
+MIN_SECRET_BYTES: Final = 32
+"""RFC 7518, section 3.2: an HS256 key has at least the size of its hash."""
+
+_ACCIDENTS: Final = {
+    words: re.compile(pattern, re.DOTALL)
+    for words, pattern in {
+        "a byte order mark (BOM)": r"\ufeff",
+        "an invisible character, such as a zero-width space": (
+            r"[\x00-\x08\x0e-\x1f\x7f-\xa0\xad\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f]"
+        ),
+        "white space at one end": r"\A\s|\s\Z",
+        "quotes around it": r"\A[\s\ufeff]*(['\"]).*\1[\s\ufeff]*\Z",
+        "the form NAME=value": r"\A[\s\ufeff'\"]*(?:export\s+)?[A-Za-z_][A-Za-z0-9_]*=[^=\s]",
+        "several lines": r"\S\s*[\r\n]\s*\S",
+    }.items()
+}
+"""What is hardly ever meant to be part of a secret. A base64 text ends in ``=``: no value."""
+
+
+@dataclass(frozen=True, slots=True)
+class SigningKey(HoldsSecret):
+    """A shared secret for HS256, and where it came from."""
+
+    secret: str = field(repr=False)
+    key_id: str | None
+    source: str
+    """The variable or field it came from, and the file's path if there is one."""
+    warnings: tuple[str, ...] = field(default=(), compare=False)
+    """What an operator should know about it; no warning shows any part of the secret."""
+
+
+def form_warnings(key: SigningKey) -> tuple[str, ...]:
+    """Return what is unusual about the secret's form; it is used as it is."""
+    warnings = []
+    size = len(key.secret.encode())
+    if size < MIN_SECRET_BYTES:
+        warnings.append(
+            f"{key.source} is {size} bytes long; HS256 asks for at least {MIN_SECRET_BYTES}"
+            " (RFC 7518, section 3.2)"
+        )
+    if found := [words for words, pattern in _ACCIDENTS.items() if pattern.search(key.secret)]:
+        warnings.append(
+            f"{key.source} has {', '.join(found)}: this looks like an accident,"
+            " but it is used as part of the secret"
+        )
+    return tuple(warnings)

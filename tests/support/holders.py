@@ -1,0 +1,58 @@
+"""The objects in which the package keeps a secret or a token, each made from `env_on`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+from manor_mcp_interceptors import Settings, get_token
+from manor_mcp_interceptors._keys.keys import KeySource, SigningKey
+from manor_mcp_interceptors._keys.secret_file import SecretFile
+from manor_mcp_interceptors._keys.tokens import mint
+
+from . import OTHER_SECRET, SECRET
+
+
+def key_source() -> KeySource:
+    """Return one that remembers the secret of a file that is gone."""
+    source = KeySource()
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "secret")
+        path.write_text(SECRET)
+        source.signing_key(Settings(secret_file=path))
+    return source
+
+
+def secret_file() -> SecretFile:
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "secret")
+        path.write_text(SECRET)
+        read = SecretFile(str(path), "MCP_AUTH_SECRET_FILE")
+        read.read(None)
+    return read
+
+
+def signing_key() -> SigningKey:
+    return SigningKey(SECRET, "kid", "MCP_AUTH_SECRET")
+
+
+HOLDERS: Final[dict[str, Callable[[], object]]] = {
+    "Settings": lambda: Settings(secret=SECRET, previous_secret=OTHER_SECRET),
+    "a misplaced secret": lambda: Settings(secret_file=SECRET),
+    "KeySource": key_source,
+    "SecretFile": secret_file,
+    "SigningKey": signing_key,
+    "VerificationKeys": lambda: KeySource().verification_keys(Settings.from_env()),
+    "AccessToken": lambda: mint(Settings(), signing_key(), time.time()),
+    "a partial function": lambda: partial(print, signing_key()),
+}
+
+
+def is_shown(text: str, held: object) -> bool:
+    """Return whether `text` has a secret, or the token that `held` has or the process uses."""
+    tokens = (get_token(), getattr(held, "value", None))
+    return any(hidden in text for hidden in (SECRET, OTHER_SECRET, *tokens) if hidden)
