@@ -202,7 +202,7 @@ def test_a_body_is_sent_again_byte_for_byte_or_not_at_all(
     _, is_sent_again, make = {**CONTENT, **PARTS}[name]
     body = make()
     name_of_content = "data" if client == "requests" else "content"
-    options = part(body) if name in PARTS else {name_of_content: body}
+    options: dict[str, Any] = part(body) if name in PARTS else {name_of_content: body}
     reply = call(client, make_auth(client, provider=provider), "POST", running.url, **options)
     getattr(body, "close", bool)()
     bodies = [seen.body for seen in running.seen]
@@ -228,6 +228,6 @@ def test_an_empty_file_is_sent_once(client: str, running: HttpServer) -> None:
     """It cannot be told from one that is used up."""
     provider = TestProvider()
     running.start_over(refusing(provider.stale_token()))
-    options = {"data" if client == "requests" else "content": io.BytesIO()}
+    options: dict[str, Any] = {"data" if client == "requests" else "content": io.BytesIO()}
     reply = call(client, make_auth(client, provider=provider), "POST", running.url, **options)
     assert (reply.status, len(running.seen)) == (401, 1)

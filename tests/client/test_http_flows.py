@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import anyio
@@ -25,7 +26,15 @@ from tests.support.http_clients import (
     library_of,
     make_auth,
 )
-from tests.support.http_server import Answer, HttpServer, ok, redirect, refuse, refusing
+from tests.support.http_server import (
+    Answer,
+    HttpServer,
+    Seen,
+    ok,
+    redirect,
+    refuse,
+    refusing,
+)
 
 HTTPX = [client for client in CLIENTS if client != "requests"]
 each_httpx = pytest.mark.parametrize("client", HTTPX)
@@ -123,6 +132,10 @@ def test_a_refusal_that_an_event_hook_raises_for_is_reported(
     assert server.tokens == [bearer(old), bearer(provider.token())]
 
 
+def answer_with(answer: Answer, _: Seen) -> Answer:
+    return answer
+
+
 @each_httpx
 def test_another_status_that_an_event_hook_raises_for_is_not_reported(
     client: str, server: HttpServer, provider: TestProvider
@@ -131,7 +144,7 @@ def test_another_status_that_an_event_hook_raises_for_is_not_reported(
     auth = make_auth(client, provider=provider)
     with HttpServer(refuse) as stranger:
         for answer in (Answer(403), redirect(stranger.url)):
-            server.rule = lambda _, answer=answer: answer
+            server.rule = partial(answer_with, answer)
             with pytest.raises(library_of(client).HTTPStatusError):
                 get_with_hook(client, auth, server.url)
     assert provider.refused == []
