@@ -64,6 +64,7 @@ class Sent:
         self, url: Any, token: str | None, authorization: str | None, body_start: int | None
     ) -> None:
         self.url = url
+        """The request's; without a token, that of the first request that led here."""
         self.token = token
         self.authorization = authorization
         self.body_start = body_start
@@ -109,8 +110,8 @@ class BearerFlow:
         """Return the position in its file at which the body begins; None for any other body."""
         raise NotImplementedError
 
-    def _attach(self, request: Any, decision: Decision, earlier: Sent | None) -> Sent | None:
-        """Put the token on `request`; return what it carries, None if it goes without a token.
+    def _attach(self, request: Any, decision: Decision, earlier: Sent | None) -> Sent:
+        """Put the token on `request`, if there is one; return what it carries.
 
         Args:
             request: Any library's, with ``url`` and ``headers``.
@@ -128,7 +129,7 @@ class BearerFlow:
         if decision.authorization is None:
             if earlier and request.headers.get(HEADER_NAME) == earlier.authorization:
                 request.headers.pop(HEADER_NAME, None)  # our token, copied by the redirect
-            return None
+            return Sent(earlier.url if earlier else request.url, None, None, None)
         request.headers[HEADER_NAME] = decision.authorization
         start = self._body_start(request)
         return Sent(request.url, decision.token, decision.authorization, start)

@@ -61,15 +61,15 @@ class HttpxFlow(BearerFlow):
             decision: The provider's, for this request.
             decide: Returns the decision for the second try, or None to have it sent.
         """
-        earlier = getattr(request, SENT, None)
-        sent = self._attach(request, decision, earlier) or earlier
+        sent = self._attach(request, decision, getattr(request, SENT, None))
         try:
             response = yield request
             needs_handling = response.status_code == UNAUTHORIZED or response.next_request
-            if not needs_handling or sent is None or not self._is_refusal(sent, response):
+            if not needs_handling or not self._is_refusal(sent, response):
                 return
-            sent = self._prepare_retry(sent, response, decide() or (yield))
-            if sent is not None:
+            retry = self._prepare_retry(sent, response, decide() or (yield))
+            if retry is not None:
+                sent = retry
                 response = yield response.request
                 self._is_refusal(sent, response)
         except GeneratorExit as closed:
@@ -86,9 +86,9 @@ class HttpxFlow(BearerFlow):
             setattr(response.next_request, SENT, sent)
         return self._was_refused(sent, response.request, response.status_code)
 
-    def _report_hidden_refusal(self, sent: Sent | None, error: BaseException | None) -> None:
+    def _report_hidden_refusal(self, sent: Sent, error: BaseException | None) -> None:
         """Report the 401 that an event hook of the client has turned into an exception."""
-        if sent is not None and isinstance(error, self.library.HTTPStatusError):
+        if isinstance(error, self.library.HTTPStatusError):
             self._was_refused(sent, error.response.request, error.response.status_code)
 
     def _prepare_retry(self, sent: Sent, response: Any, decision: Decision) -> Sent | None:

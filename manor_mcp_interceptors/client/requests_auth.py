@@ -30,10 +30,10 @@ class RequestsAuth(BearerFlow, AuthBase):
         old = next((hook for hook in hooks if isinstance(hook, _ResponseHook)), None)
         earlier = None if old is None else old.sent
         sent = self._attach(request, self._source.provider.decision(), earlier)
-        if sent is not None:
+        if sent.token is not None:
             if old is not None:
                 hooks.remove(old)
-            hooks.append(_ResponseHook(self, sent))
+            hooks.insert(0, _ResponseHook(self, sent))  # before a hook that raises for the 401
         return request
 
     def _on_response(self, sent: Sent, response: Response, options: dict[str, Any]) -> Response:
@@ -52,12 +52,11 @@ class RequestsAuth(BearerFlow, AuthBase):
             return response
         _drain(response)
         again = _copy_with_cookies(response)
-        sent_again = self._attach(again, decision, sent)
+        retry = self._attach(again, decision, sent)
         self._count("retries")
         second: Response = connection.send(again, **options)
         second.history.append(response)
-        if sent_again is not None:
-            self._was_refused(sent_again, again, second.status_code)
+        self._was_refused(retry, again, second.status_code)
         return second
 
     def _origin(self, url: Any) -> Origin:

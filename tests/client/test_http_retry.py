@@ -239,6 +239,24 @@ def test_the_retry_in_requests_keeps_every_option(
     assert reply.request.headers["Authorization"] == bearer(provider.token())
 
 
+def test_the_retry_in_requests_precedes_a_hook_that_raises(
+    server: HttpServer, provider: TestProvider
+) -> None:
+    """Also if the hook was there before the auth."""
+    old = provider.stale_token()
+    server.rule = refusing(old)
+    with requests.Session() as session:
+        request = requests.Request("GET", server.url, hooks={"response": raise_for_status})
+        prepared = session.prepare_request(request)
+        prepared.prepare_auth(RequestsAuth(provider=provider))
+        assert session.send(prepared).status_code == 200
+    assert server.tokens == [bearer(old), bearer(provider.token())]
+
+
+def raise_for_status(response: requests.Response, **_: Any) -> None:
+    response.raise_for_status()
+
+
 @each_library
 def test_the_retry_in_httpx_keeps_timeout_and_stream(
     library: Any, server: HttpServer, provider: TestProvider

@@ -233,6 +233,25 @@ def test_a_redirect_followed_by_hand_after_the_flag_was_turned_off(
 
 
 @each_httpx
+def test_a_redirect_followed_by_hand_after_the_flag_was_turned_on(
+    client: str, server: HttpServer, provider: TestProvider
+) -> None:
+    """Another origin gets no token, although the first request had none either."""
+    provider.switch_off()
+
+    def switch_on() -> None:
+        provider.gate.on = True
+        provider.clock.advance(2)
+
+    with HttpServer() as stranger:
+        server.rule = lambda _: redirect(f"{stranger.url}/start")
+        stranger.rule = lambda seen: redirect("/end") if seen.path == "/start" else ok(seen)
+        follow_by_hand(client, make_auth(client, provider=provider), server.url, switch_on)
+        assert stranger.tokens == [None, None]
+    assert provider.token() is not None
+
+
+@each_httpx
 def test_requests_that_share_their_extensions_are_independent(
     client: str, provider: TestProvider
 ) -> None:
