@@ -72,7 +72,7 @@ def test_a_suffix_allows_no_address(suffix: str, address: IPv4Address) -> None:
 def test_ipv6_is_compared_as_an_address(
     address: IPv6Address, other: IPv6Address, port: int
 ) -> None:
-    """However it is written, in brackets or bare."""
+    """However it is written, with or without brackets."""
     for pattern in (str(address), f"[{address.exploded}]", f"[{address}]:{port}"):
         assert allow(pattern, address.exploded.upper(), port)
         assert allow(pattern, str(other), port) is (address == other)

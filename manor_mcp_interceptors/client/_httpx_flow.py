@@ -79,8 +79,8 @@ class HttpxFlow(BearerFlow):
     def _is_refusal(self, sent: Sent, response: Any) -> bool:
         """Return whether our token was refused; mark the request that a redirect leads to.
 
-        The client has followed its own redirects by now. A caller may send the next request,
-        which passes through the flow again and must be recognized.
+        The client has followed its redirects by now. A caller may send the next request, which
+        passes through the flow again and must be recognized.
         """
         if response.next_request is not None:
             setattr(response.next_request, SENT, sent)

@@ -61,7 +61,7 @@ class RequestsAuth(BearerFlow, AuthBase):
 
     def _origin(self, url: Any) -> Origin:
         try:
-            parts = urlsplit(url)  # as requests' own transport reads it
+            parts = urlsplit(url)  # as the transport of requests reads it
             return Origin.of(parts.scheme, parts.hostname or "", parts.port)
         except ValueError:  # another transport's URL
             return Origin("", "", None)
@@ -95,7 +95,7 @@ def _is_in_memory(body: Any) -> bool:
 
 
 def _copy_with_cookies(response: Response) -> PreparedRequest:
-    """Return the request of `response` with the cookies that it set, as requests' own auth does."""
+    """Return the request of `response` with the cookies that it set, as `HTTPDigestAuth` does."""
     copied: Any = response.request.copy()
     extract_cookies_to_jar(  # type: ignore[no-untyped-call]
         copied._cookies, response.request, response.raw

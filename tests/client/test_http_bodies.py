@@ -225,7 +225,7 @@ def test_a_stream_of_the_application_is_sent_once(library: Any, running: HttpSer
 
 @pytest.mark.parametrize("client", SYNC)
 def test_an_empty_file_is_sent_once(client: str, running: HttpServer) -> None:
-    """It cannot be told from one that is used up."""
+    """It looks like one that is used up."""
     provider = TestProvider()
     running.start_over(refusing(provider.stale_token()))
     options: dict[str, Any] = {"data" if client == "requests" else "content": io.BytesIO()}

@@ -268,7 +268,7 @@ def test_requests_that_share_their_extensions_are_independent(
     with library.Client(transport=library.MockTransport(answer), auth=auth) as connected:
         for url in ("http://a.example/", "http://b.example/"):
             request = library.Request("GET", url)
-            request.extensions = shared  # as older versions do with a caller's own
+            request.extensions = shared  # as older versions do with those of the caller
             connected.send(request)
     assert tokens == [bearer(provider.token())] * 2
     assert shared == {"timeout": {}}
