@@ -1,9 +1,10 @@
-"""Patterns of hosts, on their own."""
+"""Patterns of hosts."""
 
 from __future__ import annotations
 
 import re
 from ipaddress import IPv4Address, IPv6Address
+from typing import Any
 
 import pytest
 from hypothesis import assume, given
@@ -71,7 +72,7 @@ def test_a_suffix_allows_no_address(suffix: str, address: IPv4Address) -> None:
 def test_ipv6_is_compared_as_an_address(
     address: IPv6Address, other: IPv6Address, port: int
 ) -> None:
-    """However it is written, in brackets or bare."""
+    """However it is written, with or without brackets."""
     for pattern in (str(address), f"[{address.exploded}]", f"[{address}]:{port}"):
         assert allow(pattern, address.exploded.upper(), port)
         assert allow(pattern, str(other), port) is (address == other)
@@ -140,8 +141,25 @@ def test_a_list_allows_what_any_of_it_allows(patterns: list[str], host: str) -> 
 )
 def test_a_pattern_of_another_form_is_refused(pattern: str) -> None:
     """At the construction of settings too, by name."""
-    with pytest.raises(ValueError, match="is not a host"):
-        compile_hosts((pattern,))
-    with pytest.raises(SettingsError, match="MCP_AUTH_ALLOWED_HOSTS") as caught:
+    for patterns in ([pattern], ["fine.example", pattern], f"fine.example,{pattern}"):
+        with pytest.raises(ValueError, match=r"is not a host such as mcp\.example\.com") as caught:
+            compile_hosts(patterns)
+        assert repr(pattern) in str(caught.value)
+    with pytest.raises(SettingsError, match="MCP_AUTH_ALLOWED_HOSTS") as refused:
         Settings(allowed_hosts=("fine.example", pattern))
-    assert caught.value.variable == "MCP_AUTH_ALLOWED_HOSTS"
+    assert refused.value.variable == "MCP_AUTH_ALLOWED_HOSTS"
+
+
+@given(st.lists(NAME, min_size=1, max_size=5, unique=True))
+def test_text_with_commas_and_any_iterable_are_read_alike(names: list[str]) -> None:
+    """White space around a name is never part of it."""
+    expected = compile_hosts(tuple(names))
+    for given_names in (names, set(names), iter(names), ",".join(names), " , ".join(names)):
+        assert compile_hosts(given_names).hosts == expected.hosts
+
+
+@pytest.mark.parametrize("patterns", ["", [], (), [b"a.example"], [1], [None], [["a.example"]]])
+def test_a_list_without_a_host_is_refused(patterns: Any) -> None:
+    """An empty list would allow no host, and None any."""
+    with pytest.raises(ValueError, match="host"):
+        compile_hosts(patterns)

@@ -1,84 +1,107 @@
-"""The auth flow of httpx and of httpx2: two libraries of one shape, whose types differ."""
+"""The auth flow of httpx and of httpx2: two libraries of one shape, with different types."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
+from contextlib import suppress
 from typing import Any, ClassVar, Final
 
 from manor_mcp_interceptors._decision.decision import Decision
 
-from ._bearer_flow import UNAUTHORIZED, BearerFlow, Origin, Sent, position, rewind
+from ._bearer_flow import UNAUTHORIZED, BearerFlow, Drain, Origin, Sent, position, rewind
 
-SENT: Final = "manor_mcp_interceptors.sent"
-"""The extension of a redirected request with what the one before it carried, and where to."""
+SENT: Final = "_manor_mcp_interceptors_sent"
+"""The attribute of a redirected request that holds what the one before it carried.
+
+The libraries copy and pickle attributes, but not a request's extensions.
+"""
 
 
 class HttpxFlow(BearerFlow):
-    """Both flows are overridden: an async client must not wait for a flag on its loop's thread.
+    """One generator holds the logic of the sync and of the async flow.
 
     No lock is held and nothing is read across a ``yield``.
     """
 
-    byte_stream: ClassVar[type]
-    """The library's stream for a body that is in memory."""
+    library: ClassVar[Any]
+    refusal_body: ClassVar[type]
+    """A `RefusalBody` that is a stream of the library."""
+
+    def auth_flow(self, request: Any) -> Generator[Any, Any, None]:
+        """Send `request` with a token, and again if that token was refused."""
+        decide = self._source.provider.decision
+        return self._steps(request, decide(), decide)
 
     def sync_auth_flow(self, request: Any) -> Generator[Any, Any, None]:
-        """Send `request` with a token, and once more where that token was refused."""
-        decision = self._source.provider.decision()
-        carried = self._put(request, decision, request.extensions.get(SENT))
-        in_memory = isinstance(request.stream, self.byte_stream)
-        start = None if in_memory else self._body_start(request)
-        response = yield request
-        of_interest = response.status_code == UNAUTHORIZED or response.next_request is not None
-        if carried is None or not of_interest:
-            return
-        sent = Sent(carried, request.url, start)
-        if self._refused(sent, response):
-            again = self._again(sent, response, self._source.provider.decision())
-            if again is not None:
-                response = yield response.request
-                self._refused(again, response)
+        """As `auth_flow`, without the generator that the library puts around it."""
+        return self.auth_flow(request)
 
     async def async_auth_flow(self, request: Any) -> AsyncGenerator[Any, Any]:
-        """As `sync_auth_flow`, without holding up the event loop where a flag is slow."""
-        decision = await self._source.provider.decision_async()
-        carried = self._put(request, decision, request.extensions.get(SENT))
-        in_memory = isinstance(request.stream, self.byte_stream)
-        start = None if in_memory else self._body_start(request)
-        response = yield request
-        of_interest = response.status_code == UNAUTHORIZED or response.next_request is not None
-        if carried is None or not of_interest:
+        """As `auth_flow`; the event loop continues while a flag is slow."""
+        decide = self._source.provider.decision_async
+        steps = self._steps(request, await decide(), _to_be_sent)
+        try:
+            wanted = next(steps)
+            while True:
+                wanted = steps.send(await decide() if wanted is None else (yield wanted))
+        except StopIteration:
             return
-        sent = Sent(carried, request.url, start)
-        if self._refused(sent, response):
-            decision = await self._source.provider.decision_async()
-            again = self._again(sent, response, decision)
-            if again is not None:
-                response = yield response.request
-                self._refused(again, response)
+        except GeneratorExit:
+            pass
+        steps.close()  # outside the handler, so that `_steps` finds the exception of the client
+        raise GeneratorExit
 
-    def _refused(self, sent: Sent, response: Any) -> bool:
+    def _steps(
+        self, request: Any, decision: Decision, decide: Callable[[], Decision | None]
+    ) -> Generator[Any, Any, None]:
+        """Yield each request to be sent its response, and None to be sent the next decision.
+
+        Args:
+            request: The first to send.
+            decision: The provider's, for this request.
+            decide: Returns the decision for the second try, or None to have it sent.
+        """
+        sent = self._attach(request, decision, getattr(request, SENT, None))
+        try:
+            response = yield request
+            needs_handling = response.status_code == UNAUTHORIZED or response.next_request
+            if not needs_handling or not self._is_refusal(sent, response):
+                return
+            retry = self._prepare_retry(sent, response, decide() or (yield))
+            if retry is not None:
+                sent = retry
+                response = yield response.request
+                self._is_refusal(sent, response)
+        except GeneratorExit as closed:
+            self._report_hidden_refusal(sent, closed.__context__)
+            raise
+
+    def _is_refusal(self, sent: Sent, response: Any) -> bool:
         """Return whether our token was refused; mark the request that a redirect leads to.
 
-        The client's own redirects are over by now. One that is left to the caller is a request
-        that passes here again, and must be known for what it is.
+        The client has followed its redirects by now. A caller may send the next request, which
+        passes through the flow again and must be recognized.
         """
-        following = response.next_request
-        if following is not None:
-            following.extensions = {**following.extensions, SENT: sent}
+        if response.next_request is not None:
+            setattr(response.next_request, SENT, sent)
         return self._was_refused(sent, response.request, response.status_code)
 
-    def _again(self, sent: Sent, response: Any, decision: Decision) -> Sent | None:
-        """Make the refused request ready for a second try; None where there is none.
+    def _report_hidden_refusal(self, sent: Sent, error: BaseException | None) -> None:
+        """Report the 401 that an event hook of the client has turned into an exception."""
+        if isinstance(error, self.library.HTTPStatusError):
+            self._was_refused(sent, error.response.request, error.response.status_code)
 
-        What is repeated is the request that was refused: after a redirect, the last one, for
-        the first was answered.
+    def _prepare_retry(self, sent: Sent, response: Any, decision: Decision) -> Sent | None:
+        """Make the refused request ready for a second try; return None if there is none.
+
+        After redirects this is the last request: the first one was answered.
         """
         request = response.request
-        if not self._is_worth_it(sent, decision) or not self._rewind(request.stream, sent):
+        if not self._may_retry_with(sent, decision) or not self._rewind(request.stream, sent):
             return None
         if response.cookies:
             response.cookies.set_cookie_header(request)
+        response.stream = self.refusal_body(response.stream)
         self._count("retries")
         return self._attach(request, decision, sent)
 
@@ -86,27 +109,60 @@ class HttpxFlow(BearerFlow):
         return Origin.of(url.scheme, url.raw_host.decode("ascii"), url.port)
 
     def _body_start(self, request: Any) -> int | None:
-        if isinstance(request.stream, self.byte_stream):
-            return None
-        return position(getattr(request.stream, "_stream", None))
+        stream = request.stream
+        return None if isinstance(stream, self.library.ByteStream) else position(_source(stream))
 
     def _rewind(self, stream: Any, sent: Sent) -> bool:
-        """Return whether `stream` yields its bytes once more; a file is rewound for it.
-
-        Names with an underscore are the libraries' own. Where one is gone, there is no retry.
-        """
-        if isinstance(stream, self.byte_stream):
+        """Return whether `stream` yields the same bytes again; a file is rewound for it."""
+        if isinstance(stream, self.library.ByteStream):
             return True
-        if type(stream).__name__ == "MultipartStream":
+        if type(stream).__name__ == "MultipartStream":  # it starts each file from its beginning
             parts = [getattr(part, "file", b"") for part in getattr(stream, "fields", [None])]
-            return all(isinstance(part, (bytes, str)) or _is_seekable(part) for part in parts)
-        source = getattr(stream, "_stream", None)
-        return isinstance(source, (list, tuple)) or rewind(source, sent.body_start)
+            return all(isinstance(part, (bytes, str)) or rewind(part, 0) for part in parts)
+        source = _source(stream)
+        return type(source) in (list, tuple) or rewind(source, sent.body_start)
 
 
-def _is_seekable(file: Any) -> bool:
-    """Return whether a multipart body may be sent again: it rewinds its files by itself."""
-    try:
-        return bool(file.seekable())
-    except Exception:  # a closed file
-        return False
+def _to_be_sent() -> None:
+    """Stand in for a decision that has to be awaited."""
+
+
+def _source(stream: Any) -> Any:
+    """Return what a body is read from; None for a stream of the application's or an async one.
+
+    Names with an underscore belong to the libraries. If one is gone, there is no second try.
+    """
+    is_known = type(stream).__name__ == "IteratorByteStream"
+    return getattr(stream, "_stream", None) if is_known else None
+
+
+class RefusalBody:
+    """The body of a refused request's response, which the library reads before the second try.
+
+    It ends early if it is long or slow; the library then closes the connection.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def __iter__(self) -> Iterator[bytes]:
+        drain = Drain()
+        with suppress(Exception):  # a broken connection is closed
+            for chunk in self._stream:
+                yield chunk
+                if drain.is_over(len(chunk)):
+                    return
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        drain = Drain()
+        with suppress(Exception):
+            async for chunk in self._stream:
+                yield chunk
+                if drain.is_over(len(chunk)):
+                    return
+
+    def close(self) -> None:
+        self._stream.close()
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()

@@ -65,7 +65,7 @@ def test_a_second_try_over_http(get: Get, provider: MCPTokenProvider) -> None:
 
 @HTTP
 def test_a_host_that_may_not_have_a_token(get: Get, provider: MCPTokenProvider) -> None:
-    """A decision of its own, with an outcome of its own."""
+    """It counts as a decision, with its outcome."""
     with http_server(GOOD) as url:
         assert get(url, provider, ["example.com"]) == 401
     assert provider.stats().decisions[Outcome.TARGET_NOT_ALLOWED] == 1

@@ -78,7 +78,7 @@ class Case:
 
     @property
     def redirect_status(self) -> int:
-        """Keep the body where the library itself can send it twice; drop it elsewhere."""
+        """Return one that keeps the body if the library itself can send it twice."""
         file_in_httpx = self.body == "file" and self.client != "requests"
         return 307 if can_be_sent_again(self.body) and not file_in_httpx else 303
 
@@ -102,7 +102,7 @@ def check_body(seen: Seen, body: str, payload: bytes) -> None:
 @each_cell
 @pytest.mark.parametrize("size", [100, BIG])
 def test_refused_once(case: Case, plain: HttpServer, size: int) -> None:
-    """The call goes through with a new token and the same bytes, or the 401 stands."""
+    """The call is repeated with a new token and the same bytes, or the caller gets the 401."""
     payload = b"0123456789" * (size // 10)
     plain.start_over(refusing(case.old))
     reply = case.post(plain.url, payload=payload)
@@ -135,7 +135,7 @@ def test_always_refused(case: Case, plain: HttpServer) -> None:
 
 @each_cell
 def test_redirect_within_the_origin(case: Case, plain: HttpServer) -> None:
-    """The token stays on; a refusal there repeats that request and not the first."""
+    """The token is kept; a refusal there repeats that request and not the first one."""
     new: list[str | None] = []
 
     def rule(seen: Seen) -> Answer:
@@ -159,7 +159,7 @@ def test_redirect_within_the_origin(case: Case, plain: HttpServer) -> None:
 
 @each_cell
 def test_redirect_to_another_port(case: Case, plain: HttpServer, stranger: HttpServer) -> None:
-    """The stranger sees no token, and its 401 is nobody's business."""
+    """The other origin gets no token, and its 401 is not handled."""
     stranger.start_over(refuse)
     plain.start_over(lambda _: redirect(f"{stranger.url}/", case.redirect_status))
     reply = case.post(plain.url)
@@ -185,7 +185,7 @@ def test_redirect_from_https_to_http(
 
 @each_cell
 def test_redirect_away_and_back(case: Case, plain: HttpServer, stranger: HttpServer) -> None:
-    """A stranger cannot have the token used, nor renewed, by sending the call back."""
+    """Another origin that redirects back can make no use of the token, nor have it renewed."""
 
     def rule(seen: Seen) -> Answer:
         away = seen.path == "/start"

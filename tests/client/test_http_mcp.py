@@ -1,4 +1,4 @@
-"""The official MCP client over streamable HTTP: sessions live through refusals and redirects."""
+"""The official MCP client over streamable HTTP: sessions survive refusals and redirects."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ PATIENCE = 20.0
 CROWD = 20
 
 
-class Door:
-    """An MCP server behind a door that refuses and redirects, and notes who came."""
+class GuardedServer:
+    """An MCP server that can refuse and redirect, and records each request."""
 
     def __init__(self, settings: Settings) -> None:
         self.refused: set[str] = set()
@@ -55,7 +55,7 @@ class Door:
         return text
 
     async def meet(self) -> str:
-        """Answer once as many calls as a crowd are here at the same time."""
+        """Answer when `CROWD` calls are here at the same time."""
         self.crowd += 1
         if self.crowd == CROWD:
             self._all_here.set()
@@ -106,13 +106,13 @@ def secret_file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def door(secret_file: Path) -> Door:
-    return Door(Settings(secret_file=secret_file, recheck_seconds=0))
+def guarded(secret_file: Path) -> GuardedServer:
+    return GuardedServer(Settings(secret_file=secret_file, recheck_seconds=0))
 
 
 @pytest.fixture
-def url(door: Door) -> Iterator[str]:
-    with serve(door) as base:
+def url(guarded: GuardedServer) -> Iterator[str]:
+    with serve(guarded) as base:
         yield base
 
 
@@ -137,38 +137,42 @@ async def echo(client: Client, text: str) -> str:
     return str(result.content[0].text)  # type: ignore[union-attr]
 
 
-async def stream_is_open(door: Door) -> None:
-    """Wait for the session's GET, which the client sends on its own time."""
-    assert await asyncio.to_thread(door.stream_opened.wait, PATIENCE)
+async def stream_is_open(guarded: GuardedServer) -> None:
+    """Wait for the session's GET, which the client sends in the background."""
+    assert await asyncio.to_thread(guarded.stream_opened.wait, PATIENCE)
 
 
-def test_a_session_lives_through_a_refusal(door: Door, url: str, provider: TestProvider) -> None:
-    """The call is repeated with a new token in the same session; the open stream is not touched."""
+def test_a_session_survives_a_refusal(
+    guarded: GuardedServer, url: str, provider: TestProvider
+) -> None:
+    """The call is repeated with a new token in the same session; the open stream stays open."""
 
     async def run() -> None:
         async with session(f"{url}/mcp", provider) as client:
-            await stream_is_open(door)
+            await stream_is_open(guarded)
             assert await echo(client, "before") == "before"
             old = bearer(provider.token())
             provider.clock.advance(31)
-            door.refused.add(old)
-            seen = len(door.seen)
+            guarded.refused.add(old)
+            seen = len(guarded.seen)
             assert await echo(client, "after") == "after"
             new = bearer(provider.token())
             assert new != old
-            assert [value for *_, value in door.seen[seen:]] == [old, new]
-            assert door.streams_open == 1
+            assert [value for *_, value in guarded.seen[seen:]] == [old, new]
+            assert guarded.streams_open == 1
             assert await echo(client, "again") == "again"
-            assert [value for *_, value in door.seen[seen + 2 :]] == [new]
+            assert [value for *_, value in guarded.seen[seen + 2 :]] == [new]
 
     asyncio.run(run())
-    posts = [value for method, _, value in door.seen if method == "POST"]
+    posts = [value for method, _, value in guarded.seen if method == "POST"]
     assert None not in posts
 
 
-def test_a_session_lives_through_a_rotated_secret(door: Door, url: str, secret_file: Path) -> None:
-    """The first call that is refused has the file read again; no call fails, and one is doubled."""
-    clock = FakeClock(wall=time.time())  # the client would not look again by itself
+def test_a_session_survives_a_rotated_secret(
+    guarded: GuardedServer, url: str, secret_file: Path
+) -> None:
+    """The first refused call makes the client read the file; no call fails, one is sent twice."""
+    clock = FakeClock(wall=time.time())  # the client would not recheck by itself
     provider = TestProvider(clock, secret=None, secret_file=secret_file)
 
     async def run() -> None:
@@ -178,56 +182,60 @@ def test_a_session_lives_through_a_rotated_secret(door: Door, url: str, secret_f
             replacement = secret_file.with_name("next")
             replacement.write_text(OTHER_SECRET)
             replacement.replace(secret_file)
-            seen = len(door.seen)
+            seen = len(guarded.seen)
             for text in ("first", "second", "third"):
                 assert await echo(client, text) == text
             new = bearer(provider.token())
-            assert [value for *_, value in door.seen[seen:]] == [bearer(old), new, new, new]
+            assert [value for *_, value in guarded.seen[seen:]] == [bearer(old), new, new, new]
 
     asyncio.run(run())
 
 
-def test_calls_of_a_session_overlap(door: Door, url: str, provider: TestProvider) -> None:
-    """Twenty at once, each answered only while all are there, beside the open stream."""
+def test_calls_of_a_session_overlap(
+    guarded: GuardedServer, url: str, provider: TestProvider
+) -> None:
+    """Twenty at once, each answered only when all are there, with an open stream."""
 
     async def run() -> None:
         async with session(f"{url}/mcp", provider) as client:
-            await stream_is_open(door)
+            await stream_is_open(guarded)
             results = await asyncio.gather(*(client.call_tool("meet") for _ in range(CROWD)))
             assert not any(result.is_error for result in results)
-            assert door.streams_open == 1
+            assert guarded.streams_open == 1
 
     asyncio.run(run())
-    assert door.crowd == CROWD
+    assert guarded.crowd == CROWD
 
 
-def test_a_session_behind_a_redirect(door: Door, url: str, provider: TestProvider) -> None:
-    """Within the origin every hop carries a fresh token, also while one is being refused."""
-    door.location = f"{url}/mcp"
+def test_a_session_behind_a_redirect(
+    guarded: GuardedServer, url: str, provider: TestProvider
+) -> None:
+    """Within the origin every hop carries a fresh token, also after a refusal."""
+    guarded.location = f"{url}/mcp"
 
     async def run() -> None:
         async with session(f"{url}/moved", provider) as client:
             assert await echo(client, "before") == "before"
             old = bearer(provider.token())
             provider.clock.advance(31)
-            door.refused.add(old)
-            seen = len(door.seen)
+            guarded.refused.add(old)
+            seen = len(guarded.seen)
             assert await echo(client, "after") == "after"
             new = bearer(provider.token())
-            hops = [(path, value) for _, path, value in door.seen[seen:]]
+            hops = [(path, value) for _, path, value in guarded.seen[seen:]]
             assert hops == [("/moved", old), ("/moved", new), ("/mcp", new)]
 
     asyncio.run(run())
-    assert None not in door.tokens("/moved") + door.tokens("/mcp")
+    assert None not in guarded.tokens("/moved") + guarded.tokens("/mcp")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-def test_a_redirect_to_a_stranger_gives_it_nothing(
-    door: Door, url: str, provider: TestProvider, host: str
+def test_a_redirect_to_another_origin_carries_no_token(
+    guarded: GuardedServer, url: str, provider: TestProvider, host: str
 ) -> None:
-    """The client does not follow it, and had it, there would have been no token."""
+    """The client does not follow it."""
     with HttpServer(refuse) as stranger:
-        door.location = f"http://{host}:{stranger.port}/mcp"
+        guarded.location = f"http://{host}:{stranger.port}/mcp"
 
         async def run() -> None:
             async with session(f"{url}/moved", provider):
@@ -239,8 +247,10 @@ def test_a_redirect_to_a_stranger_gives_it_nothing(
     assert provider.refused == []
 
 
-def test_the_clients_own_redirect_to_https_carries_no_token(provider: TestProvider) -> None:
-    """It counts as the same endpoint for the mcp client; to us it is another origin."""
+def test_an_upgrade_to_https_that_the_mcp_client_follows_carries_the_token(
+    provider: TestProvider,
+) -> None:
+    """It is the same endpoint for the mcp client, as for requests and httpx."""
     seen: list[tuple[str, str | None]] = []
 
     def answer(request: httpx2.Request) -> httpx2.Response:
@@ -264,6 +274,5 @@ def test_the_clients_own_redirect_to_https_carries_no_token(provider: TestProvid
         asyncio.run(run())
     assert seen[:2] == [
         ("http://mcp.example/mcp", bearer(provider.token())),
-        ("https://mcp.example/mcp", None),
+        ("https://mcp.example/mcp", bearer(provider.token())),
     ]
-    assert provider.refused == []

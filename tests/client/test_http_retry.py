@@ -1,13 +1,10 @@
-"""The second try in detail: what it keeps, what it leaves alone, and when there is none."""
+"""The second try: what it keeps, what it does not change, and when there is none."""
 
 from __future__ import annotations
 
-import asyncio
-import io
-import pickle
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+import itertools
+import time
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -16,21 +13,19 @@ import pytest
 import requests
 from requests.adapters import HTTPAdapter
 
-from manor_mcp_interceptors import MCPTokenProvider, RequestsAuth, Settings
+from manor_mcp_interceptors import MCPTokenProvider, RequestsAuth
 from manor_mcp_interceptors._decision.decision import Decision
-from tests.support import OTHER_SECRET, SECRET, StaticGate
+from tests.support import OTHER_SECRET
 from tests.support.http_clients import (
     CLIENTS,
     TestProvider,
     bearer,
     call,
-    library_of,
     make_auth,
 )
 from tests.support.http_server import Answer, HttpServer, Seen, ok, refuse, refusing
 
 each_client = pytest.mark.parametrize("client", CLIENTS)
-HTTPX = [client for client in CLIENTS if client != "requests"]
 each_library = pytest.mark.parametrize("library", [httpx, httpx2])
 
 
@@ -52,7 +47,7 @@ def provider() -> TestProvider:
 
 
 @each_client
-def test_a_fresh_token_is_not_replaced(
+def test_no_retry_with_a_token_that_was_just_minted(
     client: str, server: HttpServer, provider: TestProvider
 ) -> None:
     """A server that refuses what was minted a moment ago gets no second request."""
@@ -64,10 +59,10 @@ def test_a_fresh_token_is_not_replaced(
 
 
 @each_client
-def test_a_rotated_secret_is_healed_at_once(
+def test_a_retry_after_a_rotated_secret(
     client: str, server: HttpServer, env_on: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However young the refused token is."""
+    """At once, even if the refused token is new."""
     auth = make_auth(client)
     call(client, auth, "GET", server.url)
     old = MCPTokenProvider.get_token()
@@ -79,10 +74,10 @@ def test_a_rotated_secret_is_healed_at_once(
 
 
 @each_client
-def test_another_thread_has_renewed_it_already(
+def test_a_retry_with_the_token_that_another_thread_has_renewed(
     client: str, server: HttpServer, provider: TestProvider
 ) -> None:
-    """The call goes on with that token, and mints none."""
+    """The call uses that token and mints none."""
     old = provider.stale_token()
 
     def rule(seen: Seen) -> Answer:
@@ -98,10 +93,10 @@ def test_another_thread_has_renewed_it_already(
 
 
 @each_client
-def test_the_flag_goes_off_in_between(
+def test_no_retry_when_the_flag_was_turned_off_meanwhile(
     client: str, server: HttpServer, provider: TestProvider
 ) -> None:
-    """The 401 stands, even where a token is required: it was sent with one."""
+    """The caller gets the 401, even if a token is required: the request was sent with one."""
     old = provider.stale_token()
 
     def rule(seen: Seen) -> Answer:
@@ -115,10 +110,10 @@ def test_the_flag_goes_off_in_between(
 
 
 @each_client
-def test_the_allowed_hosts_change_in_between(
+def test_no_retry_when_the_host_is_no_longer_allowed(
     client: str, server: HttpServer, env_on: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The new token stays at home, and the 401 stands."""
+    """The new token is not sent, and the caller gets the 401."""
 
     def rule(seen: Seen) -> Answer:
         monkeypatch.setenv("MCP_AUTH_SECRET", OTHER_SECRET)
@@ -131,18 +126,18 @@ def test_the_allowed_hosts_change_in_between(
 
 
 @each_client
-def test_an_async_client_asks_without_holding_up_its_loop(client: str, server: HttpServer) -> None:
-    """First and second try alike: a slow flag must not stall the other tasks."""
+def test_an_async_client_awaits_each_decision(client: str, server: HttpServer) -> None:
+    """At the first and at the second try: a slow flag must not block the other tasks."""
     asked: list[str] = []
 
     class Noting(TestProvider):
-        def decision(self) -> Decision:
+        def decision(self, max_wait: float | None = None) -> Decision:
             asked.append("sync")
-            return super().decision()
+            return super().decision(max_wait)
 
-        async def decision_async(self) -> Decision:
+        async def decision_async(self, max_wait: float | None = None) -> Decision:
             asked.append("async")
-            return await super().decision_async()
+            return await super().decision_async(max_wait)
 
     provider = Noting()
     server.rule = refusing(provider.stale_token())
@@ -153,10 +148,10 @@ def test_an_async_client_asks_without_holding_up_its_loop(client: str, server: H
 
 
 @each_client
-def test_the_second_refusal_is_told_too(
+def test_the_second_refusal_is_reported_too(
     client: str, server: HttpServer, provider: TestProvider
 ) -> None:
-    """So that the next token is minted before a call has to meet it."""
+    """So that the next token is minted before another call is refused."""
     old = provider.stale_token()
     server.rule = refuse
     call(client, make_auth(client, provider=provider), "GET", server.url)
@@ -164,10 +159,10 @@ def test_the_second_refusal_is_told_too(
 
 
 @each_client
-def test_other_statuses_are_left_alone(
+def test_no_retry_after_another_status(
     client: str, server: HttpServer, provider: TestProvider
 ) -> None:
-    """403 is an answer to who we are, not to our token."""
+    """403 refuses the caller, not the token."""
     provider.stale_token()
     server.rule = lambda _: Answer(403)
     assert call(client, make_auth(client, provider=provider), "GET", server.url).status == 403
@@ -176,10 +171,10 @@ def test_other_statuses_are_left_alone(
 
 
 @each_client
-def test_a_refusal_of_the_callers_own_header_is_not_ours(
+def test_no_retry_of_a_request_with_the_callers_header(
     client: str, server: HttpServer, provider: TestProvider
 ) -> None:
-    """With the flag off we had no part in it."""
+    """With the flag off the request carried no token of the provider."""
     provider.gate.on = False
     server.rule = refuse
     headers = {"Authorization": "Bearer the-callers"}
@@ -190,7 +185,7 @@ def test_a_refusal_of_the_callers_own_header_is_not_ours(
 
 
 @each_client
-def test_a_cookie_set_with_the_refusal_goes_along(
+def test_the_retry_carries_a_cookie_that_the_refusal_set(
     client: str, server: HttpServer, provider: TestProvider
 ) -> None:
     """As with the libraries' own digest authentication."""
@@ -218,10 +213,10 @@ class Recording(HTTPAdapter):
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_in_requests_the_second_try_keeps_every_option(
+def test_the_retry_in_requests_keeps_every_option(
     server: HttpServer, provider: TestProvider, *, stream: bool
 ) -> None:
-    """Timeout, proxies, certificates and stream; on the same connection; with its history."""
+    """Time-out, proxies, certificates and stream, on the same connection, with the history."""
     old = provider.stale_token()
     server.rule = refusing(old)
     adapter = Recording()
@@ -244,11 +239,29 @@ def test_in_requests_the_second_try_keeps_every_option(
     assert reply.request.headers["Authorization"] == bearer(provider.token())
 
 
+def test_the_retry_in_requests_precedes_a_hook_that_raises(
+    server: HttpServer, provider: TestProvider
+) -> None:
+    """Also if the hook was there before the auth."""
+    old = provider.stale_token()
+    server.rule = refusing(old)
+    with requests.Session() as session:
+        request = requests.Request("GET", server.url, hooks={"response": raise_for_status})
+        prepared = session.prepare_request(request)
+        prepared.prepare_auth(RequestsAuth(provider=provider))
+        assert session.send(prepared).status_code == 200
+    assert server.tokens == [bearer(old), bearer(provider.token())]
+
+
+def raise_for_status(response: requests.Response, **_: Any) -> None:
+    response.raise_for_status()
+
+
 @each_library
-def test_in_httpx_the_second_try_keeps_timeout_and_stream(
+def test_the_retry_in_httpx_keeps_timeout_and_stream(
     library: Any, server: HttpServer, provider: TestProvider
 ) -> None:
-    """On the same connection; what streams is still streaming."""
+    """On the same connection, and a streamed response is still streamed."""
     server.rule = refusing(provider.stale_token())
     timeouts = []
 
@@ -270,10 +283,10 @@ def test_in_httpx_the_second_try_keeps_timeout_and_stream(
 
 
 @each_library
-def test_a_refusal_that_stands_is_not_read(
+def test_a_refusal_without_a_retry_is_not_read(
     library: Any, server: HttpServer, provider: TestProvider
 ) -> None:
-    """The original response is untouched: a streamed 401 streams."""
+    """The response is unchanged: a streamed 401 is still a stream."""
     server.rule = refuse
     auth = make_auth(library.__name__, provider=provider)
     with library.Client(auth=auth) as client, client.stream("GET", server.url) as reply:
@@ -281,167 +294,34 @@ def test_a_refusal_that_stands_is_not_read(
         assert reply.history == []
 
 
-def broken_file() -> io.BytesIO:
-    class Broken(io.BytesIO):
-        ended = False
-
-        def read(self, size: int | None = -1) -> bytes:
-            data = super().read(size)
-            self.ended = data == b""
-            return data
-
-        def seek(self, offset: int, whence: int = 0) -> int:
-            if self.ended:
-                raise OSError("it went away")
-            return super().seek(offset, whence)
-
-    return Broken(b"payload")
+ENDLESS = b"x" * 65_536
 
 
-def pipe() -> Any:
-    class Pipe(io.BytesIO):
-        def seekable(self) -> bool:
-            return False
-
-        def tell(self) -> int:
-            raise io.UnsupportedOperation
-
-        def seek(self, *_: Any) -> int:
-            raise io.UnsupportedOperation
-
-    return Pipe(b"payload")
-
-
-@pytest.mark.parametrize("client", ["requests", "httpx", "httpx2"])
-@pytest.mark.parametrize("make", [broken_file, pipe])
-def test_a_file_that_cannot_go_back_is_sent_once(
-    client: str, server: HttpServer, provider: TestProvider, make: Callable[[], Any]
-) -> None:
-    """Whatever its methods promise."""
-    server.rule = refusing(provider.stale_token())
-    name = "data" if client == "requests" else "content"
-    auth = make_auth(client, provider=provider)
-    # A length, since httpx would seek for it.
-    options = {name: make(), "headers": {"Content-Length": "7"}}
-    if client == "requests":
-        options = {name: make()}
-    assert call(client, auth, "POST", server.url, **options).status == 401
-    assert [seen.body for seen in server.seen] == [b"payload"]
-
-
-@each_library
-def test_a_multipart_file_that_cannot_go_back_is_sent_once(
-    library: Any, server: HttpServer, provider: TestProvider
-) -> None:
-    """A second reading would find nothing."""
-    server.rule = refusing(provider.stale_token())
-    with library.Client(auth=make_auth(library.__name__, provider=provider)) as client:
-        assert client.post(server.url, files={"part": pipe()}).status_code == 401
-    assert [b"payload" in seen.body for seen in server.seen] == [True]
-
-
-@each_library
-def test_the_librarys_own_names_that_we_look_at_are_there(library: Any) -> None:
-    """Without them there would be no second try, which the contract's cells notice as well."""
-    stream = library.Request("POST", "http://a.example/", files={"f": b"x"}).stream
-    assert type(stream).__name__ == "MultipartStream"
-    assert [field.file for field in stream.fields] == [b"x"]
-    file = io.BytesIO()
-    assert library.Request("POST", "http://a.example/", content=file).stream._stream is file
-
-
-@each_library
-@pytest.mark.parametrize("body", [[b"a", b"b"], (b"a", b"b")])
-def test_a_list_of_chunks_is_sent_again(
-    library: Any, server: HttpServer, provider: TestProvider, body: Any
-) -> None:
-    """It is in memory already."""
-    server.rule = refusing(provider.stale_token())
-    auth = make_auth(library.__name__, provider=provider)
-    with library.Client(auth=auth) as client:
-        assert client.post(server.url, content=body).status_code == 200
-    assert [seen.body for seen in server.seen] == [b"ab", b"ab"]
-
-
-@each_library
-def test_a_stream_of_the_callers_own_is_sent_once(
-    library: Any, server: HttpServer, provider: TestProvider
-) -> None:
-    """We cannot know what a second reading yields."""
-
-    class Stream(library.SyncByteStream):  # type: ignore[misc]
-        def __iter__(self) -> Iterator[bytes]:
-            yield b"once"
-
-    server.rule = refusing(provider.stale_token())
-    with library.Client(auth=make_auth(library.__name__, provider=provider)) as client:
-        request = library.Request(
-            "POST", server.url, stream=Stream(), headers={"Content-Length": "4", "Host": "a"}
-        )
-        assert client.send(request).status_code == 401
-    assert len(server.seen) == 1
-
-
-@pytest.mark.parametrize("client", HTTPX)
-def test_cancelling_a_call_leaves_the_auth_usable(
-    client: str, server: HttpServer, provider: TestProvider
-) -> None:
-    """Nothing is held while a response is on its way."""
-    auth = make_auth(client, provider=provider)
-    request = library_of(client).Request("GET", server.url)
-
-    async def cancelled() -> None:
-        flow = auth.async_auth_flow(request)
-        await flow.__anext__()
-        await flow.aclose()
-
-    asyncio.run(cancelled())
-    assert call(client, auth, "GET", server.url).status == 200
+def slow_body() -> Iterator[bytes]:
+    """Yield a byte at a time; wait for the client to give up after the first few."""
+    for _ in range(1000):
+        yield b"x"
+        time.sleep(0.01)
 
 
 @each_client
-def test_an_auth_object_is_pickled_without_a_secret(
-    client: str, server: HttpServer, env_on: None
+@pytest.mark.parametrize("body", ["endless", "slow", "cut off"])
+def test_the_retry_does_not_wait_for_the_refusals_body(
+    client: str,
+    body: str,
+    server: HttpServer,
+    provider: TestProvider,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Used or not; the copy asks the process-wide provider, as its original does."""
-    auth = make_auth(client, allowed_hosts=["127.0.0.1"])
-    call(client, auth, "GET", server.url)
-    data = pickle.dumps(auth)
-    token = MCPTokenProvider.get_token()
-    assert token is not None
-    assert SECRET.encode() not in data
-    assert token.encode() not in data
-    call(client, pickle.loads(data), "GET", server.url)
-    assert server.tokens == [bearer(token)] * 2
-
-
-def test_a_pickled_response_of_requests(server: HttpServer, provider: TestProvider) -> None:
-    """It holds its request, and so our hook; which then does nothing."""
-    own = MCPTokenProvider(Settings(secret=SECRET), gate=StaticGate())
-    server.rule = refuse
-    reply = requests.get(server.url, auth=RequestsAuth(provider=own), timeout=5)
-    del reply.request.headers["Authorization"]  # the caller's business
-    data = pickle.dumps(reply)
-    token = own.token()
-    assert token is not None
-    assert token.encode() not in data
-    restored = pickle.loads(data)
-    [hook] = restored.request.hooks["response"]
-    assert hook(restored, timeout=5) is restored
-
-
-def test_httpx_auth_under_an_aliased_httpx() -> None:
-    """After `httpx2.alias_httpx()` both adapters serve the one library there is."""
-    code = """
-import httpx2
-httpx2.alias_httpx()
-import httpx
-from manor_mcp_interceptors import Httpx2Auth, HttpxAuth
-assert httpx is httpx2
-answer = httpx2.MockTransport(lambda request: httpx2.Response(204))
-for kind in (HttpxAuth, Httpx2Auth):
-    with httpx.Client(auth=kind(), transport=answer) as client:
-        print(client.get("http://a.example/").status_code)
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert (done.stdout, done.stderr) == ("204\n204\n", "")
+    """A bounded part of it is read, in a short time; the rest costs a new connection."""
+    monkeypatch.setattr("manor_mcp_interceptors.client._bearer_flow.MAX_DRAIN_SECONDS", 0.1)
+    old = provider.stale_token()
+    answers = {
+        "endless": lambda: Answer(401, chunks=itertools.repeat(ENDLESS, 1000)),
+        "slow": lambda: Answer(401, chunks=slow_body()),
+        "cut off": lambda: Answer(401, {"Content-Length": "9", "Connection": "close"}, body=b"x"),
+    }
+    server.rule = lambda seen: answers[body]() if seen.authorization == bearer(old) else ok(seen)
+    reply = call(client, make_auth(client, provider=provider), "GET", server.url)
+    assert (reply.status, reply.history, reply.body) == (200, [401], b"answer")
+    assert server.seen[0].peer != server.seen[1].peer

@@ -1,4 +1,4 @@
-"""Many calls at once through one auth object: no storm of mints, and nobody waits for anybody."""
+"""Many calls at once through one auth object: few mints, and no call waits for another one."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PATIENCE = 30.0
 
 
 class Crowd:
-    """A rule that answers nobody until `size` requests are in, and so proves that they overlap."""
+    """A rule that answers when `size` requests are there, and so proves that they overlap."""
 
     def __init__(self, size: int, old: str | None = None) -> None:
         self._barrier = threading.Barrier(size, timeout=PATIENCE)
@@ -43,7 +43,7 @@ class Crowd:
 
 
 def call_at_once(client: str, auth: Any, url: str, count: int) -> list[int]:
-    """Make `count` calls through one auth object, each on a thread or a task of its own."""
+    """Make `count` calls through one auth object, each on another thread or task."""
     if client in SYNC:
         with ThreadPoolExecutor(count) as pool:
             calls = [pool.submit(call, client, auth, "GET", url) for _ in range(count)]
@@ -64,63 +64,51 @@ def server() -> Iterator[HttpServer]:
         yield running
 
 
-@pytest.fixture
-def mints(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Note every token that is minted."""
-    made: list[str] = []
-
-    def noting(*args: Any) -> AccessToken:
-        token = mint(*args)
-        made.append(token.value)
-        return token
-
-    monkeypatch.setattr("manor_mcp_interceptors._decision.token_cache.mint", noting)
-    return made
-
-
 @pytest.mark.parametrize("client", [*SYNC, *ASYNC])
-def test_all_meet_the_same_stale_token(client: str, server: HttpServer, mints: list[str]) -> None:
-    """One mint, every call served; both waves are at the server all at once."""
+def test_many_calls_with_the_same_stale_token_mint_once(client: str, server: HttpServer) -> None:
+    """Every call is served; each of the two waves is at the server at once."""
     provider = TestProvider()
     old = provider.stale_token()
     server.start_over(Crowd(CALLERS, old))
     auth = make_auth(client, provider=provider)
     assert call_at_once(client, auth, server.url, CALLERS) == [200] * CALLERS
-    assert mints == [old, provider.token()]
+    assert provider.stats().mints == 2
     assert sorted(map(str, server.tokens)) == sorted(
         [bearer(old)] * CALLERS + [bearer(provider.token())] * CALLERS
     )
 
 
 @pytest.mark.parametrize("client", [*SYNC, *ASYNC])
-def test_all_are_always_refused(client: str, server: HttpServer, mints: list[str]) -> None:
-    """One mint per margin; after it, one request per call, however many call at once."""
+def test_many_calls_that_are_always_refused_mint_once_per_margin(
+    client: str, server: HttpServer
+) -> None:
+    """Then each call is one request, however many there are at once."""
     provider = TestProvider()
     provider.stale_token()
     server.start_over(refuse)
     auth = make_auth(client, provider=provider)
     assert call_at_once(client, auth, server.url, CALLERS) == [401] * CALLERS
-    assert len(mints) == 2
+    assert provider.stats().mints == 2
     for rounds in range(3):
         server.start_over(refuse)
         provider.clock.advance(31)  # a margin
         assert call_at_once(client, auth, server.url, CALLERS) == [401] * CALLERS
-        assert len(mints) == 3 + rounds
+        assert provider.stats().mints == 3 + rounds
         assert len(server.seen) == CALLERS  # the refused token was renewed before it was sent
 
 
 @pytest.mark.parametrize("client", [*SYNC, *ASYNC])
-def test_calls_overlap(client: str, server: HttpServer) -> None:
-    """Twenty slow calls take as long as one: each is answered only while all are at the server."""
+def test_slow_calls_overlap(client: str, server: HttpServer) -> None:
+    """Twenty take as long as one: each is answered only when all are at the server."""
     server.start_over(Crowd(20))
     auth = make_auth(client, provider=TestProvider())
     assert call_at_once(client, auth, server.url, 20) == [200] * 20
 
 
-def test_nobody_is_given_the_refused_token_while_a_new_one_is_minted(
+def test_a_refused_token_is_not_returned_while_a_new_one_is_minted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A second call that meets the refusal waits for the mint of the first."""
+    """A second call that starts meanwhile waits for the mint of the first one."""
     provider = TestProvider()
     old = provider.stale_token()
     got: list[str | None] = []
@@ -128,7 +116,7 @@ def test_nobody_is_given_the_refused_token_while_a_new_one_is_minted(
 
     def slow_mint(*args: Any) -> AccessToken:
         second.start()
-        second.join(0.1)  # it cannot end in here, but for the wrong reason
+        second.join(0.1)  # it cannot end here, unless it returns the refused token
         return mint(*args)
 
     monkeypatch.setattr("manor_mcp_interceptors._decision.token_cache.mint", slow_mint)

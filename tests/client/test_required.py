@@ -1,4 +1,4 @@
-"""``required=True`` is one promise of all adapters: no token, no request, and the reason."""
+"""``required=True`` at every adapter: without a token no request, and an error with the reason."""
 
 from __future__ import annotations
 
@@ -120,12 +120,12 @@ def test_no_token_no_request(
     peers: Peers,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Whatever the token is missing for, no server hears of the call, and its error says why."""
+    """Whatever the reason is, no server receives the call, and the error gives the reason."""
     if outcome is Outcome.SIGNING_FAILED:
         monkeypatch.setattr("manor_mcp_interceptors._decision.token_cache.mint", fail_to_sign)
     gate = StaticGate(on=outcome is not Outcome.FLAG_OFF)
     adapter = {"provider": MCPTokenProvider(Settings(**settings), gate=gate), "required": True}
-    if name in WITH_CREDENTIALS:  # gRPC makes an error of its own
+    if name in WITH_CREDENTIALS:  # gRPC raises another error
         with pytest.raises(grpc.RpcError, match=f"{outcome}: this call requires") as failed:
             CALLS[name](peers, adapter)
         assert failed.value.code() is grpc.StatusCode.UNAVAILABLE

@@ -26,7 +26,7 @@ def get(
     path: str = "/",
     body: bytes | Iterable[bytes] | None = None,
 ) -> Answer:
-    """Call `server` with `token`, on a connection of its own."""
+    """Call `server` with `token`, on a new connection."""
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
     connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=5)
     try:

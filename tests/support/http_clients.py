@@ -1,4 +1,4 @@
-"""One face over the clients that our HTTP adapters serve, and a provider to watch."""
+"""One interface to the clients that the HTTP adapters serve, and a provider that counts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SYNC = ["requests", "httpx", "httpx2"]
 ASYNC = ["httpx-async", "httpx2-async"]
 CLIENTS = [*SYNC, *ASYNC]
 OFFSET = 7
-"""Where a file's body begins, in bytes."""
+"""The position in a file at which the body begins, in bytes."""
 TIMEOUT = 20
 
 
@@ -80,7 +80,7 @@ def make_auth(client: str, **options: Any) -> Any:
 def call(
     client: str, auth: Any, method: str, url: str, *, ca: Path | None = None, **options: Any
 ) -> Reply:
-    """Make one call with a client of its own, following redirects."""
+    """Make one call with a new client that follows redirects."""
     if client == "requests":
         with requests.Session() as session:
             session.auth = auth

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 import ipaddress
+import itertools
 import ssl
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -42,6 +43,8 @@ class Answer:
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b"answer"
+    chunks: Iterable[bytes] | None = None
+    """A body of unknown length, in place of `body`."""
 
 
 def redirect(location: str, status: int = 307) -> Answer:
@@ -65,7 +68,7 @@ def refusing(token: str) -> Rule:
 
 
 class HttpServer:
-    """Answers each request by `rule`, which may be replaced, on a thread of its own."""
+    """Answers each request by `rule`, which may be replaced, on another thread."""
 
     def __init__(self, rule: Rule = ok, certificate: Certificate | None = None) -> None:
         self.rule = rule
@@ -132,9 +135,19 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(answer.status)
         for name, value in answer.headers.items():
             self.send_header(name, value)
-        self.send_header("Content-Length", str(len(answer.body)))
+        if answer.chunks is None:
+            if "Content-Length" not in answer.headers:
+                self.send_header("Content-Length", str(len(answer.body)))
+            self.end_headers()
+            self.wfile.write(answer.body)
+            return
+        self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
-        self.wfile.write(answer.body)
+        for chunk in itertools.chain(answer.chunks, [b""]):
+            self._write_chunk(chunk)
+
+    def _write_chunk(self, chunk: bytes) -> None:
+        self.wfile.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
 
     do_GET = do_POST = do_PUT = _serve  # noqa: N815 - the names that http.server looks for
 
@@ -149,7 +162,7 @@ class _Handler(BaseHTTPRequestHandler):
         return b"".join(chunks)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's
-        """Say nothing."""
+        """Log nothing."""
 
 
 @dataclass(frozen=True)
