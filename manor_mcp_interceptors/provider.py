@@ -215,7 +215,7 @@ class MCPTokenProvider:
 
     def __reduce__(self) -> tuple[Callable[..., MCPTokenProvider], tuple[object, ...]]:
         if self._family is _process_wide:
-            return MCPTokenProvider.get_instance, (self._audience,)
+            return _instance, (self._audience,)
         given = self._family.configuration
         return _unpickled, (given.settings, given.gate, given.given_clock, self._audience)
 
@@ -227,6 +227,11 @@ class MCPTokenProvider:
 def _as_headers(decision: Decision) -> dict[str, str]:
     value = decision.authorization
     return {} if value is None else {HEADER_NAME: value}
+
+
+# Functions of the module: cloudpickle takes a classmethod apart, with the globals that it uses.
+def _instance(audience: str | None) -> MCPTokenProvider:
+    return MCPTokenProvider.get_instance(audience)
 
 
 def _unpickled(
