@@ -28,10 +28,10 @@ from manor_mcp_interceptors._keys import hs256
 from manor_mcp_interceptors._keys.keys import KeySource
 from manor_mcp_interceptors.server import _verification
 from manor_mcp_interceptors.server.fastapi_dependency import MCPTokenDependency
-from manor_mcp_interceptors.server.grpc_aio_interceptors import AioMCPAuthServerInterceptor
-from manor_mcp_interceptors.server.grpc_interceptors import MCPAuthServerInterceptor
+from manor_mcp_interceptors.server.grpc_aio_interceptors import GrpcAioAuthServerInterceptor
+from manor_mcp_interceptors.server.grpc_interceptors import GrpcAuthServerInterceptor
 from manor_mcp_interceptors.server.mcp_verifier import MCPTokenVerifier
-from manor_mcp_interceptors.server.starlette_backend import MCPTokenBackend, MCPUser
+from manor_mcp_interceptors.server.starlette_backend import TokenAuthBackend, MCPUser
 from manor_mcp_interceptors.testing import AuthServer
 from tests.server.forging import claims, forge
 from tests.support import OTHER_SECRET, SECRET, FakeClock, StaticGate
@@ -48,10 +48,10 @@ CLIENTS: list[Callable[..., object]] = [
 ]
 SERVERS: list[Callable[..., object]] = [
     MCPTokenDependency,
-    MCPAuthServerInterceptor,
-    AioMCPAuthServerInterceptor,
+    GrpcAuthServerInterceptor,
+    GrpcAioAuthServerInterceptor,
     MCPTokenVerifier,
-    MCPTokenBackend,
+    TokenAuthBackend,
 ]
 
 

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from manor_mcp_interceptors._decision.configuration import DEFAULTS
 from manor_mcp_interceptors.protocols import Clock
 from manor_mcp_interceptors.provider import MCPTokenProvider, _instances, _registry
-from manor_mcp_interceptors.server._process_wide import process_wide
+from manor_mcp_interceptors.server import _process_wide
 from manor_mcp_interceptors.settings import VARIABLES, flag_and_subject
 
 from .auth_server import AuthServer, RecordedRequest
@@ -119,13 +119,13 @@ def isolated_provider() -> Iterator[None]:
     """Run with process-wide providers and a verifier of its own; put back what was there."""
     with _registry.lock:
         setup, instances = _registry.setup, dict(_instances)
-    clock, verification = process_wide.clock, process_wide.verification
+    process_wide = _process_wide.current
     _share_clock(None)
     MCPTokenProvider.reset()
     try:
         yield
     finally:
-        process_wide.clock, process_wide.verification = clock, verification
+        _process_wide.current = process_wide
         with _registry.lock:
             _registry.setup = setup
             _instances.clear()
@@ -133,8 +133,8 @@ def isolated_provider() -> Iterator[None]:
 
 
 def _share_clock(clock: Clock | None) -> None:
-    """Have the process-wide verifier go by `clock`, until `isolated_provider` ends."""
-    process_wide.clock, process_wide.verification = clock, None
+    """Start with a new process-wide verifier that uses `clock`, until `isolated_provider` ends."""
+    _process_wide.current = _process_wide.ProcessWide(clock)
 
 
 @contextmanager

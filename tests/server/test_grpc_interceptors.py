@@ -20,8 +20,8 @@ from manor_mcp_interceptors import (
     Settings,
     grpc_aio_interceptors,
 )
-from manor_mcp_interceptors.server.grpc_aio_interceptors import AioMCPAuthServerInterceptor
-from manor_mcp_interceptors.server.grpc_interceptors import MCPAuthServerInterceptor, current_caller
+from manor_mcp_interceptors.server.grpc_aio_interceptors import GrpcAioAuthServerInterceptor
+from manor_mcp_interceptors.server.grpc_interceptors import GrpcAuthServerInterceptor, current_caller
 from tests.server.callers import CASES, PHRASE, SUBJECT, Case, token, verifier
 from tests.server.grpc_services import (
     KINDS,
@@ -38,10 +38,10 @@ REFUSED = f"UNAUTHENTICATED: {PHRASE}"
 
 Serve = Callable[..., AbstractContextManager[str]]
 DOORS: dict[str, tuple[Serve, Any, Callable[[], Any]]] = {
-    "sync": (sync_server, MCPAuthServerInterceptor, SyncService),
-    "aio": (aio_server, AioMCPAuthServerInterceptor, AioService),
-    "aio, written": (aio_server, AioMCPAuthServerInterceptor, lambda: AioService("written")),
-    "aio, plain functions": (aio_server, AioMCPAuthServerInterceptor, SyncInAio),
+    "sync": (sync_server, GrpcAuthServerInterceptor, SyncService),
+    "aio": (aio_server, GrpcAioAuthServerInterceptor, AioService),
+    "aio, written": (aio_server, GrpcAioAuthServerInterceptor, lambda: AioService("written")),
+    "aio, plain functions": (aio_server, GrpcAioAuthServerInterceptor, SyncInAio),
 }
 every_door = pytest.mark.parametrize("door", DOORS)
 every_kind = pytest.mark.parametrize("kind", KINDS)
@@ -169,7 +169,7 @@ def test_an_exempt_method_has_no_caller(door: str) -> None:
         assert {call(channel, kind) for kind in KINDS} == {"nobody"}
 
 
-@pytest.mark.parametrize("make", [MCPAuthServerInterceptor, AioMCPAuthServerInterceptor])
+@pytest.mark.parametrize("make", [GrpcAuthServerInterceptor, GrpcAioAuthServerInterceptor])
 @pytest.mark.parametrize(
     "exempt", [["test.Whoami"], ["/test.Whoami"], "/test.Whoami/*", ["*"], ["/*"]]
 )
@@ -181,7 +181,7 @@ def test_an_exemption_that_would_never_match_is_refused(make: Any, exempt: Any) 
 
 def test_health_is_exempt_and_reflection_is_not() -> None:
     """Probes carry no token; a map of the service is for callers alone."""
-    server = grpc.server(ThreadPoolExecutor(4), interceptors=[MCPAuthServerInterceptor(verifier())])
+    server = grpc.server(ThreadPoolExecutor(4), interceptors=[GrpcAuthServerInterceptor(verifier())])
     health_pb2_grpc.add_HealthServicer_to_server(health.HealthServicer(), server)
     reflection.enable_server_reflection(["grpc.health.v1.Health"], server)
     port = server.add_insecure_port("127.0.0.1:0")
@@ -227,7 +227,7 @@ class _Tagging(grpc.ServerInterceptor):  # type: ignore[type-arg]
 @pytest.mark.parametrize("first", [True, False])
 def test_beside_other_interceptors(first: bool) -> None:
     """Before or behind another one, the door holds; one behind it knows the caller."""
-    door, other = MCPAuthServerInterceptor(verifier()), _Tagging()
+    door, other = GrpcAuthServerInterceptor(verifier()), _Tagging()
     order = [door, other] if first else [other, door]
     service = SyncService()
     with sync_server(order, service) as target, grpc.insecure_channel(target) as channel:
@@ -249,7 +249,7 @@ class _AioPassing(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
 @pytest.mark.parametrize("first", [True, False])
 def test_beside_other_aio_interceptors(first: bool) -> None:
     """The caller reaches the handler even where another interceptor changes tasks."""
-    door = AioMCPAuthServerInterceptor(verifier())
+    door = GrpcAioAuthServerInterceptor(verifier())
     order = [door, _AioPassing()] if first else [_AioPassing(), door]
     with aio_server(order, AioService()) as target, grpc.insecure_channel(target) as channel:
         for kind in KINDS:
@@ -273,7 +273,7 @@ def test_a_refused_call_is_not_parsed(kind: str) -> None:
             return make(getattr(handler, kind), parse)
 
     with (
-        sync_server([MCPAuthServerInterceptor(verifier())], Parsing()) as target,
+        sync_server([GrpcAuthServerInterceptor(verifier())], Parsing()) as target,
         grpc.insecure_channel(target) as channel,
     ):
         assert call(channel, kind) == REFUSED

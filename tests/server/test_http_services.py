@@ -31,7 +31,7 @@ from manor_mcp_interceptors import (
     VerifiedToken,
 )
 from manor_mcp_interceptors.server.fastapi_dependency import MCPTokenDependency, verify_mcp_token
-from manor_mcp_interceptors.server.starlette_backend import MCPTokenBackend, on_error
+from manor_mcp_interceptors.server.starlette_backend import TokenAuthBackend, on_auth_error
 from tests.server.callers import CASES, PHRASE, SUBJECT, Case, token, verifier
 from tests.server.http_services import (
     fastapi_app,
@@ -253,10 +253,10 @@ def public_app(check: TokenVerifier) -> Starlette:
     def public(request: Request) -> JSONResponse:
         return JSONResponse({"in": request.user.is_authenticated})
 
-    backend = MCPTokenBackend(check, required=False)
+    backend = TokenAuthBackend(check, required=False)
     return Starlette(
         routes=[Route("/private", private), Route("/public", public)],
-        middleware=[Middleware(AuthenticationMiddleware, backend=backend, on_error=on_error)],
+        middleware=[Middleware(AuthenticationMiddleware, backend=backend, on_error=on_auth_error)],
     )
 
 
@@ -280,7 +280,7 @@ def test_public_pages_beside_private_ones() -> None:
 
 
 def test_another_error_is_still_a_401() -> None:
-    """on_error answers for whatever backend it stands beside."""
-    answer = on_error(Request({"type": "http"}), AuthenticationError("secret detail"))
+    """on_auth_error answers for whatever backend it stands beside."""
+    answer = on_auth_error(Request({"type": "http"}), AuthenticationError("secret detail"))
     assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
     assert b"secret detail" not in answer.body

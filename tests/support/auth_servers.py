@@ -15,7 +15,7 @@ import grpc
 
 from manor_mcp_interceptors import Settings, TokenVerifier
 from manor_mcp_interceptors.server._door import challenge
-from manor_mcp_interceptors.server.grpc_interceptors import MCPAuthServerInterceptor
+from manor_mcp_interceptors.server.grpc_interceptors import GrpcAuthServerInterceptor
 from manor_mcp_interceptors.server.reasons import Reason
 from tests.support import SECRET
 
@@ -147,7 +147,7 @@ def grpc_server(
     interceptors: list[Any] = []
     if settings is not None:
         verifier = TokenVerifier(settings, clock=ShiftedClock(ahead))
-        interceptors.append(MCPAuthServerInterceptor(verifier))
+        interceptors.append(GrpcAuthServerInterceptor(verifier))
     with ThreadPoolExecutor(2) as pool:
         server = grpc.server(pool, handlers=[_OneMethod(method)], interceptors=interceptors)
         port = server.add_insecure_port("127.0.0.1:0")
