@@ -1,4 +1,4 @@
-"""One service behind every HTTP door, and a client that sends just what it is told."""
+"""One service behind every HTTP adapter, and a client that sends exactly what it is given."""
 
 from __future__ import annotations
 
