@@ -31,7 +31,7 @@ from manor_mcp_interceptors.server.fastapi_dependency import MCPTokenDependency
 from manor_mcp_interceptors.server.grpc_aio_interceptors import GrpcAioAuthServerInterceptor
 from manor_mcp_interceptors.server.grpc_interceptors import GrpcAuthServerInterceptor
 from manor_mcp_interceptors.server.mcp_verifier import MCPTokenVerifier
-from manor_mcp_interceptors.server.starlette_backend import TokenAuthBackend, MCPUser
+from manor_mcp_interceptors.server.starlette_backend import MCPUser, TokenAuthBackend
 from manor_mcp_interceptors.testing import AuthServer
 from tests.server.forging import claims, forge
 from tests.support import OTHER_SECRET, SECRET, FakeClock, StaticGate

@@ -49,9 +49,12 @@ from manor_mcp_interceptors import (
 from manor_mcp_interceptors.server.fastapi_dependency import MCPTokenDependency, verify_mcp_token
 from manor_mcp_interceptors.server.fastmcp_verifier import FastMCPTokenVerifier
 from manor_mcp_interceptors.server.grpc_aio_interceptors import GrpcAioAuthServerInterceptor
-from manor_mcp_interceptors.server.grpc_interceptors import GrpcAuthServerInterceptor, current_caller
+from manor_mcp_interceptors.server.grpc_interceptors import (
+    GrpcAuthServerInterceptor,
+    current_caller,
+)
 from manor_mcp_interceptors.server.mcp_verifier import MCPTokenVerifier
-from manor_mcp_interceptors.server.starlette_backend import TokenAuthBackend, MCPUser, on_auth_error
+from manor_mcp_interceptors.server.starlette_backend import MCPUser, TokenAuthBackend, on_auth_error
 from manor_mcp_interceptors.stats import ProcessStats, ProviderStats, VerifierStats, process_stats
 from manor_mcp_interceptors.testing import (
     AuthServer,

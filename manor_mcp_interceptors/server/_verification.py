@@ -153,12 +153,12 @@ class Verification:
                 snapshot = self._renew(snapshot)
             key = _digest(token)
             known = snapshot.tokens.find(key)
-            if known is None:
-                return self._verify(token, key, snapshot, now)
-            caller = known.at(now)
-            for tick in self._remembered:
-                next(tick)
-            return caller
+            if known is not None:
+                caller = known.at(now)
+                for tick in self._remembered:
+                    next(tick)
+                return caller
+            return self._verify(token, key, snapshot, now)
         except Refused as refused:
             reason = refused.reason
         except Exception as error:  # an unexpected error refuses the token; it never propagates

@@ -270,7 +270,7 @@ def test_a_signature_has_one_spelling(
     assert [result(each) for each in spellings] == [None, *[Reason.MALFORMED] * 3]
 
 
-def _load_with_any_spelling(_: PyJWS, token: str) -> tuple[bytes, bytes, Any, bytes]:
+def _load_with_any_spelling(_self: PyJWS, token: str) -> tuple[bytes, bytes, Any, bytes]:
     """Split a token as PyJWT 2.13 does: unused bits are ignored."""
     signed, _, signature = token.encode().rpartition(b".")
     header, _, payload = signed.partition(b".")

@@ -12,6 +12,7 @@ import grpc
 import grpc.aio
 import pytest
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1._async import HealthServicer as AioHealthServicer
 from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
 
 from manor_mcp_interceptors import (
@@ -22,7 +23,10 @@ from manor_mcp_interceptors import (
     grpc_aio_interceptors,
 )
 from manor_mcp_interceptors.server.grpc_aio_interceptors import GrpcAioAuthServerInterceptor
-from manor_mcp_interceptors.server.grpc_interceptors import GrpcAuthServerInterceptor, current_caller
+from manor_mcp_interceptors.server.grpc_interceptors import (
+    GrpcAuthServerInterceptor,
+    current_caller,
+)
 from tests.server.callers import CASES, PHRASE, SUBJECT, Case, token, verifier
 from tests.server.grpc_services import (
     KINDS,
@@ -176,7 +180,9 @@ def test_an_exemption_that_would_never_match_is_refused(make: Any, exempt: Any) 
 
 def test_health_is_exempt_and_reflection_is_not() -> None:
     """Probes carry no token; the list of methods is for verified callers only."""
-    server = grpc.server(ThreadPoolExecutor(4), interceptors=[GrpcAuthServerInterceptor(verifier())])
+    server = grpc.server(
+        ThreadPoolExecutor(4), interceptors=[GrpcAuthServerInterceptor(verifier())]
+    )
     health_pb2_grpc.add_HealthServicer_to_server(health.HealthServicer(), server)
     reflection.enable_server_reflection(["grpc.health.v1.Health"], server)
     port = server.add_insecure_port("127.0.0.1:0")
@@ -196,7 +202,7 @@ def test_health_is_exempt_and_reflection_is_not() -> None:
 
 @pytest.mark.parametrize(
     ("interceptor", "servicer"),
-    [("sync", health.HealthServicer), ("aio", health.aio.HealthServicer)],
+    [("sync", health.HealthServicer), ("aio", AioHealthServicer)],
 )
 def test_health_watch_works_when_it_is_not_exempt(interceptor: str, servicer: Any) -> None:
     """The sync one is non-blocking: gRPC passes it a callback and it returns nothing."""
@@ -252,6 +258,7 @@ class _Tagging(grpc.ServerInterceptor):  # type: ignore[type-arg]
         handler = continuation(handler_call_details)
         if handler is None or handler.response_streaming:
             return handler
+
         def tagged(request: Any, context: Any) -> Any:
             self.seen.append(whoami())
             kind = "stream_unary" if handler.request_streaming else "unary_unary"

@@ -211,7 +211,7 @@ def test_a_route_may_return_its_caller(annotation: Any) -> None:
     def root(caller: VerifiedToken = Depends(caller_of)) -> Any:  # noqa: B008, FAST002
         return caller
 
-    sent = {"roles": ["a"], "team": {"name": "search"}}
+    sent: dict[str, Any] = {"roles": ["a"], "team": {"name": "search"}}
     with TestClient(app) as client:
         answer = client.get("/", headers={"Authorization": f"Bearer {token(**sent)}"})
         claims = answer.json()["claims"]
@@ -260,7 +260,7 @@ def public_app(check: TokenVerifier) -> Starlette:
 
 
 def test_public_pages_beside_private_ones() -> None:
-    """With ``required=False`` a call without a bearer token is let in as nobody; a bad one is not."""
+    """With ``required=False`` a call without a bearer token is let in; a bad token is not."""
     with TestClient(public_app(verifier())) as client:
         assert client.get("/public").json() == {"in": False}
         assert client.get("/private").status_code == 401
