@@ -39,10 +39,10 @@ __all__ = [
 
 
 class FakeClock:
-    """A wall clock and a monotonic clock that move only when told to."""
+    """A wall clock and a monotonic clock that move only on demand."""
 
     def __init__(self, wall: float = 1_800_000_000.25, monotonic: float = 1_000.0) -> None:
-        """Stop at `wall`, Unix time in seconds: by default a moment of January 2027."""
+        """Start at `wall`, Unix time in seconds: by default in January 2027."""
         self.wall: float = wall
         self.mono: float = monotonic
 
@@ -55,17 +55,17 @@ class FakeClock:
         return self.mono
 
     def advance(self, seconds: float) -> None:
-        """Let time pass, by both clocks."""
+        """Move both clocks forward."""
         self.wall += seconds
         self.mono += seconds
 
     def step_wall(self, seconds: float) -> None:
-        """Move the wall clock alone, as an operator or NTP would; `seconds` may be negative."""
+        """Move only the wall clock, as an operator or NTP would; `seconds` may be negative."""
         self.wall += seconds
 
 
 class StaticGate:
-    """A feature flag that answers what it is told to, and notes who asked."""
+    """A feature flag with a fixed answer, which records who asked."""
 
     blocking = False
 
@@ -82,7 +82,7 @@ class StaticGate:
 
 
 class _Secret(str):
-    """Text that assertion messages and tracebacks, which print a `repr`, do not show."""
+    """Text that assertion messages and tracebacks do not show: they print its `repr`."""
 
     __slots__ = ()
 
@@ -91,7 +91,7 @@ class _Secret(str):
 
 
 def new_secret() -> str:
-    """Return a random secret that opens nothing; its `repr` does not show it."""
+    """Return a random secret for tests; its `repr` does not show it."""
     return _Secret(secrets.token_urlsafe(32))
 
 
@@ -116,7 +116,7 @@ def auth_variables(secret: str, *, on: bool = True) -> dict[str, str]:
 
 @contextmanager
 def isolated_provider() -> Iterator[None]:
-    """Run with process-wide providers and a verifier of its own; put back what was there."""
+    """Run with new process-wide providers and a new verifier; restore the old ones afterwards."""
     with _registry.lock:
         setup, instances = _registry.setup, dict(_instances)
     process_wide = _process_wide.current
@@ -139,9 +139,9 @@ def _share_clock(clock: Clock | None) -> None:
 
 @contextmanager
 def isolated_auth() -> Iterator[None]:
-    """Run without any of our variables and with a process-wide provider and verifier of its own.
+    """Run without this library's variables, and with a new process-wide provider and verifier.
 
-    Afterwards the variables, what was configured and the tokens are as they were.
+    Afterwards variables, configuration and tokens are restored.
     """
     names = our_variables()
     before = {name: os.environ.pop(name) for name in names if name in os.environ}
@@ -156,12 +156,12 @@ def isolated_auth() -> Iterator[None]:
 
 @contextmanager
 def auth_on(secret: str | None = None, *, clock: Clock | None = None) -> Iterator[str]:
-    """Run with auth switched on, apart from all that was configured.
+    """Run with auth switched on, whatever was configured before.
 
     Args:
-        secret: None makes one up.
-        clock: What tokens are minted and, by the process-wide verifier, judged by; None is the
-            `time` module, as it is or as a library froze it.
+        secret: None is a random one.
+        clock: The clock to mint tokens with, and for the process-wide verifier; None is the `time`
+            module, frozen or not.
 
     Yields:
         The secret.

@@ -45,8 +45,8 @@ from tests.server.http_services import (
 from tests.support import SECRET, StaticGate
 from tests.support.uvicorn_server import serve
 
-OURS = {"FastAPI": fastapi_app, "Starlette": starlette_app, "plain ASGI": plain_asgi_app}
-THEIRS = {"MCP SDK": mcp_sdk_app, "FastMCP": fastmcp_app}
+HEADER_ADAPTERS = {"FastAPI": fastapi_app, "Starlette": starlette_app, "plain ASGI": plain_asgi_app}
+SDK_SERVERS = {"MCP SDK": mcp_sdk_app, "FastMCP": fastmcp_app}
 """Servers that read the header themselves; of two they take the first."""
 
 INVALID_TOKEN = f'Bearer error="invalid_token", error_description="{PHRASE}"'
@@ -61,10 +61,10 @@ class Running:
     verifier: TokenVerifier
 
 
-@pytest.fixture(scope="module", params=[*OURS, *THEIRS])
+@pytest.fixture(scope="module", params=[*HEADER_ADAPTERS, *SDK_SERVERS])
 def both(request: pytest.FixtureRequest) -> Iterator[dict[bool, Running]]:
     """Serve with a previous secret (True) and without one (False), once for all tests."""
-    make: Callable[[TokenVerifier], Any] = {**OURS, **THEIRS}[request.param]
+    make: Callable[[TokenVerifier], Any] = {**HEADER_ADAPTERS, **SDK_SERVERS}[request.param]
     checks = {previous: verifier(previous=previous) for previous in (True, False)}
     with serve(make(checks[True])) as first, serve(make(checks[False])) as second:
         urls = {True: f"{first}/mcp", False: f"{second}/mcp"}
@@ -85,14 +85,14 @@ def test_which_credentials_are_accepted(case: Case, both: dict[bool, Running]) -
 
     answer = post(running.url, case.values())
 
-    if case.reason is None or (running.name in THEIRS and case.reason == "multiple"):
+    if case.reason is None or (running.name in SDK_SERVERS and case.reason == "multiple"):
         assert answer.status == 200
         assert running.verifier.rejections() == before
         return
     assert answer.status == 401
     assert answer.challenge is not None
     assert answer.challenge.startswith("Bearer")
-    if running.name in OURS:
+    if running.name in HEADER_ADAPTERS:
         assert answer.challenge == (INVALID_TOKEN if case.sends_token else "Bearer")
         assert answer.body == f'{{"detail":"{PHRASE}"}}'
         after = running.verifier.rejections()
