@@ -28,6 +28,7 @@ from manor_mcp_interceptors._keys import hs256
 from manor_mcp_interceptors._keys.keys import KeySource
 from manor_mcp_interceptors.server import _verification
 from manor_mcp_interceptors.server.fastapi_dependency import MCPTokenDependency
+from manor_mcp_interceptors.server.fastmcp_verifier import FastMCPTokenVerifier
 from manor_mcp_interceptors.server.grpc_aio_interceptors import GrpcAioAuthServerInterceptor
 from manor_mcp_interceptors.server.grpc_interceptors import GrpcAuthServerInterceptor
 from manor_mcp_interceptors.server.mcp_verifier import MCPTokenVerifier
@@ -51,6 +52,7 @@ SERVERS: list[Callable[..., object]] = [
     GrpcAuthServerInterceptor,
     GrpcAioAuthServerInterceptor,
     MCPTokenVerifier,
+    FastMCPTokenVerifier,
     TokenAuthBackend,
 ]
 

@@ -101,9 +101,9 @@ def as_caller(behavior: Behavior, caller: VerifiedToken, *, stream: bool) -> Beh
     def with_caller(request: Any, context: Any, *callback: Any) -> Any:
         own = copy_context()
         own.run(caller_var.set, caller)
+        # A non-blocking behavior gets a callback for its responses; gRPC ignores what it returns.
         response = own.run(behavior, request, context, *callback)
-        # A non-blocking behavior gets a callback for its responses and returns nothing.
-        return _iterate(own, response) if stream and not callback else response
+        return _iterate(own, response) if stream else response
 
     return with_caller
 

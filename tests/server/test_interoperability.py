@@ -153,6 +153,7 @@ def _run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str] |
         return None
 
 
+@pytest.mark.slow
 @pytest.mark.prints_token("the other process returns it on standard output")
 @pytest.mark.parametrize("kid", KIDS)
 def test_jose_of_nodejs(kid: str | None, node: Node) -> None:
