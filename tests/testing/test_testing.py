@@ -226,10 +226,10 @@ import sys
 from manor_mcp_interceptors.testing import auth_on
 with auth_on():
     pass
-print([n for n in sys.modules if n == "jwt" or n.startswith("manor_mcp_interceptors.server.")])
+print(*[n for n in sys.modules if n == "jwt" or n.startswith("manor_mcp_interceptors.server.")])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "['manor_mcp_interceptors.server._process_wide']\n"
+    assert done.stdout == "manor_mcp_interceptors.server._process_wide\n"
 
 
 def test_a_server_that_was_not_started_or_called_says_so() -> None:
