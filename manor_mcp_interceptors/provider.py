@@ -89,7 +89,7 @@ class MCPTokenProvider:
         Raises:
             SettingsError: `audience` is not text, or is blank.
         """
-        return _process_wide.provider(audience)
+        return process_wide.provider(audience)
 
     def for_audience(self, audience: str) -> MCPTokenProvider:
         """Return the provider for another audience with the configuration of this one.
@@ -117,7 +117,7 @@ class MCPTokenProvider:
         Raises:
             SettingsError: The gate is malformed.
         """
-        _process_wide.configure(Configuration(settings, gate, clock))
+        process_wide.configure(Configuration(settings, gate, clock))
 
     @classmethod
     def reset(cls) -> None:
@@ -214,7 +214,7 @@ class MCPTokenProvider:
         return self
 
     def __reduce__(self) -> tuple[Callable[..., MCPTokenProvider], tuple[object, ...]]:
-        if self._family is _process_wide:
+        if self._family is process_wide:
             return _instance, (self._audience,)
         given = self._family.configuration
         return _unpickled, (given.settings, given.gate, given.given_clock, self._audience)
@@ -312,8 +312,8 @@ def _check_audience(audience: object) -> None:
         raise SettingsError("an audience is text that is not blank", variable="audience")
 
 
-_process_wide: Final = _Family(Configuration(None, None, None))
-_instances: Final = _process_wide.providers
+process_wide: Final = _Family(Configuration(None, None, None))
+_instances: Final = process_wide.providers
 
 
 def get_token(audience: str | None = None) -> str | None:
@@ -334,7 +334,7 @@ def get_token(audience: str | None = None) -> str | None:
             return decision.token
     except Exception:  # noqa: S110 - no provider yet, or an audience that is not hashable
         pass
-    provider = provider or _process_wide.provider_or_none(audience)
+    provider = provider or process_wide.provider_or_none(audience)
     return None if provider is None else provider.decision().token
 
 
@@ -343,7 +343,7 @@ def get_auth_headers(audience: str | None = None) -> dict[str, str]:
 
     The dict is new at each call. Never raises.
     """
-    provider = _process_wide.provider_or_none(audience)
+    provider = process_wide.provider_or_none(audience)
     return {} if provider is None else provider.headers()
 
 

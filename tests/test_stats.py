@@ -17,6 +17,7 @@ from manor_mcp_interceptors import (
 )
 from manor_mcp_interceptors._decision import token_cache
 from manor_mcp_interceptors._telemetry.counters import TOTALS, Counters
+from manor_mcp_interceptors.server.verifier import verification_of
 from manor_mcp_interceptors.stats import process_stats
 from tests.support import SECRET, FakeClock, StaticGate
 
@@ -127,7 +128,7 @@ def test_verifications_are_counted_by_result(clock: FakeClock) -> None:
     for bad in (token, f"{token}x", f"{token}x"):
         with pytest.raises(TokenRejectedError):
             verifier.verify(bad)
-    verifier.judge_authorization([])
+    verification_of(verifier).check_authorization([])
     stats, after = verifier.stats(), process_stats().server
     assert (stats.accepted, stats.remembered) == (1, 2)
     assert stats.rejected == {"expired": 1, "signature": 2, "missing": 1} == verifier.rejections()
@@ -139,6 +140,7 @@ def test_a_forked_child_counts_from_zero() -> None:
     code = """
 import os
 from manor_mcp_interceptors import MCPTokenProvider, get_token
+from manor_mcp_interceptors.server.verifier import verification_of
 from manor_mcp_interceptors.stats import process_stats
 get_token()
 provider = MCPTokenProvider.get_instance()
@@ -176,23 +178,27 @@ def test_a_mint_and_a_refusal_are_logged_once(
     assert token not in caplog.text
 
 
-def test_a_forked_child_counts_refusals_from_zero() -> None:
-    """In `rejections()`, in `stats()` and in the log line."""
+def test_a_forked_child_counts_its_own_refusals() -> None:
+    """The counters start at zero; the log line counts since the last one, also before the fork."""
     code = """
 import logging, os, sys, time
-from manor_mcp_interceptors import Settings, TokenVerifier
+from manor_mcp_interceptors import Settings, TokenRejectedError, TokenVerifier
 from manor_mcp_interceptors.testing import FakeClock
 logging.basicConfig(stream=sys.stdout, format="%(message)s")
 clock = FakeClock()
 verifier = TokenVerifier(Settings(secret="s" * 40), clock=clock)
+def refuse():
+    try:
+        verifier.verify("x")
+    except TokenRejectedError:
+        clock.advance(1)
 for _ in range(100):
-    verifier.judge("x")
-    clock.advance(1)
+    refuse()
 sys.stdout.flush()
 child = os.fork()
 if child == 0:
     clock.advance(60)
-    verifier.judge("x")
+    refuse()
     print(verifier.rejections() == dict(verifier.stats().rejected) == {"malformed": 1})
     sys.stdout.flush()
     os._exit(0)
@@ -200,5 +206,5 @@ os.waitpid(child, 0)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     line = "MCP auth refused a call: malformed (%d since the last such line)"
-    lines = [line % 1, line % 60, line % 1, "True"]
+    lines = [line % 1, line % 60, line % 40, "True"]
     assert (done.stdout.splitlines(), done.stderr) == (lines, "")

@@ -48,10 +48,13 @@ from manor_mcp_interceptors import (
 )
 from manor_mcp_interceptors.server.fastapi_dependency import MCPTokenDependency, verify_mcp_token
 from manor_mcp_interceptors.server.fastmcp_verifier import FastMCPTokenVerifier
-from manor_mcp_interceptors.server.grpc_aio_interceptors import AioMCPAuthServerInterceptor
-from manor_mcp_interceptors.server.grpc_interceptors import MCPAuthServerInterceptor, current_caller
+from manor_mcp_interceptors.server.grpc_aio_interceptors import GrpcAioAuthServerInterceptor
+from manor_mcp_interceptors.server.grpc_interceptors import (
+    GrpcAuthServerInterceptor,
+    current_caller,
+)
 from manor_mcp_interceptors.server.mcp_verifier import MCPTokenVerifier
-from manor_mcp_interceptors.server.starlette_backend import MCPTokenBackend, MCPUser, on_error
+from manor_mcp_interceptors.server.starlette_backend import MCPUser, TokenAuthBackend, on_auth_error
 from manor_mcp_interceptors.stats import ProcessStats, ProviderStats, VerifierStats, process_stats
 from manor_mcp_interceptors.testing import (
     AuthServer,
@@ -158,14 +161,14 @@ Starlette(
     middleware=[
         Middleware(
             AuthenticationMiddleware,
-            backend=MCPTokenBackend(verifier, required=False),
-            on_error=on_error,
+            backend=TokenAuthBackend(verifier, required=False),
+            on_error=on_auth_error,
         )
     ]
 )
 assert_type(MCPUser(verifier.verify("token")).token, VerifiedToken)
-grpc.server(None, interceptors=[MCPAuthServerInterceptor(verifier, exempt=["/a.B/C"])])  # type: ignore[arg-type]
-grpc.aio.server(interceptors=[AioMCPAuthServerInterceptor(verifier, exempt=["/a.B/C"])])
+grpc.server(None, interceptors=[GrpcAuthServerInterceptor(verifier, exempt=["/a.B/C"])])  # type: ignore[arg-type]
+grpc.aio.server(interceptors=[GrpcAioAuthServerInterceptor(verifier, exempt=["/a.B/C"])])
 assert_type(current_caller(), VerifiedToken | None)
 protocol: MCPProtocol = MCPTokenVerifier(verifier, resource="https://mcp.example")
 auth: AuthProvider = FastMCPTokenVerifier(verifier, resource="https://mcp.example")

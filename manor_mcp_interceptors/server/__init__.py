@@ -1,1 +1,1 @@
-"""The inbound door: accept or refuse a token."""
+"""Verification of inbound tokens, and one adapter module for each server framework."""

@@ -1,30 +1,44 @@
-"""What a payload must say to be accepted. Pure functions: no key, no clock."""
+"""Check the claims of a payload. Pure functions: no key, no clock."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from .reasons import Reason, Refused
 
 MAX_AHEAD_SECONDS: Final = 60
-"""How far `iat` may lie in the future: the clocks of two hosts differ."""
+"""How far `iat` may be in the future: the clocks of two hosts differ."""
 MAX_NUMBER: Final = 2**53
 """The largest whole number that every JSON parser reads alike (RFC 7493, section 2.2)."""
 
 _REQUIRED: Final = ("iss", "aud", "sub", "iat", "exp")
 
 
+class ReadOnlyDict(dict[str, Any]):
+    """A dict that cannot be changed. Python's tools copy, pickle and encode it as a dict."""
+
+    __slots__ = ()
+
+    def _refuse(self, *_: object, **__: object) -> NoReturn:
+        raise TypeError("the claims of a verified token are read-only: use copy_claims()")
+
+    __setitem__ = __delitem__ = __ior__ = _refuse
+    clear = pop = popitem = setdefault = update = _refuse
+
+    def __reduce__(self) -> tuple[Callable[..., ReadOnlyDict], tuple[dict[str, Any]]]:
+        return ReadOnlyDict, (dict(self),)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifiedToken:
-    """The claims of a token that was accepted. Immutable, so that requests may share it."""
+    """The claims of a verified token. Immutable, so that requests may share it."""
 
     subject: str
-    """`sub`: the service that calls."""
+    """`sub`: the calling service."""
     issuer: str
     audience: str
     """The one of the token's audiences that is this service."""
@@ -32,39 +46,37 @@ class VerifiedToken:
     """Unix time, seconds."""
     expires_at: int
     """Unix time, seconds; from this second on the token is refused."""
-    claims: Mapping[str, Any] = field(
-        default_factory=lambda: MappingProxyType({}), repr=False, hash=False
-    )
-    """All claims, read-only through and through: JSON's arrays are tuples here."""
+    claims: Mapping[str, Any] = field(default_factory=ReadOnlyDict, repr=False, hash=False)
+    """All claims, read-only at every depth: JSON arrays are tuples here."""
 
     def copy_claims(self) -> dict[str, Any]:
-        """Return all claims in plain dicts and lists, which are the caller's own."""
+        """Return a copy of all claims in plain dicts and lists, which may be changed."""
         claims: dict[str, Any] = _thaw(self.claims)
         return claims
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
-    """What a token's claims are held against."""
+class ClaimRules:
+    """Expected claim values."""
 
     issuer: str
     audience: str
     leeway: float
-    """Seconds by which `exp` and `nbf` may be missed."""
+    """How many seconds a token is accepted after `exp` and before `nbf`."""
     subjects: frozenset[str] | None
     """The subjects that may call; None means any."""
 
 
 @dataclass(frozen=True, slots=True)
-class Acceptance:
-    """A token whose claims are right, and the times between which it is."""
+class VerifiedClaims:
+    """A token with acceptable claims, and when it is valid."""
 
     token: VerifiedToken
     valid_from: float
     valid_until: float
 
     def at(self, now: float) -> VerifiedToken:
-        """Return the token where it is valid at `now`, Unix time; raise Refused elsewhere."""
+        """Return the token if it is valid at `now`, Unix time; otherwise raise Refused."""
         if now >= self.valid_until:
             raise Refused(Reason.EXPIRED)
         if now < self.valid_from:
@@ -72,11 +84,11 @@ class Acceptance:
         return self.token
 
 
-def judge_claims(payload: bytes, rules: Rules) -> Acceptance:
-    """Return from when to when a token with this payload is accepted.
+def verify_claims(payload: bytes, rules: ClaimRules) -> VerifiedClaims:
+    """Return the claims in `payload`, and when a token with them is valid.
 
     Raises:
-        Refused: It never is.
+        Refused: Such a token is never valid.
     """
     token, not_before = _read(parse_object(payload), rules.audience)
     if token.issuer != rules.issuer:
@@ -84,11 +96,11 @@ def judge_claims(payload: bytes, rules: Rules) -> Acceptance:
     if rules.subjects is not None and token.subject not in rules.subjects:
         raise Refused(Reason.SUBJECT)
     valid_from = max(token.issued_at - MAX_AHEAD_SECONDS, not_before - rules.leeway)
-    return Acceptance(token, valid_from, token.expires_at + rules.leeway)
+    return VerifiedClaims(token, valid_from, token.expires_at + rules.leeway)
 
 
-def _read(claims: Mapping[str, Any], audience: str) -> tuple[VerifiedToken, float]:
-    """Return the claims that every token has, each of its type, and `nbf`."""
+def _read(claims: ReadOnlyDict, audience: str) -> tuple[VerifiedToken, float]:
+    """Return the claims that every token has, each with the right type, and `nbf`."""
     if any(name not in claims for name in _REQUIRED):
         raise Refused(Reason.CLAIM_MISSING)
     audiences = claims["aud"] if isinstance(claims["aud"], tuple) else (claims["aud"],)
@@ -107,15 +119,15 @@ def _read(claims: Mapping[str, Any], audience: str) -> tuple[VerifiedToken, floa
     return token, not_before
 
 
-def parse_object(data: bytes) -> Mapping[str, Any]:
-    """Return the one JSON object that is `data`, read-only.
+def parse_object(data: bytes) -> ReadOnlyDict:
+    """Return the JSON object in `data`, read-only.
 
     Raises:
-        Refused: It is no JSON, or not read alike by all: a name in it occurs twice.
+        Refused: It is not a JSON object, or a name in it occurs twice.
     """
     try:
         claims = json.loads(
-            data.decode("utf-8"),  # json.loads of bytes would take UTF-16 as well
+            data.decode("utf-8"),  # json.loads of bytes would accept UTF-16 too
             object_pairs_hook=_without_duplicates,
             parse_constant=_refuse_constant,
             parse_float=_finite,
@@ -123,7 +135,7 @@ def parse_object(data: bytes) -> Mapping[str, Any]:
         claims = _freeze(claims)
     except (ValueError, RecursionError):
         raise Refused(Reason.MALFORMED) from None
-    if not isinstance(claims, Mapping):
+    if not isinstance(claims, ReadOnlyDict):
         raise Refused(Reason.MALFORMED)
     return claims
 
@@ -131,18 +143,18 @@ def parse_object(data: bytes) -> Mapping[str, Any]:
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) != len(pairs):
-        raise ValueError("a member occurs twice")  # which of the two would others believe?
+        raise ValueError("a member occurs twice")  # parsers differ in which one they use
     return members
 
 
 def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 def _finite(text: str) -> float:
     number = float(text)
     if math.isinf(number):
-        raise ValueError("1e999 is JSON, and no number")
+        raise ValueError("1e999 is JSON, but infinite as a float")
     return number
 
 
@@ -154,7 +166,7 @@ def _text(value: object) -> str:
 
 def _whole_seconds(value: Any) -> int:
     """Return a NumericDate in whole seconds, rounded down as PyJWT does."""
-    # bool is an int in Python, and no date.
+    # `type`, because bool is a subclass of int.
     if type(value) not in (int, float) or not -MAX_NUMBER <= value <= MAX_NUMBER:
         raise Refused(Reason.CLAIM_INVALID)
     seconds: int = math.floor(value)
@@ -163,9 +175,9 @@ def _whole_seconds(value: Any) -> int:
 
 def _freeze(value: Any) -> Any:
     if isinstance(value, str):
-        value.encode()  # a lone surrogate is JSON, and breaks whoever prints it
+        value.encode()  # fails for a lone surrogate, which is JSON but cannot be printed
     if isinstance(value, dict):
-        return MappingProxyType({_freeze(k): _freeze(member) for k, member in value.items()})
+        return ReadOnlyDict({_freeze(name): _freeze(member) for name, member in value.items()})
     return tuple(map(_freeze, value)) if isinstance(value, list) else value
 
 

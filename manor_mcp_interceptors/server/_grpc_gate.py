@@ -1,22 +1,23 @@
-"""What the sync and the aio interceptor share: which call is let in, and as whose."""
+"""What the sync and the aio interceptor share: which calls are let in, and the current caller."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextvars import Context, ContextVar, copy_context
+from functools import wraps
 from typing import Any, Final
 
 import grpc
 
 from manor_mcp_interceptors._bearer import METADATA_KEY
 
-from ._door import judge_of
 from .reasons import Reason
-from .verifier import TokenVerifier, VerifiedToken
+from .verifier import TokenVerifier, VerifiedToken, verification_of
 
 HEALTH: Final = ("/grpc.health.v1.Health/*",)
-"""Probes carry no token. Reflection is not exempt: it tells what there is to attack."""
+"""Probes carry no token. Reflection is not exempt: it lists what can be attacked."""
 
-Behavior = Callable[[Any, Any], Any]
+Behavior = Callable[..., Any]
 
 _KINDS: Final = {
     (False, False): ("unary_unary", grpc.unary_unary_rpc_method_handler),
@@ -24,10 +25,24 @@ _KINDS: Final = {
     (True, False): ("stream_unary", grpc.stream_unary_rpc_method_handler),
     (True, True): ("stream_stream", grpc.stream_stream_rpc_method_handler),
 }
+_END: Final = object()
+
+caller_var: Final[ContextVar[VerifiedToken | None]] = ContextVar(
+    "manor_mcp_interceptors_caller", default=None
+)
 
 
-class Gate:
-    """Judges calls by method and metadata."""
+def current_caller() -> VerifiedToken | None:
+    """Return the verified caller of the RPC that this code serves.
+
+    None outside of an RPC and in an exempt method. Code that a handler runs in another thread
+    sees the caller only if the context is passed on, as `asyncio.to_thread` does.
+    """
+    return caller_var.get()
+
+
+class CallGate:
+    """Decides by method and metadata whether a call is let in."""
 
     def __init__(self, verifier: TokenVerifier | None, exempt: Iterable[str]) -> None:
         patterns = tuple(exempt)
@@ -35,36 +50,70 @@ class Gate:
             if pattern.count("/") != 2 or not pattern.startswith("/"):  # noqa: PLR2004 - /service/method
                 raise ValueError(
                     f"exempt={pattern!r}: give a method as '/package.Service/Method',"
-                    " or all of a service's as '/package.Service/*'"
+                    " or all methods of a service as '/package.Service/*'"
                 )
         self._verifier = verifier
-        self._methods = frozenset(patterns)
+        self._exempt = frozenset(patterns)
+        verification_of(verifier)  # a server without a secret logs it now, before its first call
 
-    def judge(self, details: grpc.HandlerCallDetails) -> VerifiedToken | Reason | None:
-        """Return the caller, or why there is none; None where the method is exempt."""
-        method: str = details.method
+    def guard(
+        self,
+        handler: Any,
+        details: grpc.HandlerCallDetails,
+        as_caller: Callable[..., Behavior],
+        refuse: Behavior,
+    ) -> Any:
+        """Return a handler of the same kind that runs as the caller, or one that refuses.
+
+        Args:
+            handler: The method's handler; None if there is no such method: UNIMPLEMENTED.
+            details: Method and metadata of the call.
+            as_caller: Returns its first argument, a behavior, with its second as the caller.
+            refuse: Aborts the call.
+        """
+        if handler is None or self._is_exempt(details.method):
+            return handler
+        streams = bool(handler.response_streaming)
+        kind, make = _KINDS[bool(handler.request_streaming), streams]
+        result = self._check(details)
+        if isinstance(result, Reason):  # no deserializer: a refused request is not parsed
+            return make(refuse, None, handler.response_serializer)
+        behavior = as_caller(getattr(handler, kind), result, stream=streams)
+        return make(behavior, handler.request_deserializer, handler.response_serializer)
+
+    def _is_exempt(self, method: str) -> bool:
         service = method.rpartition("/")[0]
-        if method in self._methods or f"{service}/*" in self._methods:
-            return None
+        return method in self._exempt or f"{service}/*" in self._exempt
+
+    def _check(self, details: grpc.HandlerCallDetails) -> VerifiedToken | Reason:
         metadata = details.invocation_metadata or ()
         values = [str(value) for key, value in metadata if key == METADATA_KEY]
-        return judge_of(self._verifier).judge_authorization(values)
+        return verification_of(self._verifier).check_authorization(values)
 
 
-def rebuild(
-    handler: grpc.RpcMethodHandler[Any, Any],
-    wrap: Callable[[Behavior, bool], Behavior],
-    *,
-    unread: bool = False,
-) -> grpc.RpcMethodHandler[Any, Any]:
-    """Return a handler of the same kind around ``wrap(behavior, response_streaming)``.
+def as_caller(behavior: Behavior, caller: VerifiedToken, *, stream: bool) -> Behavior:
+    """Return `behavior`, a plain function, with `caller` as the current caller.
 
-    Args:
-        handler: What serves the method.
-        wrap: Makes one behavior of another.
-        unread: Leaves the requests as bytes: a stranger's are not parsed.
+    It runs in a context of its own, because threads are reused: no later RPC sees this caller.
     """
-    streaming = bool(handler.response_streaming)
-    name, make = _KINDS[bool(handler.request_streaming), streaming]
-    deserializer = None if unread else handler.request_deserializer
-    return make(wrap(getattr(handler, name), streaming), deserializer, handler.response_serializer)
+
+    @wraps(behavior)  # which keeps the attribute `experimental_non_blocking`
+    def with_caller(request: Any, context: Any, *callback: Any) -> Any:
+        own = copy_context()
+        own.run(caller_var.set, caller)
+        # A non-blocking behavior gets a callback for its responses; gRPC ignores what it returns.
+        response = own.run(behavior, request, context, *callback)
+        return _iterate(own, response) if stream else response
+
+    return with_caller
+
+
+def _iterate(own: Context, responses: Iterator[Any]) -> Iterator[Any]:
+    """Run a generator's body in the context that its handler was called in."""
+    try:
+        while (response := own.run(next, responses, _END)) is not _END:
+            yield response
+    finally:
+        close = getattr(responses, "close", None)
+        if close is not None:
+            own.run(close)

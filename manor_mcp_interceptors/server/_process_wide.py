@@ -1,22 +1,32 @@
-"""The state that verifiers of this process share. It imports nothing, so that tests may set it."""
+"""What server adapters without a verifier share. No import of PyJWT: the testing kit sets it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from manor_mcp_interceptors.protocols import Clock
 
-    from ._verification import Judge
+    from ._verification import Verification
 
 
-class _ProcessWide:
-    """The verification by the environment, made when it is first needed."""
+class ProcessWide:
+    """The verification by the environment's settings, created on first use."""
 
-    def __init__(self) -> None:
-        self.clock: Clock | None = None
-        """What it is made with: a test's clock; None is the `time` module."""
-        self.verification: Judge | None = None
+    __slots__ = ("_clock", "_created")
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        """Take the clock to verify by; None is the `time` module."""
+        self._clock = clock
+        self._created: dict[str, Verification] = {}
+
+    def verification(self, create: Callable[..., Verification]) -> Verification:
+        """Return the shared verification; if there is none yet, `create` it."""
+        found = self._created.get("")
+        # Atomic: all threads get the same one, and there is no lock that a fork could copy.
+        return found or self._created.setdefault("", create(clock=self._clock))
 
 
-process_wide: Final = _ProcessWide()
+current = ProcessWide()
+"""The one in use. The testing kit replaces it and puts it back."""

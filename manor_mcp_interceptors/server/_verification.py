@@ -1,4 +1,4 @@
-"""Judge a token by the settings and secrets in force now. Nothing in here raises."""
+"""Verify tokens by the settings and secrets in force now. Nothing in here raises to the caller."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from hashlib import blake2b
 from typing import Any, Final
 
 from jwt.exceptions import (
@@ -29,63 +30,92 @@ from manor_mcp_interceptors.outcomes import Outcome
 from manor_mcp_interceptors.protocols import Clock
 from manor_mcp_interceptors.settings import Settings
 
-from ._claims import Acceptance, Rules, VerifiedToken, judge_claims, parse_object
-from ._memory import CAPACITY, Memory
-from ._rejections import Rejections
+from ._claims import ClaimRules, VerifiedClaims, VerifiedToken, parse_object, verify_claims
 from .reasons import Reason, Refused
 
 MAX_TOKEN_LENGTH: Final = 8192
 """Characters. Web servers allow a header about as much."""
+CAPACITY: Final = 4096
+"""Up to twice as many tokens are remembered, at about a kilobyte each."""
+LOG_EVERY_SECONDS: Final = 60.0
+"""How often a refusal is logged, for each reason."""
 
-# Three parts of base64url without padding, the last one as long as an HS256 signature is; an
-# unsigned token may leave it out, to be refused for its algorithm.
+# Three parts of base64url without padding. The signature may be empty or have any length here:
+# a token that is unsigned or has another algorithm is refused for its algorithm.
 _SHAPE: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*", re.ASCII)
+
+# The one spelling of 32 bytes: 43 characters, and the two unused bits of the last are zero.
+# PyJWT 2.13 ignores these bits, so one signature would have four spellings.
+_SIGNATURE: Final = re.compile(r"[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]", re.ASCII)
+
+_DEFAULT_RECHECK: Final = Settings().recheck_seconds
+"""For settings that cannot be read."""
 
 _jws: Final = new_jws()
 
-_DEFAULT_RECHECK: Final = Settings().recheck_seconds
-"""For settings that cannot be read; known once, not checked anew at each look."""
+
+class VerifiedTokens:
+    """Verified claims by a digest of the whole token. Bounded; threads may share it.
+
+    Two dictionaries take turns: when the young one is full, it becomes the old one, and the
+    entries of the old one are dropped unless they were found since. So a token in use survives
+    a flood of others. Every step is one atomic operation: there is no lock.
+    """
+
+    __slots__ = ("_old", "_young")
+
+    def __init__(self) -> None:
+        self._young: dict[bytes, VerifiedClaims] = {}
+        self._old: dict[bytes, VerifiedClaims] = {}
+
+    def __len__(self) -> int:
+        return len(self._young) + len(self._old)
+
+    def find(self, key: bytes) -> VerifiedClaims | None:
+        """Return the claims of the token with digest `key`; None if it is not remembered."""
+        known = self._young.get(key)
+        if known is None and (known := self._old.get(key)) is not None:
+            self.add(key, known)
+        return known
+
+    def add(self, key: bytes, claims: VerifiedClaims) -> None:
+        """Remember `claims` for the token with digest `key`."""
+        if len(self._young) >= CAPACITY:
+            self._old, self._young = self._young, {}
+        self._young[key] = claims
 
 
 @dataclass(frozen=True, slots=True)
-class _Law:
-    """What was in force at one look, and what was accepted under it."""
+class _TrustSnapshot:
+    """Keys and claim rules read at one recheck."""
 
-    rules: Rules | None
+    rules: ClaimRules | None
     keys: VerificationKeys | None = field(repr=False)
     problem: SettingsError | None
-    """Why nothing can be accepted, where `rules` and `keys` are None."""
-    looked_at: float
+    """Why no token can be accepted; `rules` and `keys` are then None."""
+    read_at: float
     valid_until: float
-    memory: Memory = field(repr=False)
-    at_hand: dict[str, Acceptance] = field(repr=False)
-    """Tokens seen since that look, as they came: a digest costs more than all the rest.
+    tokens: VerifiedTokens = field(default_factory=VerifiedTokens, repr=False)
+    """The tokens verified with these keys and rules."""
 
-    Each is good for no longer than this law, and goes with it; what outlasts it is the digest.
-    """
-
-    def keep_at_hand(self, token: str, acceptance: Acceptance) -> None:
-        """Have the next look at `token` find it as it is, for as long as this law is in force."""
-        if len(self.at_hand) < CAPACITY:
-            since = max(self.looked_at, acceptance.valid_from)
-            until = min(self.valid_until, acceptance.valid_until)
-            self.at_hand[token] = replace(acceptance, valid_from=since, valid_until=until)
+    def trusts_the_same(self, other: _TrustSnapshot) -> bool:
+        return (self.rules, self.keys) == (other.rules, other.keys)
 
 
-class Judge:
+class Verification:
     """Accepts or refuses tokens. Safe from any thread."""
 
     __slots__ = (
         "_clock",
-        "_given",
-        "_keys",
-        "_law",
-        "_leeway",
+        "_key_source",
+        "_refusals",
         "_remembered",
-        "_subjects",
-        "_tally",
+        "_snapshot",
         "_warnings",
         "counters",
+        "leeway_seconds",
+        "settings",
+        "subjects",
     )
 
     def __init__(
@@ -93,115 +123,130 @@ class Judge:
         settings: Settings | None = None,
         *,
         leeway_seconds: float = 0.0,
-        allowed_subjects: Iterable[str] | None = None,
+        subjects: Iterable[str] | None = None,
         clock: Clock | None = None,
     ) -> None:
-        self._given = settings
-        self._leeway = leeway_seconds
-        self._subjects = None if allowed_subjects is None else frozenset(allowed_subjects)
+        self.settings = settings
+        self.leeway_seconds = leeway_seconds
+        self.subjects = None if subjects is None else frozenset(subjects)
         self._clock: Clock = time if clock is None else clock
-        self._keys = KeySource(in_code=settings is not None)
+        self._key_source = KeySource(in_code=settings is not None)
         self.counters: Counters = Counters(TOTALS)
-        self._tally = Rejections(self.counters)
         self._remembered = self.counters.handles("verifications", "remembered")
+        self._refusals = LogThrottle(LOG_EVERY_SECONDS)
         self._warnings = LogThrottle()
-        self._law = self._look()
-        self._report(self._law)
+        self._snapshot = self._read()
+        self._log_warnings(self._snapshot)
 
     @property
     def problem(self) -> SettingsError | None:
-        """What was wrong with settings or secrets at the last look."""
-        keys = self._law.keys
-        return self._law.problem if keys is None else keys.problem
+        """What was wrong with settings or secrets at the last recheck."""
+        keys = self._snapshot.keys
+        return self._snapshot.problem if keys is None else keys.problem
 
-    def judge(self, token: str) -> VerifiedToken | Reason:
+    def check_token(self, token: str) -> VerifiedToken | Reason:
         """Return the claims of `token`, or why it is refused, which is counted and logged."""
-        law, now = self._law, self._clock.time()
+        snapshot, now = self._snapshot, self._clock.time()
         try:
-            known = law.at_hand.get(token) if isinstance(token, str) else None
-            if known is not None and known.valid_from <= now < known.valid_until:
+            # Wall-clock time only: the snapshot also ends when the clock is set back.
+            if not snapshot.read_at <= now < snapshot.valid_until:
+                snapshot = self._renew(snapshot)
+            key = _digest(token)
+            known = snapshot.tokens.find(key)
+            if known is not None:
+                caller = known.at(now)
                 for tick in self._remembered:
                     next(tick)
-                return known.token
-            # By the wall clock alone: a clock that was set back ends the lease as well.
-            if not law.looked_at <= now < law.valid_until:
-                law = self._renew(law)
-            return _judge(token, law, now, self.counters)
+                return caller
+            return self._verify(token, key, snapshot, now)
         except Refused as refused:
             reason = refused.reason
-        except Exception as error:  # whatever it was: never in, and never a crash
-            # The type alone: an error's text may hold what was being judged.
+        except Exception as error:  # an unexpected error refuses the token; it never propagates
+            # Only the type: the error's text may contain the token.
             return self._refuse(Reason.INTERNAL, now, type(error).__name__)
         return self._refuse(reason, now)
 
-    def judge_authorization(self, values: Sequence[str]) -> VerifiedToken | Reason:
-        """As `judge`, of every ``Authorization`` value that came with one call."""
+    def check_authorization(self, values: Sequence[str]) -> VerifiedToken | Reason:
+        """As `check_token`, for all ``Authorization`` values of one call."""
         reason = Reason.MISSING
         if len(values) > 1:
             reason = Reason.MULTIPLE
         elif values and values[0].strip():
             token = parse_bearer(values[0])
             if token is not None:
-                return self.judge(token)
+                return self.check_token(token)
             reason = Reason.NOT_BEARER
         return self._refuse(reason, self._clock.time())
 
-    def _refuse(self, reason: Reason, now: float, detail: str = "") -> Reason:
-        self._tally.add(reason, now, detail)
+    def _verify(
+        self, token: str, key: bytes, snapshot: _TrustSnapshot, now: float
+    ) -> VerifiedToken:
+        """Verify a token that is not remembered, and remember it."""
+        if snapshot.rules is None or snapshot.keys is None:
+            raise Refused(_reason_for(snapshot.problem))
+        claims = verify_claims(_signed_payload(token, snapshot.keys), snapshot.rules)
+        caller = claims.at(now)
+        snapshot.tokens.add(key, claims)
+        self.counters.count("verifications", "accepted")
         look_for_telemetry()
+        return caller
+
+    def _refuse(self, reason: Reason, now: float, detail: str = "") -> Reason:
+        self.counters.count("verifications", reason.value)
+        look_for_telemetry()
+        if count := self._refusals.due(reason, now):
+            what = f"{reason}: {detail}" if detail else reason
+            text = "MCP auth refused a call: %s (%d since the last such line)"
+            log(logging.WARNING, text, what, count)
         return reason
 
-    def _renew(self, law: _Law) -> _Law:
-        """Look at settings and secrets again. Two threads at once do no harm: each looks."""
-        fresh = self._look()
-        if (fresh.rules, fresh.keys) == (law.rules, law.keys):
-            fresh = replace(fresh, memory=law.memory)
-        else:  # each step of a rotation can be seen to have arrived
+    def _renew(self, last: _TrustSnapshot) -> _TrustSnapshot:
+        """Read settings and secrets again. Two threads at once do no harm: each reads them."""
+        fresh = self._read()
+        if fresh.trusts_the_same(last):
+            fresh = replace(fresh, tokens=last.tokens)
+        else:
             log(logging.INFO, "MCP auth verification: settings or secrets have changed")
-        self._law = fresh
-        self._report(fresh)
+        self._snapshot = fresh
+        self._log_warnings(fresh)
         return fresh
 
-    def _look(self) -> _Law:
+    def _read(self) -> _TrustSnapshot:
         now, recheck = self._clock.time(), _DEFAULT_RECHECK
         try:
-            settings = Settings.from_env() if self._given is None else self._given
+            settings = Settings.from_env() if self.settings is None else self.settings
             recheck = settings.recheck_seconds
-            keys = self._keys.verification_keys(settings)
+            keys = self._key_source.verification_keys(settings)
         except SettingsError as error:
-            return _Law(None, None, error, now, now + recheck, Memory(), {})
-        rules = Rules(settings.issuer, settings.audience, self._leeway, self._subjects)
-        return _Law(rules, keys, None, now, now + recheck, Memory(), {})
+            return _TrustSnapshot(None, None, error, now, now + recheck)
+        rules = ClaimRules(settings.issuer, settings.audience, self.leeway_seconds, self.subjects)
+        return _TrustSnapshot(rules, keys, None, now, now + recheck)
 
-    def _report(self, law: _Law) -> None:
-        """Log what holds now and did not at the last look."""
-        keys = [] if law.keys is None else law.keys.warnings()
-        problem = [] if law.problem is None else [f"no token is accepted: {law.problem}"]
-        for text in self._warnings.new([*keys, *problem]):
+    def _log_warnings(self, snapshot: _TrustSnapshot) -> None:
+        warnings = [] if snapshot.keys is None else snapshot.keys.warnings()
+        if snapshot.problem is not None:
+            warnings.append(f"no token is accepted: {snapshot.problem}")
+        for text in self._warnings.new(warnings):
             log(logging.WARNING, "MCP auth verification: %s", text)
 
 
-def _judge(token: str, law: _Law, now: float, counters: Counters) -> VerifiedToken:
-    if law.keys is None or law.rules is None:
-        missing = law.problem is not None and law.problem.outcome is Outcome.NOT_CONFIGURED
-        raise Refused(Reason.NOT_CONFIGURED if missing else Reason.INVALID_CONFIG)
-    if not isinstance(token, str) or not token.isascii():  # a surrogate has not even a digest
-        raise Refused(Reason.MALFORMED)
-    if len(token) > MAX_TOKEN_LENGTH:
-        raise Refused(Reason.TOO_LARGE)
-    known = law.memory.find(token)
-    acceptance = known or judge_claims(_signed_payload(token, law.keys), law.rules)
-    caller = acceptance.at(now)
-    if known is None:
-        law.memory.add(token, acceptance)
-        look_for_telemetry()
-    counters.count("verifications", "accepted" if known is None else "remembered")
-    law.keep_at_hand(token, acceptance)
-    return caller
+def _reason_for(problem: SettingsError | None) -> Reason:
+    missing = problem is not None and problem.outcome is Outcome.NOT_CONFIGURED
+    return Reason.NOT_CONFIGURED if missing else Reason.INVALID_CONFIG
+
+
+def _digest(token: str) -> bytes:
+    """Return the key that `token` is remembered by. Nobody can get the token back from it."""
+    try:
+        if len(token) <= MAX_TOKEN_LENGTH:
+            return blake2b(token.encode()).digest()
+    except (AttributeError, TypeError, UnicodeError):  # not text, or with a lone surrogate
+        raise Refused(Reason.MALFORMED) from None
+    raise Refused(Reason.TOO_LARGE)
 
 
 def _signed_payload(token: str, keys: VerificationKeys) -> bytes:
-    """Return the payload of `token`, which a secret in use has signed."""
+    """Return the payload of `token` if a secret in use has signed it."""
     if not _SHAPE.fullmatch(token):
         raise Refused(Reason.MALFORMED)
     try:
@@ -211,8 +256,7 @@ def _signed_payload(token: str, keys: VerificationKeys) -> bytes:
         candidates = keys.keys_for(key_id)
         for key in candidates:
             with suppress(InvalidSignatureError):
-                jws = _jws.decode_complete(token, key.secret, ALGORITHMS)
-                return _payload(jws, token)
+                return _payload(_jws.decode_complete(token, key.secret, ALGORITHMS), token)
     except InvalidAlgorithmError:
         raise Refused(Reason.ALGORITHM) from None
     except (PyJWTError, ValueError, RecursionError) as error:
@@ -223,14 +267,17 @@ def _signed_payload(token: str, keys: VerificationKeys) -> bytes:
 
 
 def _payload(jws: dict[str, Any], token: str) -> bytes:
-    _check_header(token.partition(".")[0])
-    if "crit" in jws["header"]:  # PyJWT takes RFC 7797's b64, which no token of ours has
+    header, _, signature = token.split(".")
+    if not _SIGNATURE.fullmatch(signature):
+        raise Refused(Reason.MALFORMED)
+    _check_header(header)
+    if "crit" in jws["header"]:  # PyJWT accepts the b64 of RFC 7797, which this library never sends
         raise Refused(Reason.HEADER)
     payload: bytes = jws["payload"]
     return payload
 
 
-@lru_cache(maxsize=16)  # the tokens of one caller begin alike
+@lru_cache(maxsize=16)  # all tokens of one caller have the same header
 def _check_header(encoded: str) -> None:
-    """Raise Refused for a header with a name twice, of which PyJWT believes the last."""
+    """Raise Refused if a name occurs twice in the header: PyJWT uses the last, others the first."""
     parse_object(base64url_decode(encoded))

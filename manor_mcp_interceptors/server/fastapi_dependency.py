@@ -11,26 +11,30 @@ with needs("fastapi", __name__):
 
 from starlette.requests import HTTPConnection
 
-from ._door import PHRASE, challenge, judge_of
-from .reasons import Reason
-from .verifier import TokenVerifier, VerifiedToken
+from .reasons import REFUSAL_MESSAGE, Reason, challenge
+from .verifier import TokenVerifier, VerifiedToken, verification_of
 
 __all__ = ["MCPTokenDependency", "verify_mcp_token"]
 
 _UNAUTHORIZED = 401
 _POLICY_VIOLATION = 1008
-"""RFC 6455, section 7.4.1; before the handshake is done, servers answer 403."""
+"""RFC 6455, section 7.4.1; before the handshake is complete, servers answer 403."""
 
 
 class MCPTokenDependency(SecurityBase):
-    """Lets a call in that carries a valid token: ``Depends(MCPTokenDependency(verifier))``.
+    """Lets in calls with a valid token: ``Depends(MCPTokenDependency(verifier))``.
 
-    For a router or an application as a whole, put it in their ``dependencies``. OpenAPI shows it
+    To protect a router or a whole application, put it in their ``dependencies``. OpenAPI shows it
     as an HTTP bearer scheme.
     """
 
     def __init__(self, verifier: TokenVerifier | None = None) -> None:
-        """Take what verifies the tokens; None is one from the environment, made at need."""
+        """Take the verifier of the tokens.
+
+        Args:
+            verifier: None is the process-wide one, which reads the environment from the first
+                call on. Nothing is read now, because `verify_mcp_token` is made at import.
+        """
         self.model: HTTPBearer = HTTPBearer(
             bearerFormat="JWT", description="A token of a Manor service."
         )
@@ -44,14 +48,15 @@ class MCPTokenDependency(SecurityBase):
             HTTPException: 401 with ``WWW-Authenticate: Bearer``.
             WebSocketException: The same for a WebSocket.
         """
-        verdict = judge_of(self._verifier).judge_authorization(
+        result = verification_of(self._verifier).check_authorization(
             connection.headers.getlist("authorization")
         )
-        if not isinstance(verdict, Reason):
-            return verdict
+        if not isinstance(result, Reason):
+            return result
         if connection.scope["type"] == "websocket":
-            raise WebSocketException(_POLICY_VIOLATION, PHRASE)
-        raise HTTPException(_UNAUTHORIZED, PHRASE, {"WWW-Authenticate": challenge(verdict)})
+            raise WebSocketException(_POLICY_VIOLATION, REFUSAL_MESSAGE)
+        headers = {"WWW-Authenticate": challenge(result)}
+        raise HTTPException(_UNAUTHORIZED, REFUSAL_MESSAGE, headers)
 
 
 verify_mcp_token: MCPTokenDependency = MCPTokenDependency()

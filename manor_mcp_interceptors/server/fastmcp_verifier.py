@@ -7,6 +7,7 @@ from manor_mcp_interceptors._optional import needs
 with needs("fastmcp", __name__, install="fastmcp"):
     from fastmcp.server.auth import AccessToken
     from fastmcp.server.auth import TokenVerifier as FastMCPVerifier
+    from pydantic import Field
 
 from .mcp_verifier import MCPTokenVerifier
 from .verifier import TokenVerifier
@@ -14,20 +15,26 @@ from .verifier import TokenVerifier
 __all__ = ["FastMCPTokenVerifier"]
 
 
-class FastMCPTokenVerifier(FastMCPVerifier):
-    """Tells a FastMCP server whose call this is: ``FastMCP(auth=FastMCPTokenVerifier())``.
+class _AccessToken(AccessToken):
+    """FastMCP's class without the token in its `repr`."""
 
-    The same as `MCPTokenVerifier`, which lacks what FastMCP asks of an ``auth`` beside it.
+    token: str = Field(repr=False)
+
+
+class FastMCPTokenVerifier(FastMCPVerifier):
+    """Identifies the caller for a FastMCP server: ``FastMCP(auth=FastMCPTokenVerifier())``.
+
+    It does the same as `MCPTokenVerifier`, and has what else FastMCP requires of an ``auth``.
     """
 
     def __init__(
         self, verifier: TokenVerifier | None = None, *, resource: str | None = None
     ) -> None:
-        """Take what `MCPTokenVerifier` takes."""
+        """Take the same arguments as `MCPTokenVerifier`."""
         super().__init__()
         self._verifier = MCPTokenVerifier(verifier, resource=resource)
 
     async def verify_token(self, token: str) -> AccessToken | None:
-        """Return who calls, or None where the token is refused. Never raises."""
+        """Return the caller, or None if the token is refused. Never raises."""
         access = await self._verifier.verify_token(token)
-        return None if access is None else AccessToken(**access.model_dump())
+        return None if access is None else _AccessToken(**access.model_dump())

@@ -14,35 +14,33 @@ with needs("grpc", __name__):
     import grpc
     import grpc.aio
 
-from ._door import PHRASE
-from ._grpc_gate import HEALTH, Behavior, Gate, rebuild
-from .callers import caller_var, current_caller
-from .grpc_interceptors import as_caller
-from .reasons import Reason
+from ._grpc_gate import HEALTH, Behavior, CallGate, as_caller, caller_var, current_caller
+from .reasons import REFUSAL_MESSAGE
 from .verifier import TokenVerifier, VerifiedToken
 
-__all__ = ["AioMCPAuthServerInterceptor", "current_caller"]
+__all__ = ["GrpcAioAuthServerInterceptor", "current_caller"]
 
-if TYPE_CHECKING:  # generic to type checkers alone
+if TYPE_CHECKING:  # generic for type checkers only
     _ServerInterceptor = grpc.aio.ServerInterceptor[Any, Any]
 else:
     _ServerInterceptor = grpc.aio.ServerInterceptor
 
 
-class AioMCPAuthServerInterceptor(_ServerInterceptor):
-    """As `MCPAuthServerInterceptor`, for ``grpc.aio.server(interceptors=[...])``."""
+class GrpcAioAuthServerInterceptor(_ServerInterceptor):
+    """As `GrpcAuthServerInterceptor`, for ``grpc.aio.server(interceptors=[...])``."""
 
     def __init__(
         self, verifier: TokenVerifier | None = None, *, exempt: Iterable[str] = HEALTH
     ) -> None:
-        """Take what verifies the tokens.
+        """Take the verifier of the tokens.
 
         Args:
-            verifier: None is one from the environment, made at need.
+            verifier: None is the process-wide one, which reads the environment. If that has no
+                usable secret, a warning is logged now.
             exempt: Methods that need no token, as ``/package.Service/Method`` or
-                ``/package.Service/*``. They replace the default, gRPC's health service.
+                ``/package.Service/*``. They replace the default, the health service of gRPC.
         """
-        self._gate = Gate(verifier, exempt)
+        self._gate = CallGate(verifier, exempt)
 
     async def intercept_service(
         self,
@@ -51,28 +49,21 @@ class AioMCPAuthServerInterceptor(_ServerInterceptor):
         ],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Any, Any]:
-        """Return the method's own handler around the caller, or one that refuses."""
+        """Return the method's handler with the caller set, or one that refuses."""
         handler = await continuation(handler_call_details)
-        if handler is None:  # no such method: UNIMPLEMENTED
-            return handler
-        verdict = self._gate.judge(handler_call_details)
-        if verdict is None:
-            return handler
-        if isinstance(verdict, Reason):
-            return rebuild(handler, lambda *_: _refuse, unread=True)
-        return rebuild(
-            handler, lambda behavior, stream: _as_caller(behavior, verdict, stream=stream)
-        )
+        guarded: grpc.RpcMethodHandler[Any, Any]
+        guarded = self._gate.guard(handler, handler_call_details, _as_caller, _refuse)
+        return guarded
 
 
 async def _refuse(_: Any, context: Any) -> Any:
-    await context.abort(grpc.StatusCode.UNAUTHENTICATED, PHRASE)
+    await context.abort(grpc.StatusCode.UNAUTHENTICATED, REFUSAL_MESSAGE)
 
 
 def _as_caller(behavior: Behavior, caller: VerifiedToken, *, stream: bool) -> Behavior:
-    """Return `behavior`, of the same nature, with `caller` as the current one.
+    """Return `behavior`, still of the same kind of function, with `caller` as the current caller.
 
-    An RPC is a task, whose context ends with it. A plain function runs on a thread.
+    An RPC is a task, and its context ends with it. grpc.aio runs a plain function in a thread.
     """
     if isasyncgenfunction(behavior):
 

@@ -6,47 +6,55 @@ from manor_mcp_interceptors._optional import needs
 
 with needs("mcp", __name__):
     from mcp.server.auth.provider import AccessToken
+    from pydantic import Field
 
-from ._door import judge_of
 from .reasons import Reason
-from .verifier import TokenVerifier
+from .verifier import TokenVerifier, verification_of
 
 __all__ = ["MCPTokenVerifier"]
 
 
-class MCPTokenVerifier:
-    """Tells an MCP server whose call this is: ``MCPServer(..., token_verifier=...)``.
+class _AccessToken(AccessToken):
+    """The SDK's class without the token in its `repr`."""
 
-    A session belongs to the token's issuer and subject, so it survives a new token of the same
+    token: str = Field(repr=False)
+
+
+class MCPTokenVerifier:
+    """Identifies the caller for an MCP server: ``MCPServer(..., token_verifier=...)``.
+
+    A session belongs to the token's issuer and subject: it survives a new token of the same
     caller, and no other caller can join it.
     """
 
     def __init__(
         self, verifier: TokenVerifier | None = None, *, resource: str | None = None
     ) -> None:
-        """Take what verifies the tokens.
+        """Take the verifier of the tokens.
 
         Args:
-            verifier: None is one from the environment, made at the first call.
-            resource: The `resource_server_url` of the server's settings, needed where these say
+            verifier: None is the process-wide one, which reads the environment. If that has no
+                usable secret, a warning is logged now.
+            resource: The `resource_server_url` of the server's settings, required if these have
                 ``validate_token_resource=True``; None reports the token's audience.
         """
         self._verifier = verifier
         self._resource = resource
+        verification_of(verifier)  # a server without a secret logs it now, before its first call
 
     async def verify_token(self, token: str) -> AccessToken | None:
-        """Return who calls, or None where the token is refused. Never raises."""
-        verdict = judge_of(self._verifier).judge(token)
-        if isinstance(verdict, Reason):
+        """Return the caller, or None if the token is refused. Never raises."""
+        result = verification_of(self._verifier).check_token(token)
+        if isinstance(result, Reason):
             return None
-        scope = verdict.claims.get("scope")
-        return AccessToken(
+        scope = result.claims.get("scope")
+        return _AccessToken(
             token=token,
             # A shared secret knows no OAuth clients: the subject is the client.
-            client_id=verdict.subject,
-            subject=verdict.subject,
+            client_id=result.subject,
+            subject=result.subject,
             scopes=scope.split() if isinstance(scope, str) else [],
-            expires_at=verdict.expires_at,
-            resource=self._resource or verdict.audience,
-            claims=verdict.copy_claims(),
+            expires_at=result.expires_at,
+            resource=self._resource or result.audience,
+            claims=result.copy_claims(),
         )

@@ -1,60 +1,74 @@
-"""Why a token is refused: words for logs and counters, which the peer never hears."""
+"""Why a token is refused: words for logs and counters, and the one message for the client."""
 
 from __future__ import annotations
 
 from enum import Enum
+from typing import Final
 
 __all__ = ["Reason"]
+
+REFUSAL_MESSAGE: Final = "invalid or missing bearer token"
+"""What the client is told, whatever the reason: the reason is for the server's log only."""
 
 
 class Reason(str, Enum):
     """The `reason` of a `TokenRejectedError`. The words are stable: dashboards may count them."""
 
     MISSING = "missing"
-    """No ``Authorization`` was sent, or an empty one."""
+    """There is no ``Authorization``, or an empty one."""
     MULTIPLE = "multiple"
-    """More than one ``Authorization`` was sent."""
+    """There is more than one ``Authorization``."""
     NOT_BEARER = "not_bearer"
-    """``Authorization`` is of another scheme, or not of RFC 6750's form."""
+    """``Authorization`` has another scheme, or not the form of RFC 6750."""
     TOO_LARGE = "too_large"
-    """The token is longer than 8 KiB; nothing of it was read."""
+    """The token is longer than 8 KiB; it was not read."""
     MALFORMED = "malformed"
     """Not a compact JWS with a JSON object inside, or a member of the object occurs twice."""
     HEADER = "header"
-    """The header asks for something that is not understood: ``crit``, a `kid` that is no text."""
+    """The header asks for something unsupported: ``crit``, or a `kid` that is not text."""
     ALGORITHM = "algorithm"
-    """Signed, or not signed, with anything but HS256."""
+    """The algorithm is not HS256, or the token is not signed."""
     UNKNOWN_KEY = "unknown_key"
-    """Its `kid` is not the configured one, and no previous secret is set."""
+    """The `kid` is not the configured one, and no previous secret is set."""
     SIGNATURE = "signature"
-    """None of the secrets in use signed it."""
+    """The token was not signed with any of the secrets in use."""
     CLAIM_MISSING = "claim_missing"
-    """One of `iss`, `aud`, `sub`, `iat`, `exp` is not there."""
+    """One of `iss`, `aud`, `sub`, `iat`, `exp` is missing."""
     CLAIM_INVALID = "claim_invalid"
-    """A claim has the wrong type, or is a number beyond all use."""
+    """A claim has the wrong type, or is a number out of range."""
     ISSUER = "issuer"
     """`iss` is not the configured one."""
     AUDIENCE = "audience"
     """`aud` does not name this service."""
     SUBJECT = "subject"
-    """`sub` is not among the allowed ones."""
+    """`sub` is not one of the allowed subjects."""
     EXPIRED = "expired"
     """`exp` has passed."""
     NOT_YET_VALID = "not_yet_valid"
-    """`nbf` lies ahead, or `iat` does by more than 60 seconds."""
+    """`nbf` is in the future, or `iat` is by more than 60 seconds."""
     NOT_CONFIGURED = "not_configured"
     """This server has no secret to verify with."""
     INVALID_CONFIG = "invalid_config"
     """This server's settings or secret are not usable."""
     INTERNAL = "internal"
-    """Something else went wrong; whatever it was, the token is refused."""
+    """An unexpected error; the token is refused."""
 
     def __str__(self) -> str:
         return self.value
 
 
-class Refused(Exception):  # noqa: N818 - it ends a judgement and never leaves this package
-    """Carries a reason from where it is found to where it is counted."""
+_NO_TOKEN_SENT: Final = frozenset({Reason.MISSING, Reason.NOT_BEARER})
+
+
+def challenge(reason: Reason) -> str:
+    """Return the ``WWW-Authenticate`` value for a refusal (RFC 6750, section 3.1)."""
+    if reason in _NO_TOKEN_SENT:
+        return "Bearer"
+    return f'Bearer error="invalid_token", error_description="{REFUSAL_MESSAGE}"'
+
+
+class Refused(Exception):  # noqa: N818 - it is caught inside this package
+    """Carries a reason from the check that failed to the code that counts it."""
 
     def __init__(self, reason: Reason) -> None:
         super().__init__(reason.value)

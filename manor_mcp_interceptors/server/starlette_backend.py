@@ -1,4 +1,4 @@
-"""Starlette, and whatever else speaks ASGI: an authentication backend and its 401."""
+"""Starlette and other ASGI applications: an authentication backend and its 401."""
 
 from __future__ import annotations
 
@@ -14,22 +14,21 @@ with needs("starlette", __name__):
     from starlette.requests import HTTPConnection
     from starlette.responses import JSONResponse, Response
 
-from ._door import PHRASE, challenge, judge_of
-from .reasons import Reason
-from .verifier import TokenVerifier, VerifiedToken
+from .reasons import REFUSAL_MESSAGE, Reason, challenge
+from .verifier import TokenVerifier, VerifiedToken, verification_of
 
-__all__ = ["MCPTokenBackend", "MCPUser", "on_error"]
+__all__ = ["MCPUser", "TokenAuthBackend", "on_auth_error"]
 
 
 class MCPUser(BaseUser):
-    """The service that calls, as ``request.user``."""
+    """The calling service, as ``request.user``."""
 
     def __init__(self, token: VerifiedToken) -> None:
         self.token = token
 
     @property
     def is_authenticated(self) -> bool:
-        """True: who is not authenticated is no `MCPUser`."""
+        """True: an unauthenticated caller is not an `MCPUser`."""
         return True
 
     @property
@@ -45,29 +44,31 @@ class MCPUser(BaseUser):
 
 class _RefusedError(AuthenticationError):
     def __init__(self, reason: Reason) -> None:
-        super().__init__(PHRASE)
+        super().__init__(REFUSAL_MESSAGE)
         self.challenge = challenge(reason)
 
 
-class MCPTokenBackend(AuthenticationBackend):
-    """Tells whose call this is; refuses a call without a valid token.
+class TokenAuthBackend(AuthenticationBackend):
+    """Identifies the caller; refuses a call without a valid token.
 
-    Install it together with `on_error`, without which Starlette answers 400:
-    ``AuthenticationMiddleware(app, backend=MCPTokenBackend(), on_error=on_error)``.
+    Install it together with `on_auth_error`, without which Starlette answers 400:
+    ``AuthenticationMiddleware(app, backend=TokenAuthBackend(), on_error=on_auth_error)``.
     """
 
     def __init__(self, verifier: TokenVerifier | None = None, *, required: bool = True) -> None:
-        """Take what verifies the tokens.
+        """Take the verifier of the tokens.
 
         Args:
-            verifier: None is one from the environment, made at need.
-            required: False lets a call without a bearer token through as Starlette's
-                `UnauthenticatedUser`, for applications with public pages, whose other pages say
-                ``@requires("authenticated")``. So it does one with another scheme, such as
-                ``Basic``, which is another backend's. A bad token is refused all the same.
+            verifier: None is the process-wide one, which reads the environment. If that has no
+                usable secret, a warning is logged now.
+            required: False lets in a call without a bearer token as Starlette's
+                `UnauthenticatedUser`, for applications with public pages; protect the other pages
+                with ``@requires("authenticated")``. The same holds for a call with another scheme,
+                such as ``Basic``, which is left to other backends. A bad token is always refused.
         """
         self._verifier = verifier
         self._required = required
+        verification_of(verifier)  # a server without a secret logs it now, before its first call
 
     async def authenticate(self, conn: HTTPConnection) -> tuple[AuthCredentials, BaseUser] | None:
         """Return the caller, with the scope ``authenticated``.
@@ -78,18 +79,20 @@ class MCPTokenBackend(AuthenticationBackend):
         values = conn.headers.getlist("authorization")
         if not self._required and not any(map(_names_bearer, values)):
             return None
-        verdict = judge_of(self._verifier).judge_authorization(values)
+        result = verification_of(self._verifier).check_authorization(values)
         del values  # a traceback that prints locals prints no token
-        if isinstance(verdict, Reason):
-            raise _RefusedError(verdict)
-        return AuthCredentials(["authenticated"]), MCPUser(verdict)
+        if isinstance(result, Reason):
+            raise _RefusedError(result)
+        return AuthCredentials(["authenticated"]), MCPUser(result)
 
 
 def _names_bearer(value: str) -> bool:
     return [word.lower() for word in value.split(maxsplit=1)[:1]] == ["bearer"]
 
 
-def on_error(conn: HTTPConnection, exc: AuthenticationError) -> Response:  # noqa: ARG001 - Starlette's signature
+def on_auth_error(conn: HTTPConnection, exc: AuthenticationError) -> Response:  # noqa: ARG001 - Starlette's signature
     """Answer 401 with ``WWW-Authenticate: Bearer``."""
     header = exc.challenge if isinstance(exc, _RefusedError) else "Bearer"
-    return JSONResponse({"detail": PHRASE}, status_code=401, headers={"WWW-Authenticate": header})
+    return JSONResponse(
+        {"detail": REFUSAL_MESSAGE}, status_code=401, headers={"WWW-Authenticate": header}
+    )

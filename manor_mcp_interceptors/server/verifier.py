@@ -1,17 +1,18 @@
-"""Verify an inbound token: the mirror image of what the client door mints."""
+"""Verify an inbound token: accept exactly what the client half of this library mints."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from manor_mcp_interceptors.errors import SettingsError, TokenRejectedError
 from manor_mcp_interceptors.protocols import Clock
 from manor_mcp_interceptors.settings import Settings
 
+from . import _process_wide
 from ._claims import VerifiedToken
-from ._verification import Judge
+from ._verification import Verification
 from .reasons import Reason
 
 if TYPE_CHECKING:
@@ -20,21 +21,23 @@ if TYPE_CHECKING:
 __all__ = ["Reason", "TokenVerifier", "VerifiedToken"]
 
 
-class TokenVerifier(Judge):
-    """Accepts exactly what the client door mints, and nothing else. Safe from any thread.
+class TokenVerifier:
+    """Accepts exactly what the client half mints, and nothing else. Safe from any thread.
 
-    Settings and secrets are looked at again every `Settings.recheck_seconds`, so a change is
-    noticed within that time. A variable that is unset takes its secret away, and a previous
-    secret's file that is deleted or emptied retires that one. The current secret's file leaves
-    the last good secret in use, with a warning, when it is deleted or emptied: to take that one
-    away, replace it. While there is no usable secret, every token is refused. An accepted token
-    is remembered until its `exp`, or until settings or secrets change: to verify it again is a
-    look-up.
+    Settings and secrets are re-read every `Settings.recheck_seconds`, so a change takes effect
+    within that time. To take a secret away, unset its variable or replace it in its file. A file
+    with the previous secret may also be deleted or emptied. If the file with the current secret is
+    deleted or emptied, the last good secret stays in use, with a warning. While there is no usable
+    secret, every token is refused. A verified token is remembered until its `exp`, or until
+    settings or secrets change: to verify it again is one look-up.
 
     Refusals are counted and logged by reason, at most one line per reason and minute.
+
+    A copy is the verifier itself. A pickle holds no secret and no token: without secrets in its
+    settings, the unpickled verifier refuses every token, unless it reads the environment.
     """
 
-    __slots__ = ()
+    __slots__ = ("_verification",)
 
     def __init__(
         self,
@@ -47,7 +50,7 @@ class TokenVerifier(Judge):
         """Make a verifier that could accept a token now.
 
         Args:
-            settings: None reads the environment, anew at each recheck.
+            settings: None reads the environment, again at each recheck.
             leeway_seconds: How long a token is accepted after its `exp` and before its `nbf`.
             allowed_subjects: The services that may call; None is any.
             clock: An object with ``time()`` and ``monotonic()``; None is the `time` module.
@@ -59,14 +62,11 @@ class TokenVerifier(Judge):
             raise SettingsError("leeway_seconds is not a number of seconds >= 0")
         if isinstance(allowed_subjects, str):
             raise SettingsError("allowed_subjects is one text: give a list of subjects")
-        super().__init__(
-            settings,
-            leeway_seconds=leeway_seconds,
-            allowed_subjects=allowed_subjects,
-            clock=clock,
+        self._verification = Verification(
+            settings, leeway_seconds=leeway_seconds, subjects=allowed_subjects, clock=clock
         )
-        if self.problem is not None:
-            raise self.problem
+        if self._verification.problem is not None:
+            raise self._verification.problem
 
     @classmethod
     def from_env(
@@ -87,21 +87,57 @@ class TokenVerifier(Judge):
         """Return the claims of `token`.
 
         Raises:
-            TokenRejectedError: The token is not acceptable; its `reason` is a `Reason`, meant
-                for logs. Tell the peer one phrase for all of them.
+            TokenRejectedError: The token is not acceptable; its `reason` is a `Reason`, for logs
+                only. Tell the client one message for all of them.
         """
-        verdict = self.judge(token)
+        result = self._verification.check_token(token)
         del token  # a traceback that prints locals prints no token
-        if isinstance(verdict, Reason):
-            raise TokenRejectedError(verdict)
-        return verdict
+        if isinstance(result, VerifiedToken):
+            return result
+        raise TokenRejectedError(result)
 
     def rejections(self) -> dict[str, int]:
-        """Return how many calls were refused, by reason; a reason that never was is not there."""
+        """Return how many calls were refused, by reason; only reasons that occurred."""
         return dict(self.stats().rejected)
 
     def stats(self) -> VerifierStats:
-        """Return what this verifier did so far, in numbers."""
-        from manor_mcp_interceptors.stats import verifier_stats  # seldom asked for
+        """Return this verifier's counts since it was made."""
+        from manor_mcp_interceptors.stats import verifier_stats  # rarely used
 
-        return verifier_stats(self.counters)
+        return verifier_stats(self._verification.counters)
+
+    def __copy__(self) -> TokenVerifier:
+        return self
+
+    def __deepcopy__(self, _: object) -> TokenVerifier:
+        return self
+
+    def __reduce__(self) -> tuple[Callable[..., TokenVerifier], tuple[object, ...]]:
+        """Pickle the options only; the pickle of `Settings` leaves out its secrets."""
+        made = self._verification
+        return _unpickle, (type(self), made.settings, made.leeway_seconds, made.subjects)
+
+
+def _unpickle(
+    kind: type[TokenVerifier],
+    settings: Settings | None,
+    leeway_seconds: float,
+    subjects: frozenset[str] | None,
+) -> TokenVerifier:
+    """Return a verifier; without a secret it refuses every token instead of raising."""
+    verifier = kind.__new__(kind)
+    verifier._verification = Verification(
+        settings, leeway_seconds=leeway_seconds, subjects=subjects
+    )
+    return verifier
+
+
+def verification_of(verifier: TokenVerifier | None) -> Verification:
+    """Return the verification of `verifier`; for None the process-wide one.
+
+    The process-wide one reads the environment. It is created without an error if there is no
+    secret: it logs a warning and refuses every token until there is one.
+    """
+    if verifier is not None:
+        return verifier._verification
+    return _process_wide.current.verification(Verification)

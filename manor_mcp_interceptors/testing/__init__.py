@@ -18,8 +18,8 @@ from contextlib import contextmanager
 from manor_mcp_interceptors._decision.configuration import DEFAULTS
 from manor_mcp_interceptors._flags.gates import variable_names
 from manor_mcp_interceptors.protocols import Clock
-from manor_mcp_interceptors.provider import MCPTokenProvider, _process_wide
-from manor_mcp_interceptors.server._process_wide import process_wide
+from manor_mcp_interceptors.provider import MCPTokenProvider, process_wide
+from manor_mcp_interceptors.server import _process_wide
 from manor_mcp_interceptors.settings import VARIABLES, flag_and_subject
 
 from .auth_server import AuthServer, RecordedRequest
@@ -40,10 +40,10 @@ __all__ = [
 
 
 class FakeClock:
-    """A wall clock and a monotonic clock that move only when told to."""
+    """A wall clock and a monotonic clock that move only on demand."""
 
     def __init__(self, wall: float = 1_800_000_000.25, monotonic: float = 1_000.0) -> None:
-        """Stop at `wall`, Unix time in seconds: by default a moment of January 2027."""
+        """Start at `wall`, Unix time in seconds: by default in January 2027."""
         self.wall: float = wall
         self.mono: float = monotonic
 
@@ -56,17 +56,17 @@ class FakeClock:
         return self.mono
 
     def advance(self, seconds: float) -> None:
-        """Let time pass, by both clocks."""
+        """Move both clocks forward."""
         self.wall += seconds
         self.mono += seconds
 
     def step_wall(self, seconds: float) -> None:
-        """Move the wall clock alone, as an operator or NTP would; `seconds` may be negative."""
+        """Move only the wall clock, as an operator or NTP would; `seconds` may be negative."""
         self.wall += seconds
 
 
 class StaticGate:
-    """A feature flag with a fixed answer; it records the questions."""
+    """A feature flag with a fixed answer, which records who asked."""
 
     blocking = False
 
@@ -83,7 +83,7 @@ class StaticGate:
 
 
 class _Secret(str):
-    """Text whose `repr`, which assertion messages and tracebacks print, does not show it."""
+    """Text that assertion messages and tracebacks do not show: they print its `repr`."""
 
     __slots__ = ()
 
@@ -92,7 +92,7 @@ class _Secret(str):
 
 
 def new_secret() -> str:
-    """Return a random secret that opens nothing; its `repr` does not show it."""
+    """Return a random secret for tests; its `repr` does not show it."""
     return _Secret(secrets.token_urlsafe(32))
 
 
@@ -118,27 +118,27 @@ def auth_variables(secret: str, *, on: bool = True) -> dict[str, str]:
 @contextmanager
 def isolated_provider() -> Iterator[None]:
     """Run with new process-wide providers and a new verifier; restore the old ones afterwards."""
-    before = _process_wide.configuration, _process_wide.leases()
-    clock, verification = process_wide.clock, process_wide.verification
+    providers = process_wide.configuration, process_wide.leases()
+    verifier = _process_wide.current
     _share_clock(None)
     MCPTokenProvider.reset()
     try:
         yield
     finally:
-        process_wide.clock, process_wide.verification = clock, verification
-        _process_wide.configure(*before)
+        _process_wide.current = verifier
+        process_wide.configure(*providers)
 
 
 def _share_clock(clock: Clock | None) -> None:
-    """Have the process-wide verifier use `clock`, until `isolated_provider` ends."""
-    process_wide.clock, process_wide.verification = clock, None
+    """Start with a new process-wide verifier that uses `clock`, until `isolated_provider` ends."""
+    _process_wide.current = _process_wide.ProcessWide(clock)
 
 
 @contextmanager
 def isolated_auth() -> Iterator[None]:
-    """Run without this library's variables and with a new process-wide provider and verifier.
+    """Run without this library's variables, and with a new process-wide provider and verifier.
 
-    Afterwards the variables, the configuration and the tokens are as they were.
+    Afterwards variables, configuration and tokens are restored.
     """
     names = our_variables()
     before = {name: os.environ.pop(name) for name in names if name in os.environ}
@@ -153,12 +153,12 @@ def isolated_auth() -> Iterator[None]:
 
 @contextmanager
 def auth_on(secret: str | None = None, *, clock: Clock | None = None) -> Iterator[str]:
-    """Run with auth switched on, independent of what is configured.
+    """Run with auth switched on, whatever was configured before.
 
     Args:
-        secret: None makes one up.
-        clock: The time for minting and, in the process-wide verifier, for verifying; None is the
-            `time` module, frozen by a library or not.
+        secret: None is a random one.
+        clock: The clock to mint tokens with, and for the process-wide verifier; None is the `time`
+            module, frozen or not.
 
     Yields:
         The secret.

@@ -1,4 +1,4 @@
-"""A real HTTP server for tests: it verifies each request's token and remembers what came."""
+"""A real HTTP server for tests: it verifies the token of each request and records the request."""
 
 from __future__ import annotations
 
@@ -19,48 +19,47 @@ from manor_mcp_interceptors.settings import Settings
 __all__ = ["AuthServer", "RecordedRequest"]
 
 POLL_SECONDS: Final = 0.02
-"""How long `close` may wait for the accepting thread."""
+"""How often the accepting thread checks whether to stop; `close` waits for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecordedRequest:
-    """One request as the server saw it. Safe to print: what may hold a token is left out."""
+    """One request as the server received it. Its `repr` leaves out what may hold a token."""
 
     method: str
     path: str
-    """As it was sent, the query included."""
+    """As it was sent, with the query."""
     authorized: bool
     subject: str | None = None
-    """The token's `sub`; None where the request was not authorized."""
+    """The token's `sub`; None if the request was not authorized."""
     reason: str | None = None
-    """Why it was not authorized: ``missing``, ``refused`` or the verifier's word for it."""
+    """Why it was not authorized: ``missing``, ``refused`` or a `Reason` of the verifier."""
     claims: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    """The token's claims; empty where the request was not authorized."""
+    """The token's claims; empty if the request was not authorized."""
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """Under lower-case names."""
+    """By lower-case name."""
     body: bytes = field(default=b"", repr=False)
 
 
 class AuthServer:
-    """An HTTP server on 127.0.0.1 that answers a good token with 200, all else with 401.
+    """An HTTP server on 127.0.0.1 that answers a good token with 200, anything else with 401.
 
-    A context manager. It takes any method and path, runs on threads of its own, and may be asked
-    and told things from any thread.
+    A context manager. It serves any method and path in background threads, and may be used from
+    any thread.
     """
 
     def __init__(
         self, secret: str, *, audience: str | None = None, clock: Clock | None = None
     ) -> None:
-        """Make a server; it listens from `start` or from ``with`` on.
+        """Make a server; `start` or ``with`` makes it listen.
 
         Args:
-            secret: What tokens must be signed with.
+            secret: The secret that tokens must be signed with.
             audience: The `aud` that tokens must have; None is the library's default.
-            clock: What judges `exp`; None is the `time` module, frozen or not.
+            clock: The clock to check `exp` with; None is the `time` module, frozen or not.
         """
-        from manor_mcp_interceptors.server.verifier import (
-            TokenVerifier,  # imports PyJWT: not before it is needed
-        )
+        # Imported here because it imports PyJWT.
+        from manor_mcp_interceptors.server.verifier import TokenVerifier
 
         settings = Settings(secret=secret)
         if audience is not None:
@@ -72,26 +71,26 @@ class AuthServer:
         self.requests: list[RecordedRequest] = []
         """Every request so far, in the order of arrival."""
         self.reply: object = {"ok": True}
-        """What an authorized request is answered with, as JSON."""
+        """The answer to an authorized request, sent as JSON."""
         self.requires_token = True
-        """False lets a request without a token pass, as servers do during a rollout."""
+        """False accepts a request without a token, as servers do during a rollout."""
 
     @property
     def url(self) -> str:
-        """Where the server listens, such as ``http://127.0.0.1:40123``."""
+        """The URL of the server, such as ``http://127.0.0.1:40123``."""
         if self._http is None:
             raise RuntimeError("the server is not started: use `with`, or call start() first")
         return f"http://127.0.0.1:{self._http.server_address[1]}"
 
     @property
     def last(self) -> RecordedRequest:
-        """The latest request; an AssertionError where there was none, as that is what it means."""
+        """The latest request; an AssertionError if there was none."""
         if not self.requests:
             raise AssertionError("no request has reached the server")
         return self.requests[-1]
 
     def refuse(self, times: int = 1) -> None:
-        """Answer the next requests with 401, whatever token they carry."""
+        """Answer the next `times` requests with 401, whatever token they carry."""
         self._to_refuse = times
 
     def start(self) -> None:
@@ -104,7 +103,7 @@ class AuthServer:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop, and end the connections that clients left open."""
+        """Stop, and close the connections that clients left open."""
         if self._http is None:
             return
         self._http.shutdown()
@@ -119,32 +118,32 @@ class AuthServer:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def judge(
+    def _record(
         self, method: str, path: str, headers: Mapping[str, str], body: bytes, *, count: int = 1
     ) -> RecordedRequest:
         """Verify and record one request, with `count` ``Authorization`` headers."""
-        found: dict[str, Any] = {"authorized": False}
+        result: dict[str, Any] = {"authorized": False}
         token = parse_bearer(headers.get(HEADER_NAME.lower(), ""))
         with self._lock:
             refused = self._to_refuse > 0
             self._to_refuse -= refused
         if refused:
-            found["reason"] = "refused"
-        elif count > 1:  # which of them counts? The real doors take none
-            found["reason"] = "multiple"
+            result["reason"] = "refused"
+        elif count > 1:  # the server adapters refuse them too
+            result["reason"] = "multiple"
         elif token is None:
-            found |= {"reason": "missing", "authorized": not self.requires_token}
+            result |= {"reason": "missing", "authorized": not self.requires_token}
         else:
             try:
                 verified = self._verifier.verify(token)
-                found = {
+                result = {
                     "authorized": True,
                     "subject": verified.subject,
                     "claims": verified.claims,
                 }
             except TokenRejectedError as error:
-                found["reason"] = error.reason
-        record = RecordedRequest(method, path, headers=headers, body=body, **found)
+                result["reason"] = error.reason
+        record = RecordedRequest(method, path, headers=headers, body=body, **result)
         self.requests.append(record)
         return record
 
@@ -167,18 +166,18 @@ class _Http(ThreadingHTTPServer):
 
     def end_connections(self) -> None:
         for connection in list(self._connections):
-            with suppress(OSError):  # the client was quicker
+            with suppress(OSError):  # the client has closed it already
                 connection.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing: a client that hung up is the test's own business."""
+        """Print nothing if a client closed its connection."""
 
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def handle_one_request(self) -> None:
-        """Serve every method alike."""
+        """Serve every method in the same way."""
         self.raw_requestline = self.rfile.readline(65537)
         if not self.raw_requestline or not self.parse_request():
             self.close_connection = True
@@ -186,7 +185,7 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {name.lower(): value for name, value in self.headers.items()}
         auth = cast(_Http, self.server).auth
         count = len(self.headers.get_all(HEADER_NAME, []))
-        record = auth.judge(self.command, self.path, headers, self._body(), count=count)
+        record = auth._record(self.command, self.path, headers, self._body(), count=count)
         self._answer(record, auth.reply if record.authorized else {"error": "invalid_token"})
 
     def _answer(self, record: RecordedRequest, reply: object) -> None:

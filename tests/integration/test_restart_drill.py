@@ -41,7 +41,7 @@ from manor_mcp_interceptors import (
     TokenVerifier,
     grpc_aio_interceptors,
 )
-from manor_mcp_interceptors.server.grpc_interceptors import MCPAuthServerInterceptor
+from manor_mcp_interceptors.server.grpc_interceptors import GrpcAuthServerInterceptor
 from manor_mcp_interceptors.server.mcp_verifier import MCPTokenVerifier
 from tests.support import OTHER_SECRET, SECRET, FakeClock, signed_with
 from tests.support.asgi_recorder import Recorder
@@ -101,7 +101,7 @@ class Arrivals(grpc.ServerInterceptor):  # type: ignore[type-arg]
 @contextmanager
 def grpc_service(secret: Path, port: int) -> Iterator[Service]:
     verifier = TokenVerifier(Settings(secret_file=secret))
-    arrivals, door = Arrivals(), MCPAuthServerInterceptor(verifier)
+    arrivals, door = Arrivals(), GrpcAuthServerInterceptor(verifier)
     with GrpcServer(interceptors=[arrivals, door], port=port) as server:
         yield Service(server.port, lambda: arrivals.tokens)
 

@@ -1,4 +1,4 @@
-"""What callers send: good and bad, once for all servers."""
+"""What callers send, good and bad: one table for all servers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def token(kid: str | None = None, secret: str = SECRET, age: int = 0, **changes:
 
 
 def verifier(*, previous: bool = True) -> TokenVerifier:
-    """Return what the servers verify with: one secret, and one being retired."""
+    """Return the verifier of the servers: one secret, and one that is being retired."""
     return TokenVerifier(
         Settings(secret=SECRET, key_id="k2", previous_secret=OTHER_SECRET if previous else None)
     )
@@ -27,11 +27,11 @@ def verifier(*, previous: bool = True) -> TokenVerifier:
 
 @dataclass(frozen=True)
 class Case:
-    """The ``Authorization`` values of one call, and what becomes of it."""
+    """The ``Authorization`` values of one call, and its result."""
 
     values: Callable[[], list[str]]
     reason: str | None
-    """Why it is refused; None where it is accepted."""
+    """Why it is refused; None if it is accepted."""
     previous: bool = True
 
     @property

@@ -11,7 +11,7 @@ from typing import Any
 from tests.support import AUDIENCE, SECRET
 
 NOW = 1_800_000_000
-"""Where `FakeClock` stands, in whole seconds."""
+"""The time of `FakeClock`, in whole seconds."""
 
 
 def b64(data: bytes) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from manor_mcp_interceptors.server.callers import current_caller
+from manor_mcp_interceptors.server.grpc_interceptors import current_caller
 
 SERVICE = "test.Whoami"
 KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")

@@ -1,4 +1,4 @@
-"""One service behind every HTTP door, and a client that sends just what it is told."""
+"""One service behind every HTTP adapter, and a client that sends exactly what it is given."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from manor_mcp_interceptors import TokenVerifier, VerifiedToken
 from manor_mcp_interceptors.server.fastapi_dependency import MCPTokenDependency
 from manor_mcp_interceptors.server.fastmcp_verifier import FastMCPTokenVerifier
 from manor_mcp_interceptors.server.mcp_verifier import MCPTokenVerifier
-from manor_mcp_interceptors.server.starlette_backend import MCPTokenBackend, on_error
+from manor_mcp_interceptors.server.starlette_backend import TokenAuthBackend, on_auth_error
 
 INITIALIZE = {
     "jsonrpc": "2.0",
@@ -55,10 +55,10 @@ def starlette_app(verifier: TokenVerifier | None) -> Any:
     def whoami(request: Request) -> JSONResponse:
         return JSONResponse({"caller": request.user.display_name})
 
-    backend = MCPTokenBackend(verifier)
+    backend = TokenAuthBackend(verifier)
     return Starlette(
         routes=[Route("/mcp", whoami, methods=["POST"])],
-        middleware=[Middleware(AuthenticationMiddleware, backend=backend, on_error=on_error)],
+        middleware=[Middleware(AuthenticationMiddleware, backend=backend, on_error=on_auth_error)],
     )
 
 
@@ -71,7 +71,7 @@ def plain_asgi_app(verifier: TokenVerifier | None) -> Any:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": body})
 
-    return AuthenticationMiddleware(app, backend=MCPTokenBackend(verifier), on_error=on_error)
+    return AuthenticationMiddleware(app, backend=TokenAuthBackend(verifier), on_error=on_auth_error)
 
 
 def mcp_sdk_app(verifier: TokenVerifier | None) -> Any:

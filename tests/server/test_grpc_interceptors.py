@@ -1,4 +1,4 @@
-"""The gRPC doors, sync and aio: all four kinds of call, against real servers."""
+"""The gRPC server interceptors, sync and aio: all four kinds of call, against real servers."""
 
 from __future__ import annotations
 
@@ -12,16 +12,21 @@ import grpc
 import grpc.aio
 import pytest
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1._async import HealthServicer as AioHealthServicer
 from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
 
 from manor_mcp_interceptors import (
     GrpcAuthInterceptor,
     MCPTokenProvider,
     Settings,
+    TokenVerifier,
     grpc_aio_interceptors,
 )
-from manor_mcp_interceptors.server.grpc_aio_interceptors import AioMCPAuthServerInterceptor
-from manor_mcp_interceptors.server.grpc_interceptors import MCPAuthServerInterceptor, current_caller
+from manor_mcp_interceptors.server.grpc_aio_interceptors import GrpcAioAuthServerInterceptor
+from manor_mcp_interceptors.server.grpc_interceptors import (
+    GrpcAuthServerInterceptor,
+    current_caller,
+)
 from tests.server.callers import CASES, PHRASE, SUBJECT, Case, token, verifier
 from tests.server.grpc_services import (
     KINDS,
@@ -31,35 +36,34 @@ from tests.server.grpc_services import (
     aio_server,
     call,
     sync_server,
+    whoami,
 )
 from tests.support import SECRET, StaticGate
 
 REFUSED = f"UNAUTHENTICATED: {PHRASE}"
 
 Serve = Callable[..., AbstractContextManager[str]]
-DOORS: dict[str, tuple[Serve, Any, Callable[[], Any]]] = {
-    "sync": (sync_server, MCPAuthServerInterceptor, SyncService),
-    "aio": (aio_server, AioMCPAuthServerInterceptor, AioService),
-    "aio, written": (aio_server, AioMCPAuthServerInterceptor, lambda: AioService("written")),
-    "aio, plain functions": (aio_server, AioMCPAuthServerInterceptor, SyncInAio),
+INTERCEPTORS: dict[str, tuple[Serve, Any, Callable[[], Any]]] = {
+    "sync": (sync_server, GrpcAuthServerInterceptor, SyncService),
+    "aio": (aio_server, GrpcAioAuthServerInterceptor, AioService),
+    "aio, written": (aio_server, GrpcAioAuthServerInterceptor, lambda: AioService("written")),
+    "aio, plain functions": (aio_server, GrpcAioAuthServerInterceptor, SyncInAio),
 }
-every_door = pytest.mark.parametrize("door", DOORS)
+every_interceptor = pytest.mark.parametrize("interceptor", INTERCEPTORS)
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
 class Running:
-    """A service behind a door, and a bare channel to it."""
+    """A service behind an interceptor, and a channel to it without credentials."""
 
     channel: grpc.Channel
     target: str
 
-    def __init__(self, door: str) -> None:
-        serve, make, service = DOORS[door]
+    def __init__(self, kind: str, check: TokenVerifier) -> None:
+        serve, make, service = INTERCEPTORS[kind]
         self.service = service()
-        self.strict = verifier(previous=False)
-        self.lenient = verifier()
-        self.current = self.lenient
-        self._server = serve([make(_Switch(self))], self.service)
+        self.verifier = check
+        self._server = serve([make(check)], self.service)
 
     @contextmanager
     def run(self) -> Iterator[Running]:
@@ -68,35 +72,34 @@ class Running:
             yield self
 
 
-class _Switch:
-    """A verifier that is the one or the other, so that one server serves the whole table."""
+@pytest.fixture(scope="module", params=INTERCEPTORS)
+def both(request: pytest.FixtureRequest) -> Iterator[dict[bool, Running]]:
+    """Serve with a previous secret (True) and without one (False), once for all tests."""
+    with (
+        Running(request.param, verifier()).run() as with_previous,
+        Running(request.param, verifier(previous=False)).run() as without,
+    ):
+        yield {True: with_previous, False: without}
 
-    def __init__(self, running: Running) -> None:
-        self._running = running
 
-    def judge_authorization(self, values: Any) -> Any:
-        return self._running.current.judge_authorization(values)
-
-
-@pytest.fixture(scope="module", params=DOORS)
-def running(request: pytest.FixtureRequest) -> Iterator[Running]:
-    """Serve once for the whole table."""
-    with Running(request.param).run() as running:
-        yield running
+@pytest.fixture
+def running(both: dict[bool, Running]) -> Running:
+    """Return the server that accepts a previous secret too."""
+    return both[True]
 
 
 @every_kind
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_who_gets_in(case: Case, kind: str, running: Running) -> None:
-    """A bare client with every kind of credentials: the caller, or one constant refusal."""
-    running.current = running.lenient if case.previous else running.strict
+def test_which_credentials_are_accepted(case: Case, kind: str, both: dict[bool, Running]) -> None:
+    """Every kind of credentials: the caller, or one constant refusal that is counted."""
+    running = both[case.previous]
     running.service.ran.clear()
-    before = running.current.rejections()
+    before = running.verifier.rejections()
 
     metadata = [("authorization", value) for value in case.values()]
     answer = call(running.channel, kind, metadata)
 
-    after = running.current.rejections()
+    after = running.verifier.rejections()
     if case.reason is None:
         assert (answer, len(running.service.ran), after) == (SUBJECT, 1, before)
     else:
@@ -106,9 +109,8 @@ def test_who_gets_in(case: Case, kind: str, running: Running) -> None:
 
 
 @every_kind
-def test_our_adapter_is_let_in(kind: str, running: Running) -> None:
-    """The client door's interceptor opens the server door."""
-    running.current = running.lenient
+def test_the_client_interceptor_is_accepted(kind: str, running: Running) -> None:
+    """The server half accepts the token of the client half."""
     settings = Settings(secret=SECRET, subject=SUBJECT, key_id="k2")
     provider = MCPTokenProvider(settings, gate=StaticGate())
     channel = grpc.intercept_channel(running.channel, GrpcAuthInterceptor(provider=provider))
@@ -116,9 +118,8 @@ def test_our_adapter_is_let_in(kind: str, running: Running) -> None:
 
 
 @every_kind
-def test_our_aio_adapter_is_let_in(kind: str, running: Running) -> None:
-    """So do the four objects of the asyncio client."""
-    running.current = running.lenient
+def test_the_aio_client_interceptors_are_accepted(kind: str, running: Running) -> None:
+    """The same for the four interceptors of the asyncio client."""
     settings = Settings(secret=SECRET, subject=SUBJECT, key_id="k2")
     provider = MCPTokenProvider(settings, gate=StaticGate())
 
@@ -135,28 +136,26 @@ def test_our_aio_adapter_is_let_in(kind: str, running: Running) -> None:
 
 
 def test_a_method_that_is_not_there_stays_unimplemented(running: Running) -> None:
-    """With and without a token: the door neither hides nor invents methods."""
+    """With and without a token: the interceptor neither hides nor adds methods."""
     for metadata in ([], [("authorization", f"Bearer {token()}")]):
         assert call(running.channel, "nothing", metadata).startswith("UNIMPLEMENTED")
 
 
 @every_kind
 def test_no_caller_is_left_behind(kind: str, running: Running) -> None:
-    """On the same worker thread, the next call has its own caller, and outside there is none."""
-    running.current = running.lenient
+    """On the same worker thread the next call has another caller; outside of a call it is None."""
     for subject in ("service-b", "service-c"):
         metadata = [("authorization", f"Bearer {token(sub=subject)}")]
         assert call(running.channel, kind, metadata) == subject
     assert current_caller() is None
 
 
-@every_door
-def test_an_exempt_method_has_no_caller(door: str) -> None:
-    """One method or a whole service may be let through; a call before it leaves nothing there."""
-    serve, make, service = DOORS[door]
-    interceptor = make(verifier(), exempt=["/test.Whoami/unary_unary"])
+@every_interceptor
+def test_an_exempt_method_has_no_caller(interceptor: str) -> None:
+    """One method or a whole service may be exempt; it does not see the caller of another call."""
+    serve, make, service = INTERCEPTORS[interceptor]
     with (
-        serve([interceptor], service()) as target,
+        serve([make(verifier(), exempt=["/test.Whoami/unary_unary"])], service()) as target,
         grpc.insecure_channel(target) as channel,
     ):
         metadata = [("authorization", f"Bearer {token()}")]
@@ -164,24 +163,26 @@ def test_an_exempt_method_has_no_caller(door: str) -> None:
         assert call(channel, "unary_unary") == "nobody"
         assert call(channel, "unary_unary", metadata) == "nobody"
         assert call(channel, "unary_stream") == REFUSED
-    interceptor = make(verifier(), exempt=["/test.Whoami/*"])
-    with serve([interceptor], service()) as target, grpc.insecure_channel(target) as channel:
+    everything = make(verifier(), exempt=["/test.Whoami/*"])
+    with serve([everything], service()) as target, grpc.insecure_channel(target) as channel:
         assert {call(channel, kind) for kind in KINDS} == {"nobody"}
 
 
-@pytest.mark.parametrize("make", [MCPAuthServerInterceptor, AioMCPAuthServerInterceptor])
+@pytest.mark.parametrize("make", [GrpcAuthServerInterceptor, GrpcAioAuthServerInterceptor])
 @pytest.mark.parametrize(
     "exempt", [["test.Whoami"], ["/test.Whoami"], "/test.Whoami/*", ["*"], ["/*"]]
 )
 def test_an_exemption_that_would_never_match_is_refused(make: Any, exempt: Any) -> None:
-    """A pattern of another form is a mistake, told where it is made."""
+    """A pattern of another form raises when the interceptor is made."""
     with pytest.raises(ValueError, match="package"):
         make(verifier(), exempt=exempt)
 
 
 def test_health_is_exempt_and_reflection_is_not() -> None:
-    """Probes carry no token; a map of the service is for callers alone."""
-    server = grpc.server(ThreadPoolExecutor(4), interceptors=[MCPAuthServerInterceptor(verifier())])
+    """Probes carry no token; the list of methods is for verified callers only."""
+    server = grpc.server(
+        ThreadPoolExecutor(4), interceptors=[GrpcAuthServerInterceptor(verifier())]
+    )
     health_pb2_grpc.add_HealthServicer_to_server(health.HealthServicer(), server)
     reflection.enable_server_reflection(["grpc.health.v1.Health"], server)
     port = server.add_insecure_port("127.0.0.1:0")
@@ -199,8 +200,56 @@ def test_health_is_exempt_and_reflection_is_not() -> None:
         server.stop(None).wait()
 
 
+@pytest.mark.parametrize(
+    ("interceptor", "servicer"),
+    [("sync", health.HealthServicer), ("aio", AioHealthServicer)],
+)
+def test_health_watch_works_when_it_is_not_exempt(interceptor: str, servicer: Any) -> None:
+    """The sync one is non-blocking: gRPC passes it a callback and it returns nothing."""
+    serve, make, _ = INTERCEPTORS[interceptor]
+    methods = {
+        "Watch": grpc.unary_stream_rpc_method_handler(
+            servicer().Watch,
+            health_pb2.HealthCheckRequest.FromString,
+            health_pb2.HealthCheckResponse.SerializeToString,
+        )
+    }
+    handler = grpc.method_handlers_generic_handler("grpc.health.v1.Health", methods)
+    with (
+        serve([make(verifier(), exempt=[])], handler) as target,
+        grpc.insecure_channel(target) as channel,
+    ):
+        watch = health_pb2_grpc.HealthStub(channel).Watch
+        with pytest.raises(grpc.RpcError) as refusal:
+            next(watch(health_pb2.HealthCheckRequest(), timeout=10))
+        assert refusal.value.code() is grpc.StatusCode.UNAUTHENTICATED
+        metadata = [("authorization", f"Bearer {token()}")]
+        watching = watch(health_pb2.HealthCheckRequest(), metadata=metadata, timeout=10)
+        assert next(watching).status == health_pb2.HealthCheckResponse.SERVING
+        watching.cancel()
+
+
+@pytest.mark.parametrize("kind", ["unary_stream", "stream_stream"])
+def test_a_non_blocking_handler_sees_its_caller(kind: str) -> None:
+    """It answers through the callback, which gRPC gives to handlers with a stream of responses."""
+
+    def behavior(request: Any, context: Any, send: Callable[[bytes | None], None]) -> None:
+        send(whoami())
+        send(None)
+
+    behavior.experimental_non_blocking = True  # type: ignore[attr-defined]
+    handler = getattr(grpc, f"{kind}_rpc_method_handler")(behavior)
+    service = grpc.method_handlers_generic_handler("test.Whoami", {kind: handler})
+    with (
+        sync_server([GrpcAuthServerInterceptor(verifier())], service) as target,
+        grpc.insecure_channel(target) as channel,
+    ):
+        assert call(channel, kind) == REFUSED
+        assert call(channel, kind, [("authorization", f"Bearer {token()}")]) == SUBJECT
+
+
 class _Tagging(grpc.ServerInterceptor):  # type: ignore[type-arg]
-    """Another interceptor, which wraps handlers and notes who called."""
+    """Another interceptor, which wraps handlers and records the caller."""
 
     def __init__(self) -> None:
         self.seen: list[bytes] = []
@@ -209,7 +258,6 @@ class _Tagging(grpc.ServerInterceptor):  # type: ignore[type-arg]
         handler = continuation(handler_call_details)
         if handler is None or handler.response_streaming:
             return handler
-        from tests.server.grpc_services import whoami
 
         def tagged(request: Any, context: Any) -> Any:
             self.seen.append(whoami())
@@ -226,9 +274,9 @@ class _Tagging(grpc.ServerInterceptor):  # type: ignore[type-arg]
 
 @pytest.mark.parametrize("first", [True, False])
 def test_beside_other_interceptors(first: bool) -> None:
-    """Before or behind another one, the door holds; one behind it knows the caller."""
-    door, other = MCPAuthServerInterceptor(verifier()), _Tagging()
-    order = [door, other] if first else [other, door]
+    """It refuses before or after another one; an interceptor after it sees the caller."""
+    auth, other = GrpcAuthServerInterceptor(verifier()), _Tagging()
+    order = [auth, other] if first else [other, auth]
     service = SyncService()
     with sync_server(order, service) as target, grpc.insecure_channel(target) as channel:
         for kind in KINDS:
@@ -240,7 +288,7 @@ def test_beside_other_interceptors(first: bool) -> None:
 
 
 class _AioPassing(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
-    """Runs the rest of the chain in a task of its own, whose context ends there."""
+    """Runs the rest of the chain in another task, whose context ends there."""
 
     async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
         return await asyncio.create_task(continuation(handler_call_details))
@@ -248,9 +296,9 @@ class _AioPassing(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
 
 @pytest.mark.parametrize("first", [True, False])
 def test_beside_other_aio_interceptors(first: bool) -> None:
-    """The caller reaches the handler even where another interceptor changes tasks."""
-    door = AioMCPAuthServerInterceptor(verifier())
-    order = [door, _AioPassing()] if first else [_AioPassing(), door]
+    """The handler sees the caller even if another interceptor runs in another task."""
+    auth = GrpcAioAuthServerInterceptor(verifier())
+    order = [auth, _AioPassing()] if first else [_AioPassing(), auth]
     with aio_server(order, AioService()) as target, grpc.insecure_channel(target) as channel:
         for kind in KINDS:
             assert call(channel, kind) == REFUSED
@@ -259,7 +307,7 @@ def test_beside_other_aio_interceptors(first: bool) -> None:
 
 @every_kind
 def test_a_refused_call_is_not_parsed(kind: str) -> None:
-    """What a stranger sends is not even deserialised."""
+    """The request of an unverified caller is not deserialised."""
     parsed: list[bytes] = []
 
     def parse(data: bytes) -> bytes:
@@ -273,7 +321,7 @@ def test_a_refused_call_is_not_parsed(kind: str) -> None:
             return make(getattr(handler, kind), parse)
 
     with (
-        sync_server([MCPAuthServerInterceptor(verifier())], Parsing()) as target,
+        sync_server([GrpcAuthServerInterceptor(verifier())], Parsing()) as target,
         grpc.insecure_channel(target) as channel,
     ):
         assert call(channel, kind) == REFUSED
@@ -282,10 +330,10 @@ def test_a_refused_call_is_not_parsed(kind: str) -> None:
         assert parsed
 
 
-@every_door
+@every_interceptor
 @every_kind
-def test_without_a_secret_nobody_gets_in(door: str, kind: str) -> None:
+def test_without_a_secret_every_call_is_refused(interceptor: str, kind: str) -> None:
     """The process-wide verifier refuses everything until the environment has a secret."""
-    serve, make, service = DOORS[door]
+    serve, make, service = INTERCEPTORS[interceptor]
     with serve([make()], service()) as target, grpc.insecure_channel(target) as channel:
         assert call(channel, kind, [("authorization", f"Bearer {token()}")]) == REFUSED

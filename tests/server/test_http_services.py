@@ -1,9 +1,10 @@
-"""The HTTP doors under uvicorn: what bare clients and our adapters get."""
+"""The HTTP adapters under uvicorn: what clients with and without credentials get."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import httpx
@@ -31,7 +32,7 @@ from manor_mcp_interceptors import (
     VerifiedToken,
 )
 from manor_mcp_interceptors.server.fastapi_dependency import MCPTokenDependency, verify_mcp_token
-from manor_mcp_interceptors.server.starlette_backend import MCPTokenBackend, on_error
+from manor_mcp_interceptors.server.starlette_backend import TokenAuthBackend, on_auth_error
 from tests.server.callers import CASES, PHRASE, SUBJECT, Case, token, verifier
 from tests.server.http_services import (
     fastapi_app,
@@ -44,59 +45,57 @@ from tests.server.http_services import (
 from tests.support import SECRET, StaticGate
 from tests.support.uvicorn_server import serve
 
-OURS = {"FastAPI": fastapi_app, "Starlette": starlette_app, "plain ASGI": plain_asgi_app}
-THEIRS = {"MCP SDK": mcp_sdk_app, "FastMCP": fastmcp_app}
-"""Servers that read the header themselves, the first one where there are two."""
+HEADER_ADAPTERS = {"FastAPI": fastapi_app, "Starlette": starlette_app, "plain ASGI": plain_asgi_app}
+SDK_SERVERS = {"MCP SDK": mcp_sdk_app, "FastMCP": fastmcp_app}
+"""Servers that read the header themselves; of two they take the first."""
 
 INVALID_TOKEN = f'Bearer error="invalid_token", error_description="{PHRASE}"'
 
 
-class _Switch:
-    """A verifier that is the one or the other, so that one server serves the whole table."""
+@dataclass
+class Running:
+    """A service, and the verifier of its adapter."""
 
-    def __init__(self) -> None:
-        self.lenient, self.strict = verifier(), verifier(previous=False)
-        self.current = self.lenient
-
-    def judge_authorization(self, values: Any) -> Any:
-        return self.current.judge_authorization(values)
-
-    def judge(self, token: str) -> Any:
-        return self.current.judge(token)
+    name: str
+    url: str
+    verifier: TokenVerifier
 
 
-Running = tuple[str, _Switch, str]
+@pytest.fixture(scope="module", params=[*HEADER_ADAPTERS, *SDK_SERVERS])
+def both(request: pytest.FixtureRequest) -> Iterator[dict[bool, Running]]:
+    """Serve with a previous secret (True) and without one (False), once for all tests."""
+    make: Callable[[TokenVerifier], Any] = {**HEADER_ADAPTERS, **SDK_SERVERS}[request.param]
+    checks = {previous: verifier(previous=previous) for previous in (True, False)}
+    with serve(make(checks[True])) as first, serve(make(checks[False])) as second:
+        urls = {True: f"{first}/mcp", False: f"{second}/mcp"}
+        yield {key: Running(request.param, urls[key], checks[key]) for key in checks}
 
 
-@pytest.fixture(scope="module", params=[*OURS, *THEIRS])
-def running(request: pytest.FixtureRequest) -> Iterator[Running]:
-    """Serve once for the whole table."""
-    switch = _Switch()
-    make: Callable[[Any], Any] = {**OURS, **THEIRS}[request.param]
-    with serve(make(switch)) as url:
-        yield f"{url}/mcp", switch, request.param
+@pytest.fixture
+def running(both: dict[bool, Running]) -> Running:
+    """Return the server that accepts a previous secret too."""
+    return both[True]
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_who_gets_in(case: Case, running: Running) -> None:
-    """A bare client with every kind of credentials: let in, or 401, and never told why."""
-    url, switch, name = running
-    switch.current = switch.lenient if case.previous else switch.strict
-    before = switch.current.rejections()
+def test_which_credentials_are_accepted(case: Case, both: dict[bool, Running]) -> None:
+    """Every kind of credentials: accepted, or 401 without the reason, which is counted."""
+    running = both[case.previous]
+    before = running.verifier.rejections()
 
-    answer = post(url, case.values())
+    answer = post(running.url, case.values())
 
-    if case.reason is None or (name in THEIRS and case.reason == "multiple"):
+    if case.reason is None or (running.name in SDK_SERVERS and case.reason == "multiple"):
         assert answer.status == 200
-        assert switch.current.rejections() == before
+        assert running.verifier.rejections() == before
         return
     assert answer.status == 401
     assert answer.challenge is not None
     assert answer.challenge.startswith("Bearer")
-    if name in OURS:
+    if running.name in HEADER_ADAPTERS:
         assert answer.challenge == (INVALID_TOKEN if case.sends_token else "Bearer")
         assert answer.body == f'{{"detail":"{PHRASE}"}}'
-        after = switch.current.rejections()
+        after = running.verifier.rejections()
         assert after.get(case.reason, 0) == before.get(case.reason, 0) + 1
 
 
@@ -136,15 +135,13 @@ MESSAGE: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("by", [by_requests, by_httpx, by_httpx2_async])
-def test_our_adapters_are_let_in(
+def test_the_client_adapters_are_accepted(
     by: Callable[[str, MCPTokenProvider], int], running: Running
 ) -> None:
-    """The client door opens every server door; with the flag off, the answer is 401."""
-    url, switch, _ = running
-    switch.current = switch.lenient
+    """Each server adapter accepts each client adapter; with the flag off, the answer is 401."""
     settings = Settings(secret=SECRET, subject=SUBJECT, key_id="k2")
-    assert by(url, MCPTokenProvider(settings, gate=StaticGate())) == 200
-    assert by(url, MCPTokenProvider(settings, gate=StaticGate(on=False))) == 401
+    assert by(running.url, MCPTokenProvider(settings, gate=StaticGate())) == 200
+    assert by(running.url, MCPTokenProvider(settings, gate=StaticGate(on=False))) == 401
 
 
 # FastAPI
@@ -161,7 +158,7 @@ def protected_app() -> FastAPI:
 
 
 def test_the_dependency_verifies_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a secret everything is refused; it may arrive after the application was made."""
+    """Without a secret everything is refused; it may be set after the application was made."""
     monkeypatch.setenv("MCP_AUTH_RECHECK_SECONDS", "0")
     with TestClient(protected_app()) as client:
         headers = {"Authorization": f"Bearer {token()}"}
@@ -195,7 +192,7 @@ def test_a_whole_application_may_be_protected() -> None:
 
 
 def test_a_test_may_override_the_dependency() -> None:
-    """FastAPI's own way, with a caller made by hand."""
+    """With FastAPI's `dependency_overrides`, and a caller made by hand."""
     app = protected_app()
     app.dependency_overrides[verify_mcp_token] = lambda: VerifiedToken(
         subject="someone", issuer="i", audience="a", issued_at=0, expires_at=1
@@ -204,23 +201,25 @@ def test_a_test_may_override_the_dependency() -> None:
         assert client.get("/whoami").json() == {"caller": "someone"}
 
 
-def test_a_caller_may_be_returned() -> None:
-    """As JSON, claims and all."""
+@pytest.mark.parametrize("annotation", [VerifiedToken, None, Any])
+def test_a_route_may_return_its_caller(annotation: Any) -> None:
+    """As JSON with all claims, by the encoder of FastAPI and by a response model."""
     app = FastAPI()
+    caller_of = MCPTokenDependency(verifier())
 
-    @app.get("/")
-    def root(
-        caller: VerifiedToken = Depends(MCPTokenDependency(verifier())),  # noqa: B008, FAST002
-    ) -> dict[str, Any]:
-        return {"subject": caller.subject, "claims": caller.copy_claims()}
+    @app.get("/", response_model=annotation)
+    def root(caller: VerifiedToken = Depends(caller_of)) -> Any:  # noqa: B008, FAST002
+        return caller
 
+    sent: dict[str, Any] = {"roles": ["a"], "team": {"name": "search"}}
     with TestClient(app) as client:
-        answer = client.get("/", headers={"Authorization": f"Bearer {token(roles=['a'])}"})
-        assert answer.json()["claims"]["roles"] == ["a"]
+        answer = client.get("/", headers={"Authorization": f"Bearer {token(**sent)}"})
+        claims = answer.json()["claims"]
+        assert {name: claims[name] for name in sent} == sent
 
 
 def test_a_websocket_is_protected_too() -> None:
-    """Refused before the handshake is done; accepted with its caller."""
+    """Refused before the handshake is complete; accepted with its caller."""
     app = FastAPI()
     dependency = MCPTokenDependency(verifier())
 
@@ -253,15 +252,15 @@ def public_app(check: TokenVerifier) -> Starlette:
     def public(request: Request) -> JSONResponse:
         return JSONResponse({"in": request.user.is_authenticated})
 
-    backend = MCPTokenBackend(check, required=False)
+    backend = TokenAuthBackend(check, required=False)
     return Starlette(
         routes=[Route("/private", private), Route("/public", public)],
-        middleware=[Middleware(AuthenticationMiddleware, backend=backend, on_error=on_error)],
+        middleware=[Middleware(AuthenticationMiddleware, backend=backend, on_error=on_auth_error)],
     )
 
 
 def test_public_pages_beside_private_ones() -> None:
-    """With ``required=False`` no bearer token means nobody; a bad one goes nowhere."""
+    """With ``required=False`` a call without a bearer token is let in; a bad token is not."""
     with TestClient(public_app(verifier())) as client:
         assert client.get("/public").json() == {"in": False}
         assert client.get("/private").status_code == 401
@@ -280,7 +279,7 @@ def test_public_pages_beside_private_ones() -> None:
 
 
 def test_another_error_is_still_a_401() -> None:
-    """on_error answers for whatever backend it stands beside."""
-    answer = on_error(Request({"type": "http"}), AuthenticationError("secret detail"))
+    """`on_auth_error` answers for the errors of other backends too."""
+    answer = on_auth_error(Request({"type": "http"}), AuthenticationError("secret detail"))
     assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
     assert b"secret detail" not in answer.body

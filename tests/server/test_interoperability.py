@@ -1,4 +1,4 @@
-"""Other implementations of JWT: ours verify there, and theirs here."""
+"""Other implementations of JWT: they accept tokens of this library, and it accepts theirs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ISSUER = "manor-internal"
 KIDS = (None, "k1")
 
 
-def ours(kid: str | None = None, secret: str = SECRET) -> str:
+def minted(kid: str | None = None, secret: str = SECRET) -> str:
     settings = Settings(secret=secret, key_id=kid, subject="service-a")
     return mint(settings, SigningKey(secret, kid, "test"), time.time()).value
 
@@ -47,7 +47,7 @@ def good() -> dict[str, Any]:
 
 @pytest.mark.parametrize("kid", KIDS)
 def test_joserfc(kid: str | None) -> None:
-    """With its registry of claims, all of them essential."""
+    """With its claims registry, all claims essential."""
     key = jwk.OctKey.import_key(SECRET, {} if kid is None else {"kid": kid})
     registry = jwt.JWTClaimsRegistry(
         iss={"essential": True, "value": ISSUER},
@@ -56,11 +56,11 @@ def test_joserfc(kid: str | None) -> None:
         exp={"essential": True},
         iat={"essential": True},
     )
-    registry.validate(jwt.decode(ours(kid), key, algorithms=["HS256"]).claims)
+    registry.validate(jwt.decode(minted(kid), key, algorithms=["HS256"]).claims)
     assert accepted_here(jwt.encode(header(kid), good(), key)) == "service-a"
 
     with pytest.raises(JoseError):
-        jwt.decode(ours(kid, OTHER_SECRET), key, algorithms=["HS256"])
+        jwt.decode(minted(kid, OTHER_SECRET), key, algorithms=["HS256"])
     other = jwk.OctKey.import_key(OTHER_SECRET)
     with pytest.raises(TokenRejectedError, match="signature"):
         accepted_here(jwt.encode(header(kid), good(), other))
@@ -72,7 +72,7 @@ def test_joserfc(kid: str | None) -> None:
 @pytest.mark.parametrize("kid", KIDS)
 @pytest.mark.filterwarnings("ignore:authlib.jose module is deprecated")
 def test_authlib(kid: str | None) -> None:
-    """With its claims options, all of them essential."""
+    """With its claims options, all claims essential."""
     from authlib.jose import JsonWebToken  # type: ignore[import-untyped]
     from authlib.jose.errors import BadSignatureError  # type: ignore[import-untyped]
 
@@ -84,11 +84,11 @@ def test_authlib(kid: str | None) -> None:
         "exp": {"essential": True},
         "iat": {"essential": True},
     }
-    tool.decode(ours(kid), SECRET, claims_options=options).validate()
+    tool.decode(minted(kid), SECRET, claims_options=options).validate()
     assert accepted_here(tool.encode(header(kid), good(), SECRET).decode()) == "service-a"
 
     with pytest.raises(BadSignatureError):
-        tool.decode(ours(kid, OTHER_SECRET), SECRET)
+        tool.decode(minted(kid, OTHER_SECRET), SECRET)
     with pytest.raises(TokenRejectedError, match="signature"):
         accepted_here(tool.encode(header(kid), good(), OTHER_SECRET).decode())
 
@@ -116,7 +116,7 @@ Node = Callable[[str, str, str | None], dict[str, str]]
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Node:
-    """Return a function that has jose verify our token and sign one of its own."""
+    """Return a function: jose verifies the given token and signs another one."""
     if shutil.which("node") is None or shutil.which("npm") is None:
         pytest.skip("Node.js is not installed: jose was not tried")
     folder = tmp_path_factory.mktemp("jose")
@@ -153,15 +153,16 @@ def _run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str] |
         return None
 
 
-@pytest.mark.prints_token("that is how the other process hands it over")
+@pytest.mark.slow
+@pytest.mark.prints_token("the other process returns it on standard output")
 @pytest.mark.parametrize("kid", KIDS)
 def test_jose_of_nodejs(kid: str | None, node: Node) -> None:
     """With every claim required and the algorithm given."""
-    answer = node(ours(kid), SECRET, kid)
+    answer = node(minted(kid), SECRET, kid)
     assert answer["subject"] == "service-a"
     assert accepted_here(answer["theirs"]) == "service-a"
 
-    answer = node(ours(kid), OTHER_SECRET, kid)
+    answer = node(minted(kid), OTHER_SECRET, kid)
     assert answer["subject"] == "ERR_JWS_SIGNATURE_VERIFICATION_FAILED"
     with pytest.raises(TokenRejectedError, match="signature"):
         accepted_here(answer["theirs"])

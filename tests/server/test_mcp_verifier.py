@@ -1,4 +1,4 @@
-"""MCP servers, the SDK's and FastMCP's: what they learn of a caller, and whose a session is."""
+"""MCP servers, the SDK's and FastMCP's: what they know of a caller, and who owns a session."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ both = pytest.mark.parametrize("make", [MCPTokenVerifier, FastMCPTokenVerifier])
 
 
 @both
-def test_what_the_server_learns(make: Any) -> None:
-    """Everything by which the SDK tells principals apart, and FastMCP's tools read."""
+def test_what_the_server_knows_of_its_caller(make: Any) -> None:
+    """Everything by which the SDK distinguishes principals; the `repr` does not show the token."""
     raw = token(scope="read write", team={"name": "search"})
     access = asyncio.run(make(verifier()).verify_token(raw))
     assert (access.client_id, access.subject, access.claims["iss"]) == (
@@ -42,21 +42,22 @@ def test_what_the_server_learns(make: Any) -> None:
     assert (access.token, access.scopes, access.resource) == (raw, ["read", "write"], AUDIENCE)
     assert access.expires_at == access.claims["exp"]
     assert type(access.expires_at) is int
-    access.model_dump_json()
+    assert raw in access.model_dump_json()
+    assert raw not in repr(access) + str(access) + repr(access.model_copy())
 
 
 @both
 def test_a_refused_token_is_none(make: Any) -> None:
     """Never an exception: the SDK would answer 500 for one."""
-    door = make(verifier())
+    check = make(verifier())
     for raw in (token(secret="x" * 40), token(age=3600), "", "\ud800", "x" * 10_000):
-        assert asyncio.run(door.verify_token(raw)) is None
-    assert asyncio.run(door.verify_token(None)) is None
+        assert asyncio.run(check.verify_token(raw)) is None
+    assert asyncio.run(check.verify_token(None)) is None
 
 
 @both
 def test_without_a_secret_every_token_is_none(make: Any) -> None:
-    """The process-wide verifier is made at the first call, and does not raise either."""
+    """The process-wide verifier does not raise either."""
     assert asyncio.run(make().verify_token(token())) is None
 
 
@@ -64,14 +65,14 @@ def test_the_resource_that_the_sdk_asks_for() -> None:
     """With ``validate_token_resource`` on, the server's own URL is reported."""
     url = "https://search.example.com/mcp"
 
-    async def let_in(door: MCPTokenVerifier) -> bool:
-        backend = BearerAuthBackend(door, resource_server_url=AnyHttpUrl(url))
+    async def is_accepted(check: MCPTokenVerifier) -> bool:
+        backend = BearerAuthBackend(check, resource_server_url=AnyHttpUrl(url))
         headers = [(b"authorization", f"Bearer {token()}".encode())]
         connection = HTTPConnection({"type": "http", "headers": headers})
         return await backend.authenticate(connection) is not None
 
-    assert asyncio.run(let_in(MCPTokenVerifier(verifier(), resource=url)))
-    assert not asyncio.run(let_in(MCPTokenVerifier(verifier())))
+    assert asyncio.run(is_accepted(MCPTokenVerifier(verifier(), resource=url)))
+    assert not asyncio.run(is_accepted(MCPTokenVerifier(verifier())))
 
 
 @pytest.fixture(scope="module", params=[mcp_sdk_app, fastmcp_app], ids=["MCP SDK", "FastMCP"])
@@ -86,8 +87,8 @@ def whoami(url: str, session: str | None, **claims: Any) -> Answer:
     return post(url, [f"Bearer {token(**claims)}"], WHOAMI, session)
 
 
-def test_a_session_is_its_callers_alone(url: str) -> None:
-    """Another subject cannot join it, whatever it knows; the owner goes on, undisturbed."""
+def test_another_caller_cannot_join_a_session(url: str) -> None:
+    """Not even with its session id; the owner's session keeps working."""
     session = post(url, [f"Bearer {token()}"]).session
     assert session is not None
     assert "service-a" in whoami(url, session).body
@@ -101,7 +102,7 @@ def test_a_session_is_its_callers_alone(url: str) -> None:
 
 
 def test_a_session_survives_a_new_token(url: str) -> None:
-    """A token that is refreshed, or signed with another secret, keeps its caller's session."""
+    """A refreshed token, or one with a `kid`, keeps the session of its caller."""
     session = post(url, [f"Bearer {token(age=100)}"]).session
     for claims in ({"age": 0}, {"jti": "2"}, {"kid": "k2"}):
         answer = whoami(url, session, **claims)
@@ -116,7 +117,7 @@ def test_an_old_token_of_the_owner_is_refused(url: str) -> None:
 
 
 @both
-def test_settings_are_checked_when_the_verifier_is_made(make: Any) -> None:
-    """Explicit settings, explicit verifier."""
-    door = make(TokenVerifier(Settings(secret=SECRET)))
-    assert asyncio.run(door.verify_token(token())) is not None
+def test_a_verifier_with_explicit_settings(make: Any) -> None:
+    """The environment is not needed."""
+    check = make(TokenVerifier(Settings(secret=SECRET)))
+    assert asyncio.run(check.verify_token(token())) is not None

@@ -1,4 +1,4 @@
-"""The server examples of the README are servers: they let callers in, and nobody else."""
+"""The server examples of the README run: they accept verified callers, and refuse all others."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import grpc
-import grpc.aio
 import pytest
 from grpc import _server
+from grpc.aio import _server as _aio_server
 
 from manor_mcp_interceptors.server.verifier import Reason
 from tests.server.callers import PHRASE, token
@@ -34,7 +34,7 @@ def example(heading: str) -> str:
 
 @pytest.fixture(autouse=True)
 def secret(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Configure the server as its reader would."""
+    """Configure the server as a reader would."""
     monkeypatch.setenv("MCP_AUTH_SECRET", SECRET)
 
 
@@ -93,7 +93,7 @@ def ask(port: int) -> tuple[bytes, grpc.StatusCode]:
 
 
 def on_a_free_port(monkeypatch: pytest.MonkeyPatch, server: type) -> list[int]:
-    """Have servers listen on a free port; return the list where its number will stand."""
+    """Make servers listen on a free port; return the list that its number is added to."""
     ports: list[int] = []
     real: Callable[..., int] = server.add_insecure_port  # type: ignore[attr-defined]
 
@@ -121,7 +121,7 @@ def test_the_grpc_server(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_grpc_aio_server(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same on asyncio."""
-    server = grpc.aio._server.Server  # type: ignore[attr-defined]
+    server = _aio_server.Server
     ports = on_a_free_port(monkeypatch, server)
     found: list[Any] = []
 
@@ -143,7 +143,7 @@ def test_any_other_server() -> None:
 
 
 def test_every_reason_is_explained() -> None:
-    """The table of reasons is the code's."""
+    """The table of reasons has all of them, in the order of the code."""
     section = README.split("### What a refused caller sees, and what the log says\n")[1]
     section = re.split(r"\n##+ ", section)[0].split("| reason |")[1]
     rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]

@@ -1,4 +1,4 @@
-"""The verifier over time: what it remembers, when it forgets, which secrets it takes."""
+"""The verifier over time: what it remembers, when it forgets, which secrets it accepts."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import threading
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
+from types import FunctionType, ModuleType
 from typing import Any
 
 import pytest
@@ -17,22 +18,26 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from manor_mcp_interceptors import Settings, SettingsError, TokenRejectedError, TokenVerifier
-from manor_mcp_interceptors._keys import secret_file
-from manor_mcp_interceptors._keys.keys import SigningKey
+from manor_mcp_interceptors import (
+    Settings,
+    SettingsError,
+    TokenRejectedError,
+    TokenVerifier,
+    VerifiedToken,
+)
+from manor_mcp_interceptors._keys.keys import KeySource, SecretFile, SigningKey
 from manor_mcp_interceptors._keys.tokens import mint
-from manor_mcp_interceptors.server import _verification
-from manor_mcp_interceptors.server._memory import CAPACITY
-from manor_mcp_interceptors.server._verification import Judge
-from manor_mcp_interceptors.server.verifier import Reason
+from manor_mcp_interceptors.server.verifier import Reason, verification_of
+from manor_mcp_interceptors.testing import auth_on
 from tests.server.forging import NOW, claims, forge
 from tests.support import OTHER_SECRET, SECRET, FakeClock
 
 THIRD_SECRET = "a-third-one--" + "5555555555" * 3
+VERIFICATION = "manor_mcp_interceptors.server._verification"
 
 
 def reason(verifier: TokenVerifier, token: str) -> str | None:
-    """Return why `token` is refused; None where it is accepted."""
+    """Return why `token` is refused; None if it is accepted."""
     try:
         verifier.verify(token)
     except TokenRejectedError as error:
@@ -40,22 +45,8 @@ def reason(verifier: TokenVerifier, token: str) -> str | None:
     return None
 
 
-@pytest.fixture
-def judged_anew(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return the tokens whose signature was looked at, in order."""
-    seen: list[str] = []
-    real: Callable[..., bytes] = _verification._signed_payload
-
-    def noting(token: str, keys: Any) -> bytes:
-        seen.append(token)
-        return real(token, keys)
-
-    monkeypatch.setattr(_verification, "_signed_payload", noting)
-    return seen
-
-
 def test_a_minted_token_is_verified(settings: Settings, clock: FakeClock) -> None:
-    """What one door mints the other accepts, and tells whose call it is."""
+    """The server half accepts what the client half mints, and identifies the caller."""
     made = mint(settings, SigningKey(SECRET, None, "test"), clock.time())
     caller = TokenVerifier(settings, clock=clock).verify(made.value)
     assert caller.subject == settings.subject
@@ -64,53 +55,77 @@ def test_a_minted_token_is_verified(settings: Settings, clock: FakeClock) -> Non
     assert set(caller.claims) == {"iss", "aud", "sub", "iat", "exp"}
 
 
+CHANGES: list[Callable[[Any], object]] = [
+    lambda claims: claims.__setitem__("sub", "admin"),
+    lambda claims: claims.__delitem__("sub"),
+    lambda claims: claims.__ior__({"sub": "admin"}),
+    lambda claims: claims.update(sub="admin"),
+    lambda claims: claims.setdefault("more", "x"),
+    lambda claims: claims.pop("sub"),
+    lambda claims: claims.popitem(),
+    lambda claims: claims.clear(),
+]
+
+
 def test_a_verified_token_cannot_be_changed(settings: Settings, clock: FakeClock) -> None:
-    """Requests share it: no handler may change another's caller, at any depth."""
-    caller = TokenVerifier(settings, clock=clock).verify(
-        forge(claims(roles=["reader"], nested={"a": {"b": 1}}))
-    )
+    """Requests share it: no handler changes what the next request sees, at any depth."""
+    verifier = TokenVerifier(settings, clock=clock)
+    sent = claims(roles=["reader"], nested={"a": {"sub": 1}})
+    token = forge(sent)
+    caller = verifier.verify(token)
     with pytest.raises(dataclasses.FrozenInstanceError):
         caller.subject = "admin"  # type: ignore[misc]
-    with pytest.raises(TypeError):
-        caller.claims["sub"] = "admin"  # type: ignore[index]
-    with pytest.raises(TypeError):
-        caller.claims["nested"]["a"]["b"] = 2
+    for change in CHANGES:
+        for each in (caller.claims, caller.claims["nested"]["a"]):
+            with pytest.raises(TypeError, match="copy_claims"):
+                change(each)
     assert caller.claims["roles"] == ("reader",)
-    assert caller.copy_claims()["nested"] == {"a": {"b": 1}}
-    caller.copy_claims()["nested"]["a"]["b"] = 2
-    assert caller.copy_claims() == claims(roles=["reader"], nested={"a": {"b": 1}})
+    caller.copy_claims()["nested"]["a"]["sub"] = 2
+    assert verifier.verify(token).copy_claims() == sent
     assert hash(caller)
     assert "reader" not in repr(caller)
 
 
-# Memory
+# Remembered tokens
 
 
-def test_a_token_is_judged_once(
-    settings: Settings, clock: FakeClock, judged_anew: list[str]
-) -> None:
-    """The second verification is a look-up."""
+def test_a_token_is_verified_in_full_once(settings: Settings, clock: FakeClock) -> None:
+    """The second verification is a look-up, by either entry point and after a recheck too."""
     verifier, token = TokenVerifier(settings, clock=clock), forge(claims())
-    assert verifier.verify(token) is verifier.verify(token)
-    assert verifier.judge_authorization([f"Bearer {token}"]) is verifier.verify(token)
-    assert judged_anew == [token]
+    first = verifier.verify(token)
+    assert verifier.verify(token) is first
+    clock.advance(settings.recheck_seconds)
+    assert verification_of(verifier).check_authorization([f"Bearer {token}"]) is first
+    assert (verifier.stats().accepted, verifier.stats().remembered) == (1, 2)
 
 
-def test_a_remembered_token_is_refused_the_second_it_expires(
-    settings: Settings, clock: FakeClock, judged_anew: list[str]
+@pytest.mark.parametrize("recheck_seconds", [1, 10_000])
+@pytest.mark.parametrize("remembered", [False, True])
+@pytest.mark.parametrize("process_wide", [False, True])
+def test_exp_is_exact_from_both_sides(
+    process_wide: bool,
+    remembered: bool,
+    recheck_seconds: int,
+    clock: FakeClock,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Memory never outlives exp."""
-    verifier, token = TokenVerifier(settings, clock=clock), forge(claims(exp=NOW + 100))
-    verifier.verify(token)
-    clock.wall = NOW + 99.999
-    assert reason(verifier, token) is None
-    clock.wall = NOW + 100
-    assert reason(verifier, token) == "expired"
-    assert judged_anew == [token]
+    """Accepted up to the last moment before `exp`, refused from that second on."""
+    settings = Settings(secret=SECRET, recheck_seconds=recheck_seconds)
+    token = forge(claims(exp=NOW + 100))
+    with auth_on(SECRET, clock=clock):
+        monkeypatch.setenv("MCP_AUTH_RECHECK_SECONDS", str(recheck_seconds))
+        given = None if process_wide else TokenVerifier(settings, clock=clock)
+        check = verification_of(given).check_token
+        if remembered:
+            assert isinstance(check(token), VerifiedToken)
+        clock.wall = NOW + 99.999
+        assert isinstance(check(token), VerifiedToken)
+        clock.wall = NOW + 100
+        assert check(token) is Reason.EXPIRED
 
 
 def test_a_leeway_is_kept_to(settings: Settings, clock: FakeClock) -> None:
-    """Exp and nbf may be missed by as much as was allowed, remembered or not."""
+    """`exp` and `nbf` may be missed by as much as was allowed, remembered or not."""
     verifier = TokenVerifier(settings, clock=clock, leeway_seconds=10)
     token = forge(claims(exp=NOW + 100, nbf=NOW + 10))
     clock.wall = NOW - 0.001
@@ -134,8 +149,8 @@ def test_a_leeway_is_kept_to(settings: Settings, clock: FakeClock) -> None:
         max_size=20,
     ),
 )
-def test_memory_changes_no_answer(steps: list[tuple[int, float]]) -> None:
-    """Whatever the clock does, a remembered token and one seen for the first time fare alike."""
+def test_remembering_changes_no_result(steps: list[tuple[int, float]]) -> None:
+    """Whatever the clock does, a remembered token gets the same result as a new one."""
     clock = FakeClock(wall=NOW)
     settings = Settings(secret=SECRET)
     verifier = TokenVerifier(settings, clock=clock)
@@ -151,91 +166,83 @@ def test_memory_changes_no_answer(steps: list[tuple[int, float]]) -> None:
         assert reason(verifier, token) == reason(TokenVerifier(settings, clock=clock), token)
 
 
-def test_bad_tokens_leave_no_trace(settings: Settings, clock: FakeClock) -> None:
-    """A flood of them neither grows the memory nor drives good ones out of it."""
-    verifier, good = TokenVerifier(settings, clock=clock), forge(claims())
-    verifier.verify(good)
-    head, payload, _ = good.split(".")
-    for number in range(2000):
-        assert reason(verifier, f"{head}.{payload}.{number:043d}") is not None
-    assert reason(verifier, forge(claims(exp=NOW - 1))) == "expired"
-    assert len(verifier._law.memory) == 1
-
-
-def test_memory_is_bounded_and_keeps_what_is_used(
-    settings: Settings,
-    clock: FakeClock,
-    judged_anew: list[str],
-    monkeypatch: pytest.MonkeyPatch,
+def test_a_token_in_use_survives_a_flood_of_others(
+    settings: Settings, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A flood of distinct good tokens is bounded, and a token in use survives it."""
-    monkeypatch.setattr("manor_mcp_interceptors.server._memory.CAPACITY", 50)
+    """A flood of distinct good tokens is bounded, within one recheck interval and over many."""
+    monkeypatch.setattr(f"{VERIFICATION}.CAPACITY", 50)
     verifier, good = TokenVerifier(settings, clock=clock), forge(claims())
+    gc.collect()
+    before = _verified_tokens_alive()
     for number in range(500):
         verifier.verify(good)
         verifier.verify(forge(claims(jti=str(number))))
-        assert len(verifier._law.memory) <= 100
-    assert judged_anew.count(good) == 1
-    assert CAPACITY < 10_000
+        clock.advance(0.01 if number < 250 else 0)
+    assert verifier.stats().accepted == 501
+    assert verifier.stats().remembered == 499
+    assert 0 < _verified_tokens_alive() - before <= 100
 
 
-def test_memory_holds_no_token(
-    settings: Settings, clock: FakeClock, judged_anew: list[str]
-) -> None:
-    """What outlasts the recheck interval is a digest: who reads the memory has nothing to send."""
-    verifier, token, other = TokenVerifier(settings, clock=clock), forge(claims()), forge({})
-    verifier.verify(token)
-    assert token in verifier._law.at_hand
-    clock.advance(settings.recheck_seconds)
-    assert reason(verifier, other) == "claim_missing"
-    assert verifier._law.at_hand == {}
-    assert [type(key) for key in verifier._law.memory._young] == [bytes]
-    verifier.verify(token)
-    assert judged_anew.count(token) == 1
-    assert token not in repr(verifier._law)
-    assert SECRET not in repr(verifier._law)
+def _verified_tokens_alive() -> int:
+    return sum(isinstance(each, VerifiedToken) for each in gc.get_objects())
 
 
-def test_what_is_at_hand_is_bounded_too(
+def test_a_token_that_is_not_used_is_forgotten(
     settings: Settings, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A flood of distinct good tokens within one recheck interval: the rest goes by digest."""
-    monkeypatch.setattr("manor_mcp_interceptors.server._verification.CAPACITY", 50)
-    verifier = TokenVerifier(settings, clock=clock)
-    for number in range(100):
-        verifier.verify(forge(claims(jti=str(number))))
-    assert len(verifier._law.at_hand) == 50
-    assert len(verifier._law.memory) == 100
+    """After a flood of others it is verified in full again."""
+    monkeypatch.setattr(f"{VERIFICATION}.CAPACITY", 50)
+    verifier, good = TokenVerifier(settings, clock=clock), forge(claims())
+    for number in range(101):
+        verifier.verify(good if number == 0 else forge(claims(jti=str(number))))
+    verifier.verify(good)
+    assert (verifier.stats().accepted, verifier.stats().remembered) == (102, 0)
 
 
-def test_what_is_at_hand_expires(settings: Settings, clock: FakeClock) -> None:
-    """A token's own end comes before that of the recheck interval, and not a moment later."""
-    patient = dataclasses.replace(settings, recheck_seconds=10_000)
-    verifier, token = TokenVerifier(patient, clock=clock), forge(claims(exp=NOW + 2))
-    for _ in range(2):
-        verifier.verify(token)
-        clock.advance(1)
-    assert reason(verifier, token) == "expired"
-    verifier.verify(other := forge(claims()))
-    clock.wall -= 100  # which ends the interval as well
-    assert reason(verifier, other) == "not_yet_valid"
-
-
-def test_a_flood_of_bad_tokens_costs_no_memory(settings: Settings, clock: FakeClock) -> None:
-    """Nothing of a refused token is kept, in logs' bookkeeping neither."""
-    verifier, token = TokenVerifier(settings, clock=clock), forge(claims(), secret=OTHER_SECRET)
-    reason(verifier, token)
+def test_bad_tokens_are_not_remembered(settings: Settings, clock: FakeClock) -> None:
+    """A flood of them costs no memory, in the bookkeeping of the log neither."""
+    verifier, good = TokenVerifier(settings, clock=clock), forge(claims())
+    verifier.verify(good)
+    head, payload, _ = good.split(".")
+    assert reason(verifier, forge(claims(exp=NOW - 1))) == "expired"
+    assert reason(verifier, f"{head}.{payload}.{0:043d}") == "signature"
     gc.collect()
     tracemalloc.start()
     try:
-        for _ in range(500):
-            reason(verifier, token)
+        for number in range(500):
+            reason(verifier, f"{head}.{payload}.{number:042d}A")
         gc.collect()
-        ours = tracemalloc.Filter(inclusive=True, filename_pattern="*/manor_mcp_interceptors/*")
-        snapshot = tracemalloc.take_snapshot().filter_traces([ours])
+        of_the_package = tracemalloc.Filter(
+            inclusive=True, filename_pattern="*/manor_mcp_interceptors/*"
+        )
+        snapshot = tracemalloc.take_snapshot().filter_traces([of_the_package])
     finally:
         tracemalloc.stop()
     assert sum(trace.size for trace in snapshot.traces) < 20_000
+    verifier.verify(good)
+    assert (verifier.stats().accepted, verifier.stats().remembered) == (1, 1)
+
+
+def test_a_verifier_holds_no_token(settings: Settings, clock: FakeClock) -> None:
+    """It remembers by digest: a reader of its memory finds no token to send."""
+    verifier, token = TokenVerifier(settings, clock=clock), forge(claims())
+    verifier.verify(token)
+    verifier.verify(token)
+    texts = {each for each in _reachable(verifier) if isinstance(each, str)}
+    assert SECRET in texts  # the walk sees what the verifier holds
+    assert token not in texts
+
+
+def _reachable(start: object) -> list[Any]:
+    """Return everything that `start` refers to, without classes, modules and functions."""
+    found: dict[int, Any] = {}
+    waiting = [start]
+    while waiting:
+        each = waiting.pop()
+        if id(each) not in found and not isinstance(each, (type, ModuleType, FunctionType)):
+            found[id(each)] = each
+            waiting += gc.get_referents(each)
+    return list(found.values())
 
 
 # Secrets that change
@@ -248,20 +255,28 @@ def write(path: Path, secret: str) -> None:
     os.replace(new, path)
 
 
-def test_a_replaced_secret_is_gone_within_the_recheck(tmp_path: Path, clock: FakeClock) -> None:
-    """A remembered token of a secret that was taken away is refused, and its successor taken."""
+@pytest.mark.parametrize("in_place", [False, True])
+def test_a_replaced_secret_is_gone_at_the_next_recheck(
+    in_place: bool, tmp_path: Path, clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A remembered token of the old secret is refused, one of the new secret accepted."""
+    caplog.set_level(logging.INFO)
     path = tmp_path / "secret"
     write(path, SECRET)
     verifier = TokenVerifier(Settings(secret_file=path), clock=clock)
     old, new = forge(claims()), forge(claims(), secret=OTHER_SECRET)
     assert (reason(verifier, old), reason(verifier, new)) == (None, "signature")
-    write(path, OTHER_SECRET)
-    clock.advance(1)
-    assert (reason(verifier, old), reason(verifier, new)) == ("signature", None)
+    path.write_text(OTHER_SECRET) if in_place else write(path, OTHER_SECRET)
+    assert (reason(verifier, old), reason(verifier, new)) == (None, "signature")
+    for _ in range(2):
+        clock.advance(1)
+        assert (reason(verifier, old), reason(verifier, new)) == ("signature", None)
+    changes = [line for line in caplog.messages if line.endswith("secrets have changed")]
+    assert len(changes) == 1
 
 
-def test_a_recheck_of_zero_asks_at_every_call(tmp_path: Path, clock: FakeClock) -> None:
-    """Then a secret that was taken away is gone at once."""
+def test_a_recheck_of_zero_reads_at_every_call(tmp_path: Path, clock: FakeClock) -> None:
+    """A secret that was taken away is refused at once."""
     path = tmp_path / "secret"
     write(path, SECRET)
     verifier = TokenVerifier(Settings(secret_file=path, recheck_seconds=0), clock=clock)
@@ -271,7 +286,7 @@ def test_a_recheck_of_zero_asks_at_every_call(tmp_path: Path, clock: FakeClock) 
 
 
 def test_a_clock_that_is_set_back_ends_the_recheck(tmp_path: Path, clock: FakeClock) -> None:
-    """An hour back must not mean an hour with yesterday's secret."""
+    """A clock set back by an hour must not keep an old secret for an hour."""
     path = tmp_path / "secret"
     write(path, SECRET)
     verifier = TokenVerifier(Settings(secret_file=path), clock=clock)
@@ -283,7 +298,7 @@ def test_a_clock_that_is_set_back_ends_the_recheck(tmp_path: Path, clock: FakeCl
 
 
 def test_a_rotation_refuses_nothing(tmp_path: Path, clock: FakeClock) -> None:
-    """Verifiers first, then signers, then the old secret goes: every step accepts what is sent."""
+    """Verifiers first, then signers, then the old secret is removed: no step refuses a token."""
     current, previous = tmp_path / "current", tmp_path / "previous"
     write(current, SECRET)
     verifier = TokenVerifier(
@@ -308,7 +323,7 @@ def test_a_previous_secret_ends_with_its_file(
     tmp_path: Path,
     clock: FakeClock,
 ) -> None:
-    """Emptied or deleted: unlike the current secret, its last good value does not live on."""
+    """Emptied or deleted: unlike for the current secret, the last good value is not kept."""
     path = tmp_path / "previous"
     write(path, OTHER_SECRET)
     verifier = TokenVerifier(Settings(secret=SECRET, previous_secret_file=path), clock=clock)
@@ -320,7 +335,7 @@ def test_a_previous_secret_ends_with_its_file(
 
 
 def test_the_current_secret_survives_a_damaged_file(tmp_path: Path, clock: FakeClock) -> None:
-    """A file that is emptied or lost by mistake refuses no caller."""
+    """If the file is emptied or lost by mistake, no caller is refused."""
     path = tmp_path / "secret"
     write(path, SECRET)
     verifier = TokenVerifier(Settings(secret_file=path), clock=clock)
@@ -331,37 +346,17 @@ def test_the_current_secret_survives_a_damaged_file(tmp_path: Path, clock: FakeC
         assert reason(verifier, forge(claims())) is None
 
 
-def test_a_secret_written_in_place_is_news_once_and_soon(
+def test_a_damaged_previous_secret_leaves_the_current_one(
     tmp_path: Path, clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It waits until its writer is done, and no recheck longer; then one line says so."""
-    caplog.set_level(logging.INFO)
-    path = tmp_path / "secret"
-    path.write_text(SECRET)
-    os.utime(path, (NOW, NOW))
-    patient = Settings(secret_file=path, recheck_seconds=60)
-    verifier, new = TokenVerifier(patient, clock=clock), forge(claims(), secret=OTHER_SECRET)
-    clock.advance(60)
-    path.write_text(OTHER_SECRET)
-    os.utime(path, (clock.wall - 0.01, clock.wall - 0.01))
-    assert reason(verifier, new) == "signature"
-    clock.advance(0.05)
-    assert reason(verifier, new) is None
-    changes = [line for line in caplog.messages if line.endswith("secrets have changed")]
-    assert len(changes) == 1
-
-
-def test_a_damaged_previous_secret_leaves_the_current_one(
-    tmp_path: Path, clock: FakeClock, caplog: pytest.LogCaptureFixture, judged_anew: list[str]
-) -> None:
-    """It is said in the log, once, and what is remembered stays so."""
+    """One log line names the problem, and remembered tokens stay remembered."""
     path = tmp_path / "previous"
     verifier = TokenVerifier(Settings(secret=SECRET, previous_secret_file=path), clock=clock)
     path.write_bytes(b"\xff\xfe")
     for _ in range(3):
         clock.advance(1)
         assert reason(verifier, forge(claims())) is None
-    assert len(judged_anew) == 1
+    assert verifier.stats().accepted == 1
     (line,) = [r.getMessage() for r in caplog.records if "previous" in r.getMessage()]
     assert "is not UTF-8 text" in line
     with pytest.raises(SettingsError, match="is not UTF-8 text"):
@@ -374,7 +369,7 @@ NAMES_OF_SECRETS = {SECRET: "current", OTHER_SECRET: "previous", THIRD_SECRET: "
 @pytest.mark.parametrize(
     ("own_kid", "previous", "kid", "secret", "expected"),
     [
-        # no kid configured: it is not looked at
+        # no kid configured: the token's kid is ignored
         (None, OTHER_SECRET, "any", SECRET, None),
         (None, OTHER_SECRET, "any", OTHER_SECRET, None),
         (None, OTHER_SECRET, None, OTHER_SECRET, None),
@@ -383,10 +378,10 @@ NAMES_OF_SECRETS = {SECRET: "current", OTHER_SECRET: "previous", THIRD_SECRET: "
         ("k2", OTHER_SECRET, None, SECRET, None),
         ("k2", OTHER_SECRET, None, OTHER_SECRET, None),
         ("k2", None, None, OTHER_SECRET, "signature"),
-        # configured, and the token has it: the current one alone
+        # configured, and the token has it: only the current one
         ("k2", OTHER_SECRET, "k2", SECRET, None),
         ("k2", OTHER_SECRET, "k2", OTHER_SECRET, "signature"),
-        # another: the previous one alone, or unknown
+        # another: only the previous one, or unknown
         ("k2", OTHER_SECRET, "k1", OTHER_SECRET, None),
         ("k2", OTHER_SECRET, "k1", SECRET, "signature"),
         ("k2", None, "k1", SECRET, "unknown_key"),
@@ -401,7 +396,7 @@ def test_which_secret_a_kid_means(
     expected: str | None,
     clock: FakeClock,
 ) -> None:
-    """A kid chooses the secret; where there is none, both are tried."""
+    """A kid selects the secret; without one, both are tried."""
     settings = Settings(secret=SECRET, key_id=own_kid, previous_secret=previous)
     header = {"alg": "HS256"} if kid is None else {"alg": "HS256", "kid": kid}
     token = forge(claims(), header=header, secret=secret)
@@ -412,7 +407,7 @@ def test_which_secret_a_kid_means(
 
 
 def test_without_a_secret_there_is_no_verifier() -> None:
-    """A server that could let nobody in, or everybody, fails when it starts."""
+    """A server that could verify nothing fails when it starts."""
     with pytest.raises(SettingsError, match="MCP_AUTH_SECRET"):
         TokenVerifier.from_env()
     with pytest.raises(SettingsError, match="MCP_AUTH_SECRET"):
@@ -431,7 +426,7 @@ def test_without_a_secret_there_is_no_verifier() -> None:
 def test_a_wrong_variable_is_named_at_the_start(
     variable: str, value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Construction raises, and tells which."""
+    """Construction raises an error that names the variable."""
     if variable != "MCP_AUTH_SECRET_FILE":
         monkeypatch.setenv("MCP_AUTH_SECRET", SECRET)
     monkeypatch.setenv(variable, value)
@@ -440,7 +435,7 @@ def test_a_wrong_variable_is_named_at_the_start(
 
 
 def test_the_environment_is_followed(monkeypatch: pytest.MonkeyPatch, clock: FakeClock) -> None:
-    """A secret that goes, is garbled, or returns, is noticed; meanwhile everything is refused."""
+    """A secret that is unset, wrong or set again takes effect; without one all is refused."""
     monkeypatch.setenv("MCP_AUTH_SECRET", SECRET)
     verifier, token = TokenVerifier.from_env(clock=clock), forge(claims())
     assert reason(verifier, token) is None
@@ -469,7 +464,7 @@ def test_the_environment_is_followed(monkeypatch: pytest.MonkeyPatch, clock: Fak
     ],
 )
 def test_a_wrong_argument_is_named_at_the_start(wrong: dict[str, Any]) -> None:
-    """Construction raises, and tells which."""
+    """Construction raises an error that names the argument."""
     with pytest.raises(SettingsError, match=next(iter(wrong))):
         TokenVerifier(Settings(secret=SECRET), **wrong)
 
@@ -477,23 +472,23 @@ def test_a_wrong_argument_is_named_at_the_start(wrong: dict[str, Any]) -> None:
 def test_the_current_secret_is_read_before_the_previous_one(
     tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A rotation that comes in between the two looks leaves the secret in between accepted."""
+    """A rotation between the two reads: the secret that was current stays accepted."""
     current, previous = tmp_path / "current", tmp_path / "previous"
     write(previous, THIRD_SECRET)
     write(current, SECRET)
     verifier = TokenVerifier(
         Settings(secret_file=current, previous_secret_file=previous), clock=clock
     )
-    real = secret_file._read
+    read = SecretFile.read
 
-    def rotating(path: str) -> Any:
-        contents = real(path)
-        if path == str(current):
+    def rotating(self: SecretFile, *args: Any) -> Any:
+        key = read(self, *args)
+        if str(current) in key.source:
             write(previous, SECRET)
             write(current, OTHER_SECRET)
-        return contents
+        return key
 
-    monkeypatch.setattr(secret_file, "_read", rotating)
+    monkeypatch.setattr(SecretFile, "read", rotating)
     clock.advance(1)
     assert reason(verifier, forge(claims())) is None
     clock.advance(1)
@@ -504,17 +499,17 @@ def test_the_current_secret_is_read_before_the_previous_one(
 # Log and counts
 
 
-def test_refusals_are_counted_and_logged_with_restraint(
+def test_refusals_are_counted_and_their_log_is_throttled(
     settings: Settings, clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One line per reason and minute, with how many there were; no token, no claim."""
+    """One line per reason and minute, with the number since the last one; no token, no claim."""
     verifier = TokenVerifier(settings, clock=clock)
     expired = forge(claims(exp=NOW - 1, sub="very-private-subject"))
     for _ in range(1000):
         reason(verifier, expired)
         reason(verifier, "x.y.z")
-    verifier.judge_authorization([])
-    verifier.judge_authorization(["Basic dXNlcjpwYXNz"])
+    for values in ([], ["Basic dXNlcjpwYXNz"]):
+        verification_of(verifier).check_authorization(values)
     clock.advance(60)
     reason(verifier, expired)
 
@@ -535,7 +530,7 @@ def test_refusals_are_counted_and_logged_with_restraint(
 
 
 def test_a_refusal_shows_no_token(settings: Settings, clock: FakeClock) -> None:
-    """Not in the error, and not in a traceback that prints our frames' locals."""
+    """Not in the error, and not in a traceback that prints the locals of this package."""
     verifier = TokenVerifier(settings, clock=clock)
     for token in (forge(claims(exp=NOW - 1)), forge(claims(), secret=OTHER_SECRET)):
         with pytest.raises(TokenRejectedError) as refusal:
@@ -551,22 +546,22 @@ def test_a_refusal_shows_no_token(settings: Settings, clock: FakeClock) -> None:
             frame = frame.tb_next
 
 
-def test_an_error_of_ours_is_a_refusal(
+def test_an_unexpected_error_is_a_refusal(
     settings: Settings,
     clock: FakeClock,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Nobody gets in by it and nothing crashes; a warning names the error, and floods no log."""
+    """It lets nobody in and does not propagate; one warning names the type of the error."""
     caplog.set_level(logging.WARNING, "manor_mcp_interceptors")
     verifier = TokenVerifier(settings, clock=clock)
 
     def broken(*_: object) -> bytes:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(_verification, "_signed_payload", broken)
+    monkeypatch.setattr(f"{VERIFICATION}.verify_claims", broken)
     assert reason(verifier, forge(claims())) == "internal"
-    monkeypatch.setattr(Judge, "_look", broken)
+    monkeypatch.setattr(KeySource, "verification_keys", broken)
     clock.advance(1)
     assert reason(verifier, forge(claims())) == "internal"
     assert caplog.messages == [
@@ -574,10 +569,10 @@ def test_an_error_of_ours_is_a_refusal(
     ]
 
 
-def test_remarks_on_the_secret_are_made_once(
+def test_a_warning_about_the_secret_is_logged_once(
     clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A short secret works, and is remarked upon once, not at each recheck."""
+    """A short secret works; the warning is not logged again at each recheck."""
     verifier = TokenVerifier(Settings(secret="short"), clock=clock)
     for _ in range(3):
         clock.advance(1)
@@ -587,7 +582,7 @@ def test_remarks_on_the_secret_are_made_once(
 
 
 def test_threads_share_a_verifier(tmp_path: Path) -> None:
-    """Eight threads, a secret that rotates under them with overlap: not one refusal, no error."""
+    """Eight threads while the secret rotates with overlap: no refusal, no error."""
     current, previous = tmp_path / "current", tmp_path / "previous"
     write(previous, SECRET)
     write(current, OTHER_SECRET)

@@ -14,9 +14,9 @@ from typing import Any
 import grpc
 
 from manor_mcp_interceptors import Settings, TokenVerifier
-from manor_mcp_interceptors.server._door import challenge
-from manor_mcp_interceptors.server.grpc_interceptors import MCPAuthServerInterceptor
-from manor_mcp_interceptors.server.reasons import Reason
+from manor_mcp_interceptors.server.grpc_interceptors import GrpcAuthServerInterceptor
+from manor_mcp_interceptors.server.reasons import Reason, challenge
+from manor_mcp_interceptors.server.verifier import verification_of
 from tests.support import SECRET
 
 
@@ -62,7 +62,8 @@ class _Server(ThreadingHTTPServer):
         self._verifier = None if settings is None else TokenVerifier(settings, clock=self.clock)
 
     def answer(self, path: str, authorization: list[str]) -> tuple[int, dict[str, str]]:
-        verdict = self._verifier and self._verifier.judge_authorization(authorization)
+        verifier = self._verifier
+        verdict = verifier and verification_of(verifier).check_authorization(authorization)
         tokens = [value.removeprefix("Bearer ") for value in authorization]
         self.ways.seen += [token for token in tokens if token not in self.ways.seen]
         if path != "/mcp":
@@ -147,7 +148,7 @@ def grpc_server(
     interceptors: list[Any] = []
     if settings is not None:
         verifier = TokenVerifier(settings, clock=ShiftedClock(ahead))
-        interceptors.append(MCPAuthServerInterceptor(verifier))
+        interceptors.append(GrpcAuthServerInterceptor(verifier))
     with ThreadPoolExecutor(2) as pool:
         server = grpc.server(pool, handlers=[_OneMethod(method)], interceptors=interceptors)
         port = server.add_insecure_port("127.0.0.1:0")

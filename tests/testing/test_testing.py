@@ -1,4 +1,4 @@
-"""What other test runners import, and the server that records."""
+"""The kit for other test runners, and the server that records requests."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ import os
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
 
 from manor_mcp_interceptors import MCPTokenProvider, Outcome, Settings, diagnose, get_token
-from manor_mcp_interceptors.server._door import judge_of
+from manor_mcp_interceptors.server.verifier import Reason, VerifiedToken, verification_of
 from manor_mcp_interceptors.testing import (
     AuthServer,
     FakeClock,
@@ -35,7 +34,7 @@ def token_for(secret: str, *, clock: FakeClock | None = None, **fields: str) -> 
     return token
 
 
-def test_switched_on_there_is_a_token_and_afterwards_all_is_as_before(
+def test_auth_on_gives_a_token_and_restores_everything_afterwards(
     env_on: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Environment, configuration and cached tokens alike."""
@@ -53,15 +52,15 @@ def test_switched_on_there_is_a_token_and_afterwards_all_is_as_before(
     assert get_token() == before
 
 
-def test_switched_off_there_is_none() -> None:
-    """The flag's doing, not the secret's."""
+def test_auth_off_gives_no_token() -> None:
+    """Because of the flag, not of the secret."""
     with auth_off():
         assert get_token() is None
         assert diagnose().outcome is Outcome.FLAG_OFF
 
 
 def test_what_was_configured_comes_back(clock: FakeClock) -> None:
-    """`configure` in an application's start survives a test's isolation, even one that fails."""
+    """What an application configured at its start is there after a test, even a failed one."""
     MCPTokenProvider.configure(settings=Settings(secret=SECRET), gate=StaticGate(), clock=clock)
     before = get_token()
 
@@ -76,7 +75,7 @@ def test_what_was_configured_comes_back(clock: FakeClock) -> None:
 
 
 def test_a_fake_clock_moves_only_when_told(clock: FakeClock) -> None:
-    """Both clocks, or the wall clock alone."""
+    """Both clocks, or only the wall clock."""
     start = clock.time(), clock.monotonic()
     clock.advance(2)
     clock.step_wall(-5)
@@ -92,7 +91,7 @@ def test_a_secret_is_random_and_not_shown() -> None:
 
 
 def test_the_variables_switch_another_process_too() -> None:
-    """They are all that a deployment would set."""
+    """They are all variables that a deployment would set."""
     on, off = auth_variables(SECRET), auth_variables(SECRET, on=False)
     assert on == {
         "MCP_AUTH_SECRET": SECRET,
@@ -103,7 +102,7 @@ def test_the_variables_switch_another_process_too() -> None:
 
 
 def test_the_server_knows_who_called() -> None:
-    """A good token: 200, and its subject and claims are on record."""
+    """A good token: 200, and its subject and claims are recorded."""
     token = token_for(SECRET, subject="service-orders")
     with AuthServer(SECRET) as server:
         answer = get(server, token, path="/search?q=manor")
@@ -120,25 +119,25 @@ def test_the_server_knows_who_called() -> None:
     [(None, "missing"), ("garbage", "malformed"), (token_for(OTHER_SECRET), "signature")],
     ids=["none", "garbage", "another secret"],
 )
-def test_the_server_refuses_all_else(token: str | None, reason: str) -> None:
-    """401, the challenge of RFC 6750, and a reason on record."""
+def test_the_server_refuses_everything_else(token: str | None, reason: str) -> None:
+    """401, the challenge of RFC 6750, and the reason is recorded."""
     with AuthServer(SECRET) as server:
         answer = get(server, token)
     assert answer.status == 401
     assert answer.headers["www-authenticate"].startswith("Bearer")
     seen = server.last
     assert (seen.authorized, seen.subject, dict(seen.claims)) == (False, None, {})
-    assert seen.reason is not None
+    assert seen.reason == reason
 
 
-def test_the_server_wants_its_own_audience() -> None:
-    """And no other."""
+def test_the_server_accepts_only_its_audience() -> None:
+    """The one that it was made with."""
     with AuthServer(SECRET, audience="mine") as server:
         assert get(server, token_for(SECRET)).status == 401
         assert get(server, token_for(SECRET, audience="mine")).status == 200
 
 
-def test_the_server_goes_by_the_clock_it_is_given(clock: FakeClock) -> None:
+def test_the_server_uses_the_given_clock(clock: FakeClock) -> None:
     """A token expires when that clock says so."""
     token = token_for(SECRET, clock=clock)
     with AuthServer(SECRET, clock=clock) as server:
@@ -147,8 +146,8 @@ def test_the_server_goes_by_the_clock_it_is_given(clock: FakeClock) -> None:
         assert get(server, token).status == 401
 
 
-def test_the_server_refuses_as_often_as_it_is_told_to() -> None:
-    """Good tokens as well, so that a client's retry can be tested."""
+def test_the_server_refuses_the_next_requests_on_demand() -> None:
+    """Good tokens too, so that the retry of a client can be tested."""
     token = token_for(SECRET)
     with AuthServer(SECRET) as server:
         server.refuse(2)
@@ -157,7 +156,7 @@ def test_the_server_refuses_as_often_as_it_is_told_to() -> None:
 
 
 def test_the_server_may_let_anonymous_requests_pass() -> None:
-    """As a server does during a rollout; a bad token is refused all the same."""
+    """As a server does during a rollout; a bad token is still refused."""
     with AuthServer(SECRET) as server:
         server.requires_token = False
         assert [get(server, token).status for token in (None, "garbage")] == [200, 401]
@@ -165,8 +164,8 @@ def test_the_server_may_let_anonymous_requests_pass() -> None:
 
 
 @pytest.mark.parametrize("body", [b"abc", iter([b"a", b"bc"])], ids=["sized", "chunked"])
-def test_the_server_reads_any_body_and_replies_what_it_is_told(body: bytes) -> None:
-    """So that the code under test gets the answer that it needs."""
+def test_the_server_reads_any_body_and_sends_the_given_reply(body: bytes) -> None:
+    """So that a test chooses the answer for the code under test."""
     with AuthServer(SECRET) as server:
         server.reply = {"results": [1, 2]}
         answer = get(server, token_for(SECRET), method="POST", path="/search", body=body)
@@ -175,8 +174,8 @@ def test_the_server_reads_any_body_and_replies_what_it_is_told(body: bytes) -> N
     assert (server.requests[0].method, server.requests[0].body) == ("POST", b"abc")
 
 
-def test_a_connection_left_open_does_not_keep_the_server() -> None:
-    """Closing ends its threads and what clients still hold."""
+def test_close_ends_connections_that_are_still_open() -> None:
+    """And the threads of the server."""
     before = set(threading.enumerate())
     with AuthServer(SECRET) as server:
         connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=5)
@@ -187,8 +186,8 @@ def test_a_connection_left_open_does_not_keep_the_server() -> None:
 
 
 @pytest.mark.parametrize("requires_token", [True, False])
-def test_the_server_takes_no_two_tokens(*, requires_token: bool) -> None:
-    """Whichever of them is good: the real doors refuse both."""
+def test_the_server_refuses_two_authorization_headers(*, requires_token: bool) -> None:
+    """Whichever is good: the server adapters refuse both."""
     token = token_for(SECRET)
     with AuthServer(SECRET) as server:
         server.requires_token = requires_token
@@ -203,34 +202,38 @@ def test_the_server_takes_no_two_tokens(*, requires_token: bool) -> None:
             assert server.last.reason == "multiple"
 
 
-def test_the_verifier_that_was_there_is_there_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With its memory; within, there is one by the given clock."""
-    before = judge_of(None)
+def test_the_process_wide_verifier_is_replaced_and_put_back() -> None:
+    """Inside, a new one uses the given clock; afterwards the old one is back as it was."""
+    before = verification_of(None)
     clock = FakeClock()
     with auth_on(clock=clock):
-        within = judge_of(None)
-        assert within is not before
-        assert within._clock is clock
-    assert judge_of(None) is before
-    with isolated_provider():
-        assert judge_of(None)._clock is time
+        inside = verification_of(None)
+        assert inside is verification_of(None) is not before
+        token = str(get_token())
+        assert isinstance(inside.check_token(token), VerifiedToken)
+        clock.advance(3600)
+        assert inside.check_token(token) is Reason.EXPIRED
+    assert verification_of(None) is before
+    with auth_on(), isolated_provider():
+        assert isinstance(verification_of(None).check_token(str(get_token())), VerifiedToken)
+    assert verification_of(None) is before
 
 
-def test_the_kit_imports_no_server_door() -> None:
+def test_the_kit_imports_no_server_adapter() -> None:
     """Nor PyJWT, before it is needed."""
     code = """
 import sys
 from manor_mcp_interceptors.testing import auth_on
 with auth_on():
     pass
-print([n for n in sys.modules if n == "jwt" or n.startswith("manor_mcp_interceptors.server.")])
+print(*[n for n in sys.modules if n == "jwt" or n.startswith("manor_mcp_interceptors.server.")])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "['manor_mcp_interceptors.server._process_wide']\n"
+    assert done.stdout == "manor_mcp_interceptors.server._process_wide\n"
 
 
 def test_a_server_that_was_not_started_or_called_says_so() -> None:
-    """Rather than where it looked."""
+    """Rather than an error about an attribute or an index."""
     server = AuthServer(SECRET)
     with pytest.raises(RuntimeError, match="not started"):
         _ = server.url
