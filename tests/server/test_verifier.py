@@ -25,7 +25,8 @@ from manor_mcp_interceptors import (
     TokenVerifier,
     VerifiedToken,
 )
-from manor_mcp_interceptors._keys.keys import KeySource, SecretFile, SigningKey
+from manor_mcp_interceptors._keys.keys import KeySource, SigningKey
+from manor_mcp_interceptors._keys.secret_file import SecretFile
 from manor_mcp_interceptors._keys.tokens import mint
 from manor_mcp_interceptors.server.verifier import Reason, verification_of
 from manor_mcp_interceptors.testing import auth_on
