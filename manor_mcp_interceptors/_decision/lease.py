@@ -131,7 +131,8 @@ class Lease:
             return self._counted(refusal(snapshot, answer))  # for this call alone: no lease
         asked_at = self.clock.time()
         key = configuration.signing_key(snapshot) if answer.enabled else None
-        if not configuration.lock.acquire(timeout=self._patience()):
+        lock = configuration.lock
+        if not (lock.acquire(blocking=False) or lock.acquire(timeout=self._patience())):
             return self._while_another_decides(snapshot, answer)
         try:
             # Another thread may have decided while this one read flag, settings and key.
@@ -141,7 +142,7 @@ class Lease:
             decision = decide(snapshot, answer, key, self._cache)
             decision = self._publish(decision, snapshot, asked_at, generation)
         finally:
-            configuration.lock.release()
+            lock.release()
         self._counted(decision)
         self._log(decision, before, snapshot, key)
         return decision
