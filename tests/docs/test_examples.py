@@ -26,7 +26,7 @@ from manor_mcp_interceptors import (
     get_token,
 )
 from tests.cli.running import run as manor_mcp
-from tests.docs.pages import ROOT, blocks, example
+from tests.docs.pages import PAGES, ROOT, blocks, example
 from tests.docs.test_client_examples import CLIENTS
 from tests.docs.test_server_examples import SERVERS
 from tests.support import FLAG
@@ -234,11 +234,6 @@ def test_the_pip_lines_name_extras_that_exist() -> None:
     project = (ROOT / "pyproject.toml").read_text()
     listed = project.split("[project.optional-dependencies]")[1].split("\n[")[0]
     known = set(re.findall(r"^([a-z0-9]+) =", listed, re.MULTILINE))
-    lines = [line for block in blocks("sh") for line in block.code.splitlines()]
-    used = {
-        e
-        for line in lines
-        for found in re.findall(r"\[([a-z0-9,]+)\]", line)
-        for e in found.split(",")
-    }
-    assert used <= known
+    lists = re.findall(r"pip install \S*\[([a-z0-9,]+)\]", "\n".join(PAGES.values()))
+    assert lists
+    assert {extra for found in lists for extra in found.split(",")} <= known

@@ -1,4 +1,4 @@
-"""README and docs say what the code does: tables, messages, names, links, commands."""
+"""README and docs agree with the code: tables, messages, names, links, commands."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ REFERENCE = "docs/reference.md"
 
 
 def shown_default(field: str) -> str | None:
-    """Return the default of a setting as the tables show it; None if they say it in words."""
+    """Return the default of a setting as the tables show it; None if they have words."""
     value = getattr(Settings(), field)
     if value is None or field == "subject":
         return None
@@ -45,7 +45,7 @@ def test_the_variables_of_the_first_day_are_some_of_them() -> None:
 
 
 def test_every_variable_that_a_page_names_exists() -> None:
-    """A typo in a deployment is an outage; so it is in a page."""
+    """Readers copy them."""
     known = {variable.name for variable in VARIABLES} | {"MCP_AUTH_TTL"}  # doctor's example
     found = {name for text in PAGES.values() for name in re.findall(r"\bMCP_AUTH_[A-Z_]+\b", text)}
     assert found - known == set()
@@ -180,7 +180,7 @@ def test_no_link_is_dead() -> None:
 
 
 def test_every_page_is_named_in_the_readme() -> None:
-    """What nobody links to, nobody reads."""
+    """A page without a link is not found."""
     assert set(PAGES) - {"README.md"} <= set(links("README.md"))
 
 
