@@ -15,6 +15,7 @@ from manor_mcp_interceptors._telemetry.otel import METRICS
 from manor_mcp_interceptors.settings import VARIABLES
 from tests.docs.pages import PAGES, ROOT, anchors, example, links, names, rows
 from tests.support import FLAG
+from tests.test_architecture import FILES, is_public, name_of
 
 PACKAGE = Path(manor_mcp_interceptors.__file__).parent
 REFERENCE = "docs/reference.md"
@@ -72,10 +73,16 @@ def test_the_table_of_metrics_is_the_codes() -> None:
 
 
 def test_the_table_of_public_names_is_the_codes() -> None:
-    """Each public module whose names are not the package's, with its `__all__`."""
+    """Each with the module that users import it from; no public module has another name."""
+    listed = set(pytest_plugin.__all__)
     for module, cell in rows(REFERENCE, "Public names"):
         public = import_module(module.strip("`")).__all__
         assert sorted(names([cell])) == sorted(public), module
+        listed |= set(public)
+    for path in FILES:
+        module = f"manor_mcp_interceptors.{name_of(path)}".removesuffix(".__init__")
+        if is_public(path) and not module.endswith(("__init__", ".client", ".server")):
+            assert set(import_module(module).__all__) <= listed, module
 
 
 def test_the_table_of_fixtures_is_the_plugins() -> None:
