@@ -49,12 +49,11 @@ class Attempt:
 
     def details(self, original: Any) -> Any:
         """Return the call details of this try."""
-        changes = {}
-        if self.metadata is not original.metadata:
-            changes["metadata"] = self.metadata
         if self.timeout != getattr(original, "timeout", None):
-            changes["timeout"] = self.timeout
-        return replace_details(original, **changes) if changes else original
+            return replace_details(original, metadata=self.metadata, timeout=self.timeout)
+        if self.metadata is original.metadata:
+            return original
+        return replace_details(original, metadata=self.metadata)
 
     def time_left(self) -> float | None:
         """Return how many seconds of the caller's timeout are left; None: no timeout."""

@@ -39,7 +39,7 @@ def reusable(metadata: Any) -> Any:
 
 def replace_details(details: Any, **changes: Any) -> Any:
     """Return a copy of call details, of any class, with `changes`; all else is kept."""
-    if not changes.keys() <= set(getattr(details, "_fields", ())):
+    if not hasattr(details, "_replace"):
         return _ChangedDetails(details, changes)
     changed = details._replace(**changes)
     extra = getattr(details, "__dict__", None)

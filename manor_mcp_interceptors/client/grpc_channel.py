@@ -156,7 +156,8 @@ def _prepared(
     """Return a call without its timeout and metadata, and these two: grpc's one signature."""
     if request_iterator is not None:
         request = request_iterator
-    options.update(zip(("credentials", "wait_for_ready", "compression"), rest))  # noqa: B905
+    if rest:
+        options.update(zip(("credentials", "wait_for_ready", "compression"), rest))  # noqa: B905
     return partial(send, request, **options), timeout, metadata
 
 
