@@ -284,7 +284,6 @@ def test_refused_calls_are_freed(
             alive[-1] = len(gc.get_objects())
 
     calls(way, server.target, 10 + MANY, adapter={"provider": provider}, after=count)
-    print(way, alive[-1]-max(alive[:10]))
     assert max(alive[10:]) - max(alive[:10]) < MANY
 
 
