@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
+import traceback
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
@@ -9,9 +11,22 @@ from typing import Any
 import grpc
 import pytest
 
-from manor_mcp_interceptors import TokenUnavailableError, grpc_aio_interceptors
+from manor_mcp_interceptors import (
+    MCPTokenProvider,
+    Settings,
+    TokenUnavailableError,
+    grpc_aio_interceptors,
+)
+from tests.support import SECRET
 from tests.support.grpc_clients import WatchedProvider, aio_channel, bearer
-from tests.support.grpc_server import AIO_CALLS, KINDS, REQUESTS, GrpcServer, multi_callable
+from tests.support.grpc_server import (
+    AIO_CALLS,
+    KINDS,
+    REQUESTS,
+    GrpcServer,
+    expected,
+    multi_callable,
+)
 
 Body = Callable[[Any], Awaitable[Any]]
 
@@ -31,7 +46,7 @@ def run_on(open_channel: Callable[[], Any], body: Body) -> Any:
 
 @pytest.fixture(params=["interceptors", "thin"])
 def mode(request: pytest.FixtureRequest) -> str:
-    """Which of our adapters: each law that asks for it holds for both."""
+    """The adapter; a law that takes it holds for both."""
     value: str = request.param
     return value
 
@@ -81,6 +96,137 @@ def test_cancelling_reaches_the_server(
             await reaches(server.cancelled)
 
     run_on(lambda: aio_channel(mode, server.target, provider=provider), body)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_done_callback_added_to_a_call_that_has_ended(
+    kind: str, mode: str, server: GrpcServer, provider: WatchedProvider
+) -> None:
+    """It is called at once, with the call that the caller holds."""
+
+    async def body(channel: Any) -> None:
+        call = open_call(channel, kind)
+        if kind.endswith("stream"):
+            assert [part async for part in call]
+        assert await call.code() is grpc.StatusCode.OK
+        called: list[Any] = []
+        call.add_done_callback(called.append)
+        call.add_done_callback(called.append)
+        assert called == [call, call]
+
+    run_on(lambda: aio_channel(mode, server.target, provider=provider), body)
+
+
+class SlowGate:
+    """A gate that answers when the test lets it, on a thread of the package."""
+
+    def __init__(self) -> None:
+        self.asked = threading.Event()
+        self.may_answer = threading.Event()
+
+    def is_enabled(self, key: str, *, subject: str) -> bool:
+        self.asked.set()
+        return self.may_answer.wait(10)
+
+
+@pytest.mark.parametrize("name", AIO_CALLS)
+def test_a_slow_flag_does_not_hold_up_the_event_loop(name: str, server: GrpcServer) -> None:
+    """The call waits for the first answer while the loop runs; then the token is sent."""
+    gate = SlowGate()
+    provider = MCPTokenProvider(Settings(secret=SECRET), gate=gate)
+
+    async def body(channel: Any) -> None:
+        call = asyncio.ensure_future(AIO_CALLS[name](channel, timeout=10))
+        await reaches(gate.asked)  # needs a loop that runs
+        assert not server.calls
+        gate.may_answer.set()
+        assert await call == expected(name)
+
+    run_on(lambda: aio_channel("interceptors", server.target, provider=provider), body)
+    assert server.authorization == [[bearer(provider.token())]]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_call_cancelled_while_it_waits_for_the_flag(kind: str, server: GrpcServer) -> None:
+    """The end is final: nothing is ever sent."""
+    gate = SlowGate()
+    provider = MCPTokenProvider(Settings(secret=SECRET), gate=gate)
+
+    async def body(channel: Any) -> None:
+        call = open_call(channel, kind)
+        await reaches(gate.asked)
+        assert call.cancel()
+        assert await call.code() is grpc.StatusCode.CANCELLED
+        gate.may_answer.set()
+        assert call.cancelled()
+
+    run_on(lambda: aio_channel("interceptors", server.target, provider=provider), body)
+    assert server.calls == []
+
+
+class Cancelling(grpc.aio.UnaryUnaryClientInterceptor):  # type: ignore[type-arg]
+    """Cancels each call as soon as there is one, without waiting for it."""
+
+    async def intercept_unary_unary(
+        self, continuation: Any, client_call_details: Any, request: Any
+    ) -> Any:
+        call = await continuation(client_call_details, request)
+        assert call.cancel()
+        return call
+
+
+def test_an_outer_interceptor_that_cancels_sees_what_it_sees_alone(
+    server: GrpcServer, provider: WatchedProvider
+) -> None:
+    """The call is returned to it before there is a response."""
+
+    async def body(channel: Any) -> list[Any]:
+        call = open_call(channel, "unary_unary")
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        answers = [call.code(), call.details(), call.initial_metadata(), call.trailing_metadata()]
+        return [call.cancelled(), call.done(), *[await answer for answer in answers]]
+
+    alone = run(server.target, body, interceptors=[Cancelling()])
+    assert run(server.target, body, interceptors=[Cancelling(), *ours(provider)]) == alone
+    assert alone[:3] == [True, True, grpc.StatusCode.CANCELLED]
+    assert alone[4] == grpc.aio.Metadata()
+
+
+class Raising(grpc.aio.UnaryUnaryClientInterceptor):  # type: ignore[type-arg]
+    """Awaits its calls, so that their errors are raised in it."""
+
+    async def intercept_unary_unary(
+        self, continuation: Any, client_call_details: Any, request: Any
+    ) -> Any:
+        call = await continuation(client_call_details, request)
+        del client_call_details  # which holds the token
+        await call
+        raise AssertionError
+
+
+def test_an_inner_interceptor_that_raises_at_the_second_try_shows_no_token(
+    server: GrpcServer, provider: WatchedProvider
+) -> None:
+    """No local of this package holds a token, in the error or in what it was raised from."""
+    old = provider.grow_stale()
+    server.refuses = lambda value: True
+
+    async def body(channel: Any) -> None:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await open_call(channel, "unary_unary")
+        error: BaseException | None = caught.value
+        shown = []
+        while error is not None:
+            frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+            shown += [f.f_locals for f in frames if "manor_mcp" in f.f_globals["__name__"]]
+            error = error.__context__
+        assert len(shown) > 1
+        assert old not in repr(shown)
+        assert str(provider.token()) not in repr(shown)
+
+    run(server.target, body, interceptors=[*ours(provider), Raising()])
+    assert len(server.calls) == 2
 
 
 def test_cancelling_the_awaiting_task(
