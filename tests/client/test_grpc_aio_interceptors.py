@@ -65,7 +65,7 @@ async def reaches(event: Any) -> None:
 
 
 def test_one_object_for_each_kind() -> None:
-    """grpc.aio files an object under one kind only, so each of the four is of one kind alone."""
+    """Each of the four is of one kind only, because grpc.aio uses an object for one kind."""
     bases = (
         grpc.aio.UnaryUnaryClientInterceptor,
         grpc.aio.UnaryStreamClientInterceptor,
@@ -81,7 +81,7 @@ def test_one_object_for_each_kind() -> None:
 def test_cancelling_reaches_the_server(
     kind: str, early: bool, mode: str, server: GrpcServer, provider: WatchedProvider
 ) -> None:
-    """Cancelling the outer call ends the inner one, whenever it comes."""
+    """Cancelling the outer call ends the inner one, at any time."""
     server.open.clear()
 
     async def body(channel: Any) -> None:
@@ -232,7 +232,7 @@ def test_an_inner_interceptor_that_raises_at_the_second_try_shows_no_token(
 def test_cancelling_the_awaiting_task(
     mode: str, server: GrpcServer, provider: WatchedProvider
 ) -> None:
-    """A caller that gives up, as `wait_for` does, leaves no call running behind it."""
+    """A caller that gives up, as `wait_for` does, leaves no call running."""
     server.open.clear()
 
     async def body(channel: Any) -> None:
@@ -253,7 +253,7 @@ def test_cancelling_the_awaiting_task(
 def test_every_question_is_answered(
     kind: str, mode: str, server: GrpcServer, provider: WatchedProvider
 ) -> None:
-    """Callbacks, metadata, code and details come, and before the call has been awaited."""
+    """Callbacks, metadata, code and details arrive, also before the call has been awaited."""
 
     async def body(channel: Any) -> None:
         call = open_call(channel, kind)
@@ -274,7 +274,7 @@ def test_every_question_is_answered(
 
 
 def test_a_stream_is_not_awaited(mode: str, server: GrpcServer, provider: WatchedProvider) -> None:
-    """A healthy stream's first message is here while the server has not ended it."""
+    """The first message of a stream arrives before the server has ended the stream."""
     server.open.clear()
 
     async def body(channel: Any) -> None:
@@ -290,7 +290,7 @@ def test_a_stream_is_not_awaited(mode: str, server: GrpcServer, provider: Watche
 def test_a_second_try_has_what_is_left_of_the_timeout(
     mode: str, server: GrpcServer, provider: WatchedProvider
 ) -> None:
-    """A slow refusal, tried again, ends when the caller's timeout does."""
+    """After a slow refusal, the second try ends when the caller's timeout does."""
     provider.grow_stale()
     server.refuses = lambda value: True
     server.refuse_after = 0.4
@@ -311,7 +311,7 @@ def test_a_second_try_has_what_is_left_of_the_timeout(
 def test_many_tasks_with_one_stale_token(
     mode: str, server: GrpcServer, provider: WatchedProvider, mints: list[Any]
 ) -> None:
-    """Fifty tasks that meet the same refusal are all served, and one token is minted."""
+    """Fifty tasks with the same refusal all get their response, and one token is minted."""
     old = provider.grow_stale()
     server.refuses = lambda value: value == bearer(old)
     server.refuse_after = 0.05
@@ -329,7 +329,7 @@ def test_many_tasks_with_one_stale_token(
 
 
 class Passing:
-    """Another interceptor; it changes details, and may await its calls."""
+    """Another interceptor; it changes details and may await its calls."""
 
     def __init__(self, *, awaits: bool = False) -> None:
         self.details: list[Any] = []
@@ -339,7 +339,8 @@ class Passing:
         self.details.append(client_call_details)
         metadata = grpc.aio.Metadata(*client_call_details.metadata, ("x-other", "1"))
         # Call credentials would need a secure channel.
-        changed = client_call_details._replace(metadata=metadata, credentials=None)
+        method, timeout, _, _, wait_for_ready = client_call_details
+        changed = type(client_call_details)(method, timeout, metadata, None, wait_for_ready)
         call = await continuation(changed, request)
         return await call if self._awaits else call
 
@@ -365,7 +366,7 @@ class PassingStreams(Passing, grpc.aio.StreamStreamClientInterceptor):  # type: 
 def test_beside_other_interceptors(
     name: str, order: str, server: GrpcServer, provider: WatchedProvider
 ) -> None:
-    """In either order, with one that awaits unary calls itself, both have their say once."""
+    """Before or after one that awaits unary calls, each takes effect once."""
     others = [
         PassingUnary(awaits=True),
         PassingUnaryStream(),
@@ -391,7 +392,7 @@ def test_beside_other_interceptors(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_all_five_fields_survive(kind: str, server: GrpcServer, provider: WatchedProvider) -> None:
-    """What the caller asked for passes through; grpc.aio has compression in the metadata."""
+    """The caller's options pass through; grpc.aio puts compression into the metadata."""
     credentials = grpc.access_token_call_credentials("unused")
     others = [
         cls() for cls in (PassingUnary, PassingUnaryStream, PassingStreamUnary, PassingStreams)
@@ -429,7 +430,7 @@ def test_all_five_fields_survive(kind: str, server: GrpcServer, provider: Watche
 def test_what_cannot_be_sent(
     kind: str, unsendable: dict[str, Any], server: GrpcServer, provider: WatchedProvider
 ) -> None:
-    """What gRPC refuses to send ends the call as it does without us, and nothing hangs."""
+    """What gRPC refuses to send ends the call as without an adapter, and nothing hangs."""
 
     async def body(channel: Any) -> Any:
         request = unsendable.get("request", b"")
@@ -451,7 +452,7 @@ def test_what_cannot_be_sent(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_required_token_is_missing(kind: str, mode: str, server: GrpcServer) -> None:
-    """The failed call answers what a caller may ask, and asks the server nothing."""
+    """The failed call answers every question of a caller, and nothing is sent."""
 
     async def body(channel: Any) -> None:
         call = open_call(channel, kind)

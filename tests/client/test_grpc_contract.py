@@ -321,6 +321,30 @@ def test_a_wait_for_a_decision_counts_against_the_timeout(way: Way, server: Grpc
     assert time.monotonic() - started < provider.seconds + 0.15
 
 
+class SlowGate:
+    """A gate whose first answer takes longer than a caller may wait."""
+
+    def is_enabled(self, key: str, *, subject: str) -> bool:
+        time.sleep(0.7)
+        return True
+
+
+@every_adapter
+@pytest.mark.slow
+def test_a_deadline_covers_the_wait_for_a_slow_flag(
+    way: Way, server: GrpcServer, request: pytest.FixtureRequest
+) -> None:
+    """With a timeout of 0.2 s a call ends after 0.2 s, whatever the flag does."""
+    if way[0] != "aio thin":
+        reason = "the adapters do not pass max_wait to TokenSource.decision yet"
+        request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
+    server.open.clear()
+    provider = MCPTokenProvider(Settings(secret=SECRET), gate=SlowGate())
+    started = time.monotonic()
+    calls(way, server.target, 1, adapter={"provider": provider}, timeout=0.2)
+    assert time.monotonic() - started < 0.45
+
+
 SPANS = """
 from opentelemetry.sdk.trace import TracerProvider
 from tests.support.grpc_clients import WAYS, WatchedProvider, calls
