@@ -15,6 +15,11 @@ from ._grpc_retry import Callbacks, run_all
 Again = Callable[[], Coroutine[Any, Any, Any]]
 
 
+def retrying(call: Any, again: Again) -> Any:
+    """Return a call that may be repeated; another interceptor's object as it is."""
+    return RetryingCall(call, again) if isinstance(call, aio.UnaryUnaryCall) else call
+
+
 class RetryingCall(aio.UnaryUnaryCall):  # type: ignore[type-arg]
     """One call to its holder, whether it takes one try or two.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
@@ -24,18 +23,18 @@ def was_refused(call: Any) -> bool:
     """Return whether a sync call, which has ended, was refused."""
     try:
         return is_refusal(call.exception())
-    except grpc.FutureCancelledError:
+    except Exception:  # it was cancelled, or is another interceptor's object
         return False
 
 
 def aio_was_refused(call: Any) -> bool:
     """Return whether an aio call, which has ended, was refused; from outside a coroutine."""
-    question = call.code()
     try:
-        question.send(None)
+        call.code().send(None)  # it has the answer already, so it does not wait
     except StopIteration as answer:
         return answer.value is UNAUTHENTICATED
-    question.close()  # it would wait: the call has not ended after all
+    except Exception:  # another interceptor's object
+        return False
     return False
 
 
@@ -77,12 +76,10 @@ def aio_watched(call: Any, on_refusal: Callable[[], None]) -> Any:
 
 def _on_end(reference: weakref.ref[Any], on_refusal: Callable[[], None]) -> None:
     call = reference()
-    with suppress(Exception):  # another interceptor's object
-        if call is not None and was_refused(call):
-            on_refusal()
+    if call is not None and was_refused(call):
+        on_refusal()
 
 
 def _on_aio_end(on_refusal: Callable[[], None], call: Any) -> None:
-    with suppress(Exception):
-        if aio_was_refused(call):
-            on_refusal()
+    if aio_was_refused(call):
+        on_refusal()

@@ -66,7 +66,7 @@ class RetryingCall(grpc.Call, grpc.Future):  # type: ignore[type-arg]
             self._call = second or self._call
         if second is not None and self._is_cancelled:
             second.cancel()
-        elif second is None or wrapped(second, self._watch) is second:
+        elif second is None or wrapped(second, self._watch) is second:  # no complete call
             self._end()
 
     def _end(self) -> None:
@@ -112,7 +112,7 @@ class RetryingCall(grpc.Call, grpc.Future):  # type: ignore[type-arg]
     def cancel(self) -> bool:
         if not self._call.cancel():
             with self._changed:
-                if not self._is_renewing or self._is_cancelled:
+                if self._has_ended or not self._is_renewing:
                     return False
                 self._is_cancelled = True
         self._end()

@@ -14,7 +14,7 @@ with needs("grpc", "grpc_aio_authenticated_channel"):
 
 from manor_mcp_interceptors.provider import MCPTokenProvider
 
-from ._grpc_aio_call import EndedCall, RetryingCall
+from ._grpc_aio_call import EndedCall, retrying
 from ._grpc_auth import Attempt, GrpcAuth
 from ._grpc_refusal import aio_watched, wrapped
 from ._grpc_unavailable import TokenUnavailableRpcError
@@ -124,9 +124,7 @@ class _Method:
 
 class _UnaryUnary(_Method, aio.UnaryUnaryMultiCallable):  # type: ignore[misc, type-arg]
     def _watched(self, call: Any, send: Callable[..., Any], attempt: Attempt) -> Any:
-        if not isinstance(call, aio.UnaryUnaryCall):
-            return call
-        return RetryingCall(call, partial(self._again, send, attempt))
+        return retrying(call, partial(self._again, send, attempt))
 
     async def _again(self, send: Callable[..., Any], refused: Attempt) -> Any:
         second = await self._auth.renew_async(refused)

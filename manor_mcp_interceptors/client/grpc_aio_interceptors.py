@@ -13,7 +13,7 @@ with needs("grpc", "grpc_aio_interceptors"):
 
 from manor_mcp_interceptors.provider import MCPTokenProvider
 
-from ._grpc_aio_call import RetryingCall
+from ._grpc_aio_call import retrying
 from ._grpc_auth import Attempt, GrpcAuth
 from ._grpc_refusal import aio_watched, is_refusal, wrapped
 
@@ -78,9 +78,7 @@ class _UnaryUnary(_Interceptor, aio.UnaryUnaryClientInterceptor):  # type: ignor
             if call is None:
                 raise
             return call
-        if attempt.token is None or not isinstance(call, aio.UnaryUnaryCall):
-            return call
-        return RetryingCall(call, again)
+        return call if attempt.token is None else retrying(call, again)
 
     async def _again(
         self, continuation: Continuation, details: Any, request: Any, refused: Attempt

@@ -90,7 +90,7 @@ class _Method:
     """One method of the server: the callable of the inner channel, with a token on each call."""
 
     _may_repeat = False
-    """A stream of requests cannot be sent again, one of responses may have been read already."""
+    """Whether a refused call is sent again; a stream's requests may be gone, its responses read."""
 
     def __init__(self, inner: Any, auth: GrpcAuth) -> None:
         self._inner = inner
@@ -153,7 +153,10 @@ def _prepared(
     request_iterator: Any = None,
     **options: Any,
 ) -> tuple[Send, float | None, Any]:
-    """Return a call without its timeout and metadata, and these two: grpc's one signature."""
+    """Return a call that lacks its timeout and metadata, and these two.
+
+    All callables of grpc have this signature; streams of requests are a `request_iterator`.
+    """
     if request_iterator is not None:
         request = request_iterator
     if rest:

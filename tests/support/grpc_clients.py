@@ -146,7 +146,7 @@ async def _aio_outcome(
 ) -> Any:
     try:
         return await AIO_CALLS[name](channel, **options)
-    except Exception as error:
+    except (Exception, asyncio.CancelledError) as error:
         return error.code() if isinstance(error, grpc.RpcError) else type(error)
     finally:
         after()
