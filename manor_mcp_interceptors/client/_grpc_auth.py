@@ -73,7 +73,7 @@ def _timeout_left(timeout: Any, deadline: float) -> Any:
 
 
 class GrpcAuth:
-    """Attaches tokens and renews refused ones. No error in here breaks a call."""
+    """Attaches tokens and renews refused ones. An error in this package breaks no call."""
 
     __slots__ = ("_log_throttle", "_required", "_source")
 
@@ -90,10 +90,12 @@ class GrpcAuth:
         Raises:
             TokenUnavailableRpcError: There is no token, and a token is required.
         """
-        metadata = reusable(metadata)
+        if metadata is not None:
+            metadata = reusable(metadata)
         try:
             deadline = None if timeout is None else monotonic() + timeout
-            decision = AS_IS if has_authorization(metadata) else self._decide(timeout)
+            is_set = metadata and has_authorization(metadata)
+            decision = AS_IS if is_set else self._decide(timeout)
             return Attempt(decision, metadata, timeout, deadline)
         except Exception as error:
             failure = self._failure(error)
@@ -110,7 +112,8 @@ class GrpcAuth:
         metadata, timeout = reusable(details.metadata), details.timeout
         try:
             deadline = None if timeout is None else monotonic() + timeout
-            decision = AS_IS if has_authorization(metadata) else await self._decide_async(timeout)
+            is_set = metadata and has_authorization(metadata)
+            decision = AS_IS if is_set else await self._decide_async(timeout)
             return Attempt(decision, metadata, timeout, deadline)
         except Exception as error:
             failure = self._failure(error)

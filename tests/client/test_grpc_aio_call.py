@@ -202,9 +202,9 @@ def test_a_failed_second_try_shows_no_token(
         with pytest.raises(grpc.RpcError) as caught:
             await open_call(channel)
         frames = traceback.walk_tb(caught.value.__traceback__)
-        ours = [f for f, _ in frames if f.f_globals["__name__"].startswith("manor_mcp")]
-        shown = repr([frame.f_locals for frame in ours])
-        assert ours
+        package = [f for f, _ in frames if f.f_globals["__name__"].startswith("manor_mcp")]
+        shown = repr([frame.f_locals for frame in package])
+        assert package
         assert old not in shown
         assert str(provider.token()) not in shown
 
@@ -220,7 +220,7 @@ def test_a_call_that_ends_with_its_loop(mode: str, server: GrpcServer) -> None:
     async def body(channel: Any) -> None:
         call = open_call(channel)
         left.append(call)
-        while not server.calls:  # noqa: ASYNC110 - the server has a thread of its own
+        while not server.calls:  # noqa: ASYNC110 - the server runs on other threads
             await asyncio.sleep(0.001)
         await asyncio.sleep(0.1)
 

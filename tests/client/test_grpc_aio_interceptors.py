@@ -51,7 +51,7 @@ def mode(request: pytest.FixtureRequest) -> str:
     return value
 
 
-def ours(provider: WatchedProvider, **adapter: Any) -> list[Any]:
+def interceptors_of(provider: WatchedProvider, **adapter: Any) -> list[Any]:
     return grpc_aio_interceptors(provider=provider, **adapter)
 
 
@@ -188,7 +188,9 @@ def test_an_outer_interceptor_that_cancels_sees_what_it_sees_alone(
         return [call.cancelled(), call.done(), *[await answer for answer in answers]]
 
     alone = run(server.target, body, interceptors=[Cancelling()])
-    assert run(server.target, body, interceptors=[Cancelling(), *ours(provider)]) == alone
+    assert (
+        run(server.target, body, interceptors=[Cancelling(), *interceptors_of(provider)]) == alone
+    )
     assert alone[:3] == [True, True, grpc.StatusCode.CANCELLED]
     assert alone[4] == grpc.aio.Metadata()
 
@@ -225,7 +227,7 @@ def test_an_inner_interceptor_that_raises_at_the_second_try_shows_no_token(
         assert old not in repr(shown)
         assert str(provider.token()) not in repr(shown)
 
-    run(server.target, body, interceptors=[*ours(provider), Raising()])
+    run(server.target, body, interceptors=[*interceptors_of(provider), Raising()])
     assert len(server.calls) == 2
 
 
@@ -362,7 +364,7 @@ class PassingStreams(Passing, grpc.aio.StreamStreamClientInterceptor):  # type: 
 
 
 @pytest.mark.parametrize("name", AIO_CALLS)
-@pytest.mark.parametrize("order", ["ours first", "ours last"])
+@pytest.mark.parametrize("order", ["adapter first", "adapter last"])
 def test_beside_other_interceptors(
     name: str, order: str, server: GrpcServer, provider: WatchedProvider
 ) -> None:
@@ -373,8 +375,8 @@ def test_beside_other_interceptors(
         PassingStreamUnary(),
         PassingStreams(),
     ]
-    mine = ours(provider)
-    interceptors = [*mine, *others] if order == "ours first" else [*others, *mine]
+    adapter = interceptors_of(provider)
+    interceptors = [*adapter, *others] if order == "adapter first" else [*others, *adapter]
     old = provider.grow_stale()
     server.refuses = lambda value: value == bearer(old)
 
@@ -411,7 +413,7 @@ def test_all_five_fields_survive(kind: str, server: GrpcServer, provider: Watche
             assert [part async for part in call]
         assert await call.code() is grpc.StatusCode.OK
 
-    run(server.target, body, interceptors=[*ours(provider), *others])
+    run(server.target, body, interceptors=[*interceptors_of(provider), *others])
     (details,) = [details for other in others for details in other.details]
     assert details.method.decode().endswith(kind)
     assert details.timeout == 10

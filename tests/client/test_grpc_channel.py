@@ -152,9 +152,9 @@ def test_a_failed_second_try_shows_no_token(
         multi_callable(thin, "unary_unary")(REQUESTS[0], timeout=5)
     assert len(server.calls) == 2
     frames = traceback.walk_tb(caught.value.__traceback__)
-    ours = [f for f, _ in frames if f.f_globals["__name__"].startswith("manor_mcp_interceptors")]
-    shown = repr([frame.f_locals for frame in ours])
-    assert ours
+    package = [f for f, _ in frames if f.f_globals["__name__"].startswith("manor_mcp_interceptors")]
+    shown = repr([frame.f_locals for frame in package])
+    assert package
     assert old not in shown
     assert str(provider.token()) not in shown
 

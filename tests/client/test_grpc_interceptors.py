@@ -213,8 +213,8 @@ def test_all_six_fields_survive(name: str, server: GrpcServer, provider: Watched
     server.refuses = lambda value: value == bearer(old)
     recorder = Recorder()
     with grpc.insecure_channel(server.target) as bare:
-        ours = GrpcAuthInterceptor(provider=provider)
-        channel = grpc.intercept_channel(bare, ours, recorder, Bare())
+        adapter = GrpcAuthInterceptor(provider=provider)
+        channel = grpc.intercept_channel(bare, adapter, recorder, Bare())
         if name in UNARY_UNARY:
             SYNC_CALLS[name](channel, metadata=(("a", "1"),), **asked)
         else:
@@ -255,7 +255,7 @@ class Waiting(Recorder):
 
 
 @pytest.mark.parametrize("name", SYNC_CALLS)
-@pytest.mark.parametrize("order", ["ours first", "ours last"])
+@pytest.mark.parametrize("order", ["adapter first", "adapter last"])
 @both
 def test_beside_other_interceptors(
     name: str, mode: str, order: str, server: GrpcServer, provider: WatchedProvider
@@ -264,7 +264,7 @@ def test_beside_other_interceptors(
     old = provider.grow_stale()
     server.refuses = lambda value: value == bearer(old)
     with grpc.insecure_channel(server.target) as bare:
-        if order == "ours first":
+        if order == "adapter first":
             behind = grpc.intercept_channel(bare, Waiting())
             channel = sync_channel(mode, behind, provider=provider)
         else:
@@ -497,10 +497,10 @@ def test_foreign_call_details(server: GrpcServer, provider: WatchedProvider) -> 
         passed.append(details)
         return grpc.RpcError()  # not a call: it is returned as it is
 
-    ours = GrpcAuthInterceptor(provider=provider)
-    result = ours.intercept_unary_unary(continuation, Details(), b"")
+    adapter = GrpcAuthInterceptor(provider=provider)
+    result = adapter.intercept_unary_unary(continuation, Details(), b"")
     assert isinstance(result, grpc.RpcError)
-    assert isinstance(ours.intercept_unary_stream(continuation, Details(), b""), grpc.RpcError)
+    assert isinstance(adapter.intercept_unary_stream(continuation, Details(), b""), grpc.RpcError)
     for details in passed:
         assert details.extra == "kept"
         assert not hasattr(details, "timeout")
