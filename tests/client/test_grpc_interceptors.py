@@ -14,6 +14,7 @@ import grpc_testing  # type: ignore[import-untyped]
 import pytest
 
 from manor_mcp_interceptors import GrpcAuthInterceptor, TokenUnavailableError
+from tests.support.eventually import eventually
 from tests.support.grpc_clients import WatchedProvider, bearer, sync_channel
 from tests.support.grpc_server import KINDS, REQUESTS, SYNC_CALLS, GrpcServer, multi_callable
 
@@ -329,7 +330,10 @@ def test_renewing_holds_up_no_other_call(mode: str, others: Any, server: GrpcSer
             call.result(5)
         with pytest.raises(grpc.FutureCancelledError):
             call.exception(5)
+        server.open.clear()
         provider.go_on.set()
+        assert eventually(lambda: provider.stats().retries == 1)
+        assert not server.hanging.wait(0.2) or server.cancelled.wait(5)
 
 
 @both
@@ -451,7 +455,10 @@ def test_no_thread_for_a_second_try(
     monkeypatch.setattr("manor_mcp_interceptors.client._grpc_retry.threading", limited)
     provider.grow_stale()
     server.refuses = lambda value: True
-    assert future(channel).exception(10).code() is grpc.StatusCode.UNAUTHENTICATED
+    call = future(channel)
+    assert call.exception(10).code() is grpc.StatusCode.UNAUTHENTICATED
+    assert not call.cancel()
+    assert not call.cancelled()
     assert len(server.calls) == 1
 
 
