@@ -60,7 +60,7 @@ class Growth:
             gc.collect()
             objects = gc.get_objects()
             # Not all objects: the cancelled timers of HTTP clients and servers live for minutes.
-            made_here = sum(type(each).__module__.startswith(PACKAGE) for each in objects)
+            made_here = sum(str(type(each).__module__).startswith(PACKAGE) for each in objects)
             tasks = sum(isinstance(each, asyncio.Task) and not each.done() for each in objects)
             descriptors = Path("/proc/self/fd")
             opened = len(os.listdir(descriptors)) if descriptors.exists() else 0
