@@ -132,9 +132,9 @@ class Lease:
         asked_at = self.clock.time()
         key = configuration.signing_key(snapshot) if answer.enabled else None
         lock = configuration.lock
-        if not (lock.acquire(blocking=False) or lock.acquire(timeout=self._patience())):
-            return self._while_another_decides(snapshot, answer)
-        try:
+        try:  # from here on: a signal handler may raise as soon as the lock is acquired
+            if not (lock.acquire(blocking=False) or lock.acquire(timeout=self._patience())):
+                return self._while_another_decides(snapshot, answer)
             # Another thread may have decided while this one read flag, settings and key.
             before = self._latest
             if before.valid_from <= self.clock.time() < before.valid_until:
@@ -142,7 +142,10 @@ class Lease:
             decision = decide(snapshot, answer, key, self._cache)
             decision = self._publish(decision, snapshot, asked_at, generation)
         finally:
-            lock.release()
+            try:  # noqa: SIM105 - in `suppress`, a signal handler may raise before the release
+                lock.release()
+            except RuntimeError:  # it was not acquired
+                pass
         self._counted(decision)
         self._log(decision, before, snapshot, key)
         return decision
