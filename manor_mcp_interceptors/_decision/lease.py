@@ -15,7 +15,7 @@ from manor_mcp_interceptors._telemetry.log import LogThrottle, log
 from manor_mcp_interceptors._waiting import event_loop, reset_after_fork
 from manor_mcp_interceptors.outcomes import Outcome, TokenStatus
 
-from .configuration import Configuration, Explanation, Key, SettingsSnapshot
+from .configuration import UNREAD, Configuration, Explanation, Key, SettingsSnapshot
 from .decide import NOT_ASKED, decide, describe, refusal
 from .decision import UNDECIDED, Decision, without_token
 from .token_cache import TokenCache
@@ -243,10 +243,13 @@ class Lease:
             self.decision = UNDECIDED if self.configuration.flags.per_call else ended
 
     def status(self, decision: Decision) -> TokenStatus:
-        """Describe `decision`, which was made now."""
-        snapshot = self.configuration.read_settings(self._audience)
-        key = self.configuration.signing_key(snapshot)
-        return describe(snapshot, key, decision, self._cache.expires_in(decision.token))
+        """Describe `decision`, which was made now. Never raises."""
+        try:
+            snapshot = self.configuration.read_settings(self._audience)
+            key = self.configuration.signing_key(snapshot)
+            return describe(snapshot, key, decision, self._cache.expires_in(decision.token))
+        except Exception as error:  # settings or a clock of the application
+            return describe(UNREAD, None, self.failed(error), None)
 
     def explain(self, decision: Decision) -> Explanation:
         """Return what `decision`, which was made now, comes from."""

@@ -13,6 +13,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from openfeature import api
@@ -206,6 +207,25 @@ def test_before_any_answer_the_environments_stands(
     monkeypatch.setenv(FLAG.upper(), environment)
     broken(told)
     assert (get_token() is not None) == (environment == "on")
+
+
+class RaisingClient:
+    """A client whose every attribute raises."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError(name)
+
+
+@pytest.mark.parametrize("is_configured", [False, True])
+def test_a_client_that_raises_leaves_the_environments_answer(
+    env_on: None, monkeypatch: pytest.MonkeyPatch, *, is_configured: bool
+) -> None:
+    """One of the application's, and one that the SDK hands to the default gates."""
+    client: Any = RaisingClient()
+    monkeypatch.setattr(api, "get_client", lambda _: client)
+    MCPTokenProvider.configure(gate=OpenFeatureGate(client) if is_configured else None)
+    assert get_token() is not None
+    assert diagnose().flag_enabled
 
 
 def test_a_provider_that_starts_in_the_background_holds_nobody_up(
