@@ -256,6 +256,7 @@ class _Family:
     def after_fork(self) -> None:
         """Start with a free lock: in a forked child, the thread that held it is gone."""
         self._lock = threading.RLock()
+        self.configuration.after_fork()  # first, because a lease takes its lock
         for provider in self._all:
             if provider._lease.configuration is not self.configuration:  # it was in `configure`
                 provider._lease = Lease(self.configuration, provider._audience)

@@ -64,10 +64,10 @@ def _checked(settings: type[_T]) -> type[_T]:
 class Settings(HoldsSecret):
     """The settings of a provider or a verifier. Immutable; checked when it is made.
 
-    Each field is documented at its variable in `VARIABLES` and in the README. White space around
-    a value is removed, except around a secret; `allowed_hosts` takes hosts separated by commas or
-    any iterable of them. A pickled `Settings` leaves its secrets behind: they do not belong in a
-    task queue or on a disk.
+    Each field is documented at its variable in `VARIABLES` and in docs/reference.md. White space
+    around a value is removed, except around a secret; `allowed_hosts` takes hosts separated by
+    commas or any iterable of them. A pickled `Settings` leaves its secrets behind: they do not
+    belong in a task queue or on a disk.
 
     Raises:
         SettingsError: A value is malformed.
@@ -278,4 +278,4 @@ VARIABLES: Final[tuple[Variable, ...]] = (
         _hosts,
     ),
 )
-"""Every variable there is, in the order of the README's table."""
+"""Every variable, in the order of the table in docs/reference.md."""

@@ -57,8 +57,8 @@ class Explanation:
     """The audience that the provider was made for; None: the configured one."""
 
 
-Key = SigningKey | SettingsError | None
-"""What signs, or why nothing can; None if it was not read."""
+KeyOrProblem = SigningKey | SettingsError | None
+"""What signs, or why nothing can; None if it was not read because the flag is off."""
 
 
 class _Lease(Protocol):
@@ -105,7 +105,7 @@ class Configuration:
         )
         return SettingsSnapshot(question, settings)
 
-    def signing_key(self, snapshot: SettingsSnapshot) -> Key:
+    def signing_key(self, snapshot: SettingsSnapshot) -> KeyOrProblem:
         """Read the key that signs; return why there is none instead of raising it."""
         if snapshot.error is not None:
             return snapshot.error
@@ -115,6 +115,9 @@ class Configuration:
             return SettingsError(import_problem(error), outcome=Outcome.PYJWT_MISSING)
         except SettingsError as error:
             return error.with_traceback(None)  # its frames hold the secret's objects
+        except Exception as error:  # PyJWT, or a module that it imports, is broken
+            reason = f"the secret cannot be checked ({type(error).__name__})"
+            return SettingsError(reason, outcome=Outcome.SIGNING_FAILED)
 
     def warn(self, snapshot: SettingsSnapshot, key: SigningKey) -> None:
         """Log each warning that did not hold at the last recheck."""
@@ -122,7 +125,7 @@ class Configuration:
             log(logging.WARNING, "%s", text)
 
     def add(self, lease: _Lease) -> None:
-        """End `lease` as well when the flag's answer changes, as long as it lives."""
+        """Register `lease`, so that `end_leases` ends it. It is held weakly."""
         with self.lock:
             self._leases.add(lease)
 

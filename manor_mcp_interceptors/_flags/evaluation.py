@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from manor_mcp_interceptors._telemetry.log import LogThrottle, log
 from manor_mcp_interceptors._waiting import (
+    LOOP_WAIT,
     event_loop,
     in_worker_thread,
     reset_after_fork,
@@ -31,8 +32,6 @@ FIRST_WAIT: Final = 1.0
 """Seconds that a call waits for the first answer to a question."""
 WAIT: Final = 0.03
 """Seconds that a call waits for any later answer."""
-LOOP_WAIT: Final = 0.01
-"""Seconds that a synchronous call may block the event loop on whose thread it runs."""
 MAX_KNOWN: Final = 4096
 """How many last known answers are kept."""
 MAX_PENDING: Final = 1024
@@ -227,7 +226,7 @@ class FlagEvaluator:
     def _work(self) -> None:
         try:
             while (evaluation := self._next()) is not None:
-                self._evaluate(evaluation)
+                self._answer(evaluation)
         except BaseException:  # a gate that raises SystemExit: the next question gets a new worker
             with self._lock:
                 self._queue.clear()
@@ -242,7 +241,7 @@ class FlagEvaluator:
             self._has_worker = self._running is not None
             return self._running
 
-    def _evaluate(self, evaluation: _Evaluation) -> None:
+    def _answer(self, evaluation: _Evaluation) -> None:
         question = evaluation.question
         before = self._known.get(question)
         result = evaluation.context.run(_evaluate, evaluation.gate, question)

@@ -25,7 +25,7 @@ class AccessToken(HoldsSecret):
 
 
 def mint(settings: Settings, key: SigningKey, now: float) -> AccessToken:
-    """Sign a new token.
+    """Sign a new token. A setting that it reads belongs to `token_cache._inputs` as well.
 
     Args:
         settings: Issuer, audience, subject, lifetime and clock skew.

@@ -46,7 +46,7 @@ class Counters:
 
         `next` is one step in C, so no thread can come between the reading and the writing.
         """
-        key = _keys.setdefault((name, word), (name, word))
+        key = (name, word)
         own = self._ticks.get(key) or self._ticks.setdefault(key, itertools.count())
         return (own,) if self._total is None else (own, *self._total.handles(name, word))
 
@@ -68,8 +68,6 @@ class Counters:
         self._zero = self._counts() or _NOTHING
 
 
-_keys: Final[dict[tuple[str, str], tuple[str, str]]] = {}
-"""One tuple for each key, however many providers use it."""
 TOTALS: Final = Counters()
 """What all providers and verifiers of this process have counted."""
 
