@@ -22,6 +22,7 @@ from manor_mcp_interceptors import (
 from tests.support.http_clients import (
     ASYNC,
     CLIENTS,
+    HTTPX,
     TestProvider,
     bearer,
     call,
@@ -30,7 +31,6 @@ from tests.support.http_clients import (
 )
 from tests.support.http_server import HttpServer, ok, redirect
 
-HTTPX = [client for client in CLIENTS if client != "requests"]
 each_client = pytest.mark.parametrize("client", CLIENTS)
 each_httpx = pytest.mark.parametrize("client", HTTPX)
 

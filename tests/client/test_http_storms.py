@@ -15,6 +15,7 @@ from tests.support.http_clients import (
     ASYNC,
     SYNC,
     TestProvider,
+    aiohttp_session,
     bearer,
     call,
     library_of,
@@ -50,6 +51,10 @@ def call_at_once(client: str, auth: Any, url: str, count: int) -> list[int]:
             return [made.result().status for made in calls]
 
     async def gather() -> list[int]:
+        if client == "aiohttp":
+            async with aiohttp_session(auth) as session:
+                replies = await asyncio.gather(*(session.get(url) for _ in range(count)))
+                return [reply.status for reply in replies]
         library = library_of(client)
         async with library.AsyncClient(auth=auth, trust_env=False, timeout=PATIENCE) as connected:
             replies = await asyncio.gather(*(connected.get(url) for _ in range(count)))

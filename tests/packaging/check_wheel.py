@@ -39,6 +39,7 @@ CLIENTS: Final = {
     "requests": ["RequestsAuth"],
     "httpx": ["HttpxAuth"],
     "httpx2": ["Httpx2Auth"],
+    "aiohttp": ["AiohttpAuth"],
     "grpc": [
         "GrpcAuthInterceptor",
         "grpc_aio_authenticated_channel",
