@@ -198,9 +198,9 @@ def body_options(client: str, body: str, payload: bytes) -> dict[str, Any]:
         "text": lambda: {content: text},
         "json": lambda: {"json": {"text": text}},
         "form": lambda: {"data": {"text": text}},
-        "multipart": lambda: _part(client, payload),
+        "multipart": lambda: part_options(client, payload),
         "file": lambda: _file(client, content, payload),
-        "multipart-file": lambda: _part(client, io.BytesIO(payload)),
+        "multipart-file": lambda: part_options(client, io.BytesIO(payload)),
         "generator": lambda: {content: _chunks(payload)},
         "iterator": lambda: {content: iter(list(_chunks(payload)))},
         "async-generator": lambda: {content: _async_chunks(payload)},
@@ -209,7 +209,8 @@ def body_options(client: str, body: str, payload: bytes) -> dict[str, Any]:
     return options[body]()
 
 
-def _part(client: str, content: Any) -> dict[str, Any]:
+def part_options(client: str, content: Any) -> dict[str, Any]:
+    """Return the arguments of a request with one file in a form."""
     if client == "aiohttp":
         form = aiohttp.FormData()
         form.add_field("part", content, filename="name.bin")
