@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
+from manor_mcp_interceptors._bearer import HEADER_NAME
+from manor_mcp_interceptors._decision.decision import Decision
 from manor_mcp_interceptors._optional import needs
 
 from ._bearer_flow import MAX_DRAIN_SECONDS, BearerFlow, Drain, Origin, Sent, rewind
@@ -25,8 +27,15 @@ Handler = Callable[[ClientRequest], Awaitable[ClientResponse]]
 REDIRECTS: Final = frozenset((301, 302, 303, 307, 308))
 NOWHERE: Final = URL()
 """In place of the URL of a call that has left its origin: no request has the origin of this."""
-REDIRECTED: Final = "_manor_mcp_interceptors_redirected"
-"""The attribute of a redirecting response that holds its `_RedirectedCall`."""
+URL_OF_CALL: Final = "_manor_mcp_interceptors_url"
+"""The attribute of a redirecting response that holds a URL with the call's origin, or `NOWHERE`."""
+_redirecting: Final[WeakValueDictionary[int, ClientResponse]] = WeakValueDictionary()
+"""The response that redirects a call, by the id of the call's timer.
+
+aiohttp makes a new request for each redirect, from the arguments of the caller. What all requests
+and responses of a call share is the timer, a name with an underscore. If aiohttp drops it, every
+request counts as a redirect of any other one: some are sent without a token, but none leaks it.
+"""
 
 
 class AiohttpAuth(BearerFlow):
@@ -54,18 +63,16 @@ class AiohttpAuth(BearerFlow):
         if self._was_refused(sent, response.request_info, response.status):
             response = await self._retry(request, handler, sent, response)
         if response.status in REDIRECTS:
-            _RedirectedCall.note(request, response, earlier.url if earlier else request.url)
+            setattr(response, URL_OF_CALL, earlier.url if earlier else request.url)
+            _redirecting[_id_of_call(request)] = response
         return response
 
     def _earlier(self, request: ClientRequest) -> Sent | None:
-        """Return what a redirected request may be sent to; None for the first request of a call.
-
-        No other adapter has to look for it: here no object that is public links the two requests.
-        """
-        url = _RedirectedCall.url_before(request)
-        if url is None:
+        """Return what `request`, the redirect of a call, may be sent; None for the first request of a call."""
+        response = _redirecting.get(_id_of_call(request))
+        if response is None:
             return None
-        is_same = self._origin(url) == self._origin(request.url)
+        is_same = self._origin(getattr(response, URL_OF_CALL)) == self._origin(request.url)
         return Sent(request.url if is_same else NOWHERE, None, None, None)
 
     async def _retry(
@@ -74,13 +81,12 @@ class AiohttpAuth(BearerFlow):
         """Return the response to a second try, or `refusal`, unread, if there is none."""
         try:
             decision = await self._source.provider.decision_async()
-            if not (self._may_retry_with(sent, decision) and await _is_resendable(request.body)):
+            if not (self._may_retry_with(sent, decision) and await _is_resendable(request)):
                 return refusal
             await _drain(refusal)
         except BaseException:
             refusal.close()  # nobody else knows this response yet
             raise
-        await request.close()  # wait until the upload that the refusal interrupted has ended
         _take_cookies(request, refusal)
         request.update_expect_continue()
         retry = self._attach(request, decision, sent)
@@ -89,58 +95,62 @@ class AiohttpAuth(BearerFlow):
         self._was_refused(retry, response.request_info, response.status)
         return response
 
+    def _attach(self, request: ClientRequest, decision: Decision, earlier: Sent | None) -> Sent:
+        sent = super()._attach(request, decision, earlier)
+        if sent.authorization is not None:
+            request.headers[HEADER_NAME] = _Authorization(sent.authorization)
+        elif isinstance(request.headers.get(HEADER_NAME), _Authorization):
+            del request.headers[HEADER_NAME]  # another middleware sends the request again
+        return sent
+
     def _origin(self, url: URL) -> Origin:
         return Origin.of(url.scheme, url.raw_host or "", url.port)
 
     def _body_start(self, request: ClientRequest) -> None:
-        """Return None: the payloads of aiohttp remember themselves where their files began."""
+        """Return None: a payload of aiohttp keeps the position at which its file began."""
 
 
-class _RedirectedCall:
-    """A call of a session that was redirected; exists as long as the redirecting response.
+class _Authorization(str):
+    """The value of the header; its `repr` does not show the token.
 
-    aiohttp makes a new request for each redirect, from the arguments of the caller. All requests
-    of a call have its timer, a name with an underscore. If aiohttp drops it, every request counts
-    as the redirect of any other one, so that some are sent without a token, but none leaks it.
+    The `repr` of an error of aiohttp shows the headers of the request (zalando/kopf#305).
     """
 
-    __slots__ = ("__weakref__", "timer", "url")
+    __slots__ = ()
 
-    _by_timer: Final[WeakValueDictionary[int, _RedirectedCall]] = WeakValueDictionary()
-
-    def __init__(self, timer: Any, url: URL) -> None:
-        self.timer = timer  # kept, so that no other one gets its id
-        self.url = url
-
-    @classmethod
-    def note(cls, request: ClientRequest, response: ClientResponse, url: URL) -> None:
-        """Remember that the call, whose origin is that of `url`, is redirected by `response`."""
-        timer = getattr(request, "_timer", None)
-        call = cls(timer, url)
-        setattr(response, REDIRECTED, call)
-        cls._by_timer[id(timer)] = call
-
-    @classmethod
-    def url_before(cls, request: ClientRequest) -> URL | None:
-        """Return the `url` of the redirected call that `request` continues; None if it begins."""
-        call = cls._by_timer.get(id(getattr(request, "_timer", None)))
-        return None if call is None else call.url
+    def __repr__(self) -> str:
+        return "'Bearer <token>'"
 
 
-async def _is_resendable(body: Any) -> bool:
-    """Return whether aiohttp sends the same bytes when it sends `body` again.
+def _id_of_call(request: ClientRequest) -> int:
+    return id(getattr(request, "_timer", None))
+
+
+async def _is_resendable(request: ClientRequest) -> bool:
+    """Return whether aiohttp sends the same bytes when it sends the body of `request` again.
 
     A file is tried first: in the place of one that it cannot rewind, aiohttp sends nothing.
+    While a file is still being sent, a thread reads it, which cannot be stopped.
     """
-    if isinstance(body, MultipartWriter):
-        for part, *_ in body:
-            if not await _is_resendable(part):
-                return False
-        return True
-    if not isinstance(body, IOBasePayload):
-        return isinstance(body, (bytes, BytesPayload))
-    file, start = getattr(body, "_value", None), getattr(body, "_start_position", None)
-    return not body.consumed and await asyncio.to_thread(rewind, file, start)
+    is_sent = getattr(request, "_writer", request) is None
+    for payload in _payloads(request.body):
+        if isinstance(payload, (bytes, BytesPayload)):
+            continue
+        if not (is_sent and isinstance(payload, IOBasePayload)):
+            return False
+        file, start = getattr(payload, "_value", None), getattr(payload, "_start_position", None)
+        if not await asyncio.to_thread(rewind, file, start):
+            return False
+    return True
+
+
+def _payloads(body: Any) -> Iterator[Any]:
+    """Yield `body`, or what it is composed of."""
+    if not isinstance(body, MultipartWriter):
+        yield body
+        return
+    for part, *_ in body:
+        yield from _payloads(part)
 
 
 async def _drain(refusal: ClientResponse) -> None:

@@ -71,7 +71,7 @@ def _aiohttp(stack: ExitStack, loop: Any, url: str, static: dict[str, str]) -> I
     plain = loop.run_until_complete(session(headers=static))
     ours = loop.run_until_complete(session(middlewares=[AiohttpAuth()]))
     for client in (plain, ours):
-        stack.callback(lambda client=client: loop.run_until_complete(client.close()))
+        stack.callback(_close, loop, client)
     yield from _pair("aiohttp", _get(loop, plain, url), _get(loop, ours, url))
 
 
@@ -85,7 +85,7 @@ def _get(loop: Any, session: aiohttp.ClientSession, url: str) -> Run:
 
 
 def _close(loop: Any, client: Any) -> None:
-    loop.run_until_complete(client.aclose())
+    loop.run_until_complete(client.close() if hasattr(client, "close") else client.aclose())
 
 
 def _pair(name: str, plain: Any, ours: Any) -> Iterator[Row]:
