@@ -68,7 +68,7 @@ class AiohttpAuth(BearerFlow):
         return response
 
     def _earlier(self, request: ClientRequest) -> Sent | None:
-        """Return what `request`, the redirect of a call, may be sent; None for the first request of a call."""
+        """Return where a redirected call was sent before; None for the first request of a call."""
         response = _redirecting.get(_id_of_call(request))
         if response is None:
             return None
@@ -83,7 +83,7 @@ class AiohttpAuth(BearerFlow):
             decision = await self._source.provider.decision_async()
             if not (self._may_retry_with(sent, decision) and await _is_resendable(request)):
                 return refusal
-            await _drain(refusal)
+            await _drain(refusal, is_sent=_is_sent(request))
         except BaseException:
             refusal.close()  # nobody else knows this response yet
             raise
@@ -113,7 +113,7 @@ class AiohttpAuth(BearerFlow):
 class _Authorization(str):
     """The value of the header; its `repr` does not show the token.
 
-    The `repr` of an error of aiohttp shows the headers of the request (zalando/kopf#305).
+    The `repr` of an error of aiohttp shows the headers of the request (zalando-incubator/kopf#305).
     """
 
     __slots__ = ()
@@ -132,16 +132,20 @@ async def _is_resendable(request: ClientRequest) -> bool:
     A file is tried first: in the place of one that it cannot rewind, aiohttp sends nothing.
     While a file is still being sent, a thread reads it, which cannot be stopped.
     """
-    is_sent = getattr(request, "_writer", request) is None
     for payload in _payloads(request.body):
         if isinstance(payload, (bytes, BytesPayload)):
             continue
-        if not (is_sent and isinstance(payload, IOBasePayload)):
+        if not (isinstance(payload, IOBasePayload) and _is_sent(request)):
             return False
         file, start = getattr(payload, "_value", None), getattr(payload, "_start_position", None)
         if not await asyncio.to_thread(rewind, file, start):
             return False
     return True
+
+
+def _is_sent(request: ClientRequest) -> bool:
+    """Return whether no part of the body of `request` remains to be sent."""
+    return getattr(request, "_writer", request) is None
 
 
 def _payloads(body: Any) -> Iterator[Any]:
@@ -153,10 +157,14 @@ def _payloads(body: Any) -> Iterator[Any]:
         yield from _payloads(part)
 
 
-async def _drain(refusal: ClientResponse) -> None:
-    """Read a short body, so that its connection can be used again; else close the connection."""
-    with suppress(Exception):  # a broken connection is closed
-        await asyncio.wait_for(_read(refusal), MAX_DRAIN_SECONDS)
+async def _drain(refusal: ClientResponse, *, is_sent: bool) -> None:
+    """Read a short body, so that its connection can be used again; else close the connection.
+
+    A connection on which a part of the request is missing cannot be used again.
+    """
+    if is_sent:
+        with suppress(Exception):  # a broken connection is closed
+            await asyncio.wait_for(_read(refusal), MAX_DRAIN_SECONDS)
     refusal.close()
 
 
