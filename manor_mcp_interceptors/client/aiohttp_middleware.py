@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from typing import Any, Final
-from weakref import WeakValueDictionary
+from weakref import finalize
 
 from manor_mcp_interceptors._bearer import HEADER_NAME
 from manor_mcp_interceptors._decision.decision import Decision
 from manor_mcp_interceptors._optional import needs
 
-from ._bearer_flow import MAX_DRAIN_SECONDS, BearerFlow, Drain, Origin, Sent, rewind
+from ._bearer_flow import MAX_DRAIN_SECONDS, UNAUTHORIZED, BearerFlow, Drain, Origin, Sent, rewind
 
 with needs("aiohttp", "AiohttpAuth"):
     from aiohttp import ClientRequest, ClientResponse, MultipartWriter
@@ -27,10 +27,8 @@ Handler = Callable[[ClientRequest], Awaitable[ClientResponse]]
 REDIRECTS: Final = frozenset((301, 302, 303, 307, 308))
 NOWHERE: Final = URL()
 """In place of the URL of a call that has left its origin: no request has the origin of this."""
-URL_OF_CALL: Final = "_manor_mcp_interceptors_url"
-"""The attribute of a redirecting response that holds a URL with the call's origin, or `NOWHERE`."""
-_redirecting: Final[WeakValueDictionary[int, ClientResponse]] = WeakValueDictionary()
-"""The response that redirects a call, by the id of the call's timer.
+_redirected: Final[dict[int, Sent]] = {}
+"""Where a redirected call was sent, by the id of its timer, while its last redirect exists.
 
 aiohttp makes a new request for each redirect, from the arguments of the caller. What all requests
 and responses of a call share is the timer, a name with an underscore. If aiohttp drops it, every
@@ -57,28 +55,29 @@ class AiohttpAuth(BearerFlow):
         Raises:
             TokenUnavailableError: There is no token, and a token is required.
         """
-        earlier = self._earlier(request)
+        earlier = self._earlier(request) if _redirected else None
         sent = self._attach(request, await self._source.provider.decision_async(), earlier)
         response = await handler(request)
-        if self._was_refused(sent, response.request_info, response.status):
-            response = await self._retry(request, handler, sent, response)
+        if response.status == UNAUTHORIZED:
+            response = await self._handle_refusal(request, handler, sent, response)
         if response.status in REDIRECTS:
-            setattr(response, URL_OF_CALL, earlier.url if earlier else request.url)
-            _redirecting[_id_of_call(request)] = response
+            _note_redirect(request, response, earlier.url if earlier else request.url)
         return response
 
     def _earlier(self, request: ClientRequest) -> Sent | None:
         """Return where a redirected call was sent before; None for the first request of a call."""
-        response = _redirecting.get(_id_of_call(request))
-        if response is None:
+        before = _redirected.get(_id_of_call(request))
+        if before is None:
             return None
-        is_same = self._origin(getattr(response, URL_OF_CALL)) == self._origin(request.url)
+        is_same = self._origin(before.url) == self._origin(request.url)
         return Sent(request.url if is_same else NOWHERE, None, None, None)
 
-    async def _retry(
+    async def _handle_refusal(
         self, request: ClientRequest, handler: Handler, sent: Sent, refusal: ClientResponse
     ) -> ClientResponse:
         """Return the response to a second try, or `refusal`, unread, if there is none."""
+        if not self._was_refused(sent, refusal.request_info, refusal.status):
+            return refusal
         try:
             decision = await self._source.provider.decision_async()
             if not (self._may_retry_with(sent, decision) and await _is_resendable(request)):
@@ -124,6 +123,18 @@ class _Authorization(str):
 
 def _id_of_call(request: ClientRequest) -> int:
     return id(getattr(request, "_timer", None))
+
+
+def _note_redirect(request: ClientRequest, response: ClientResponse, url: URL) -> None:
+    """Note that `response` redirects a call, which has the origin of `url`."""
+    call, sent = _id_of_call(request), Sent(url, None, None, None)
+    _redirected[call] = sent
+    finalize(response, _forget, call, sent).atexit = False
+
+
+def _forget(call: int, sent: Sent) -> None:
+    if _redirected.get(call) is sent:  # and not that of a later redirect
+        del _redirected[call]
 
 
 async def _is_resendable(request: ClientRequest) -> bool:

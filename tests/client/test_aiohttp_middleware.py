@@ -114,6 +114,23 @@ def test_a_call_that_left_its_origin_gets_no_token_any_more(
     assert stranger.tokens == [None]
 
 
+def test_a_redirect_that_another_middleware_has_asked_for_twice(
+    server: HttpServer, stranger: HttpServer, provider: TestProvider
+) -> None:
+    """The end of the first response does not make the call look like a new one."""
+    server.rule = lambda _: redirect(stranger.url)
+
+    async def twice(request: Any, handler: Any) -> Any:
+        first = await handler(request)
+        second = await handler(request)
+        first.close()
+        return second
+
+    assert in_session(twice, AiohttpAuth(provider=provider), work=get(server.url)) == 200
+    assert server.tokens == [bearer(provider.token())] * 2
+    assert stranger.tokens == [None, None]
+
+
 def test_calls_that_are_redirected_at_once_are_independent(
     server: HttpServer, stranger: HttpServer, provider: TestProvider
 ) -> None:
