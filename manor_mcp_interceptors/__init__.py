@@ -18,6 +18,7 @@ from .settings import Settings
 
 if TYPE_CHECKING:
     from ._flags.openfeature_gate import OpenFeatureGate
+    from .client.aiohttp_middleware import AiohttpAuth
     from .client.grpc_aio_channel import grpc_aio_authenticated_channel
     from .client.grpc_aio_interceptors import grpc_aio_interceptors
     from .client.grpc_call_credentials import grpc_call_credentials
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from .server.verifier import TokenVerifier, VerifiedToken
 
 __all__ = [
+    "AiohttpAuth",
     "Clock",
     "Gate",
     "GrpcAuthInterceptor",
@@ -60,6 +62,7 @@ __all__ = [
 ]
 
 _LAZY = {
+    "AiohttpAuth": "client.aiohttp_middleware",
     "GrpcAuthInterceptor": "client.grpc_interceptors",
     "Httpx2Auth": "client.httpx2_auth",
     "HttpxAuth": "client.httpx_auth",

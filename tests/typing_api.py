@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any
 
+import aiohttp
 import fastapi
 import grpc
 import httpx
@@ -19,6 +20,7 @@ from typing_extensions import assert_type
 
 import manor_mcp_interceptors
 from manor_mcp_interceptors import (
+    AiohttpAuth,
     Clock,
     Gate,
     GrpcAuthInterceptor,
@@ -124,6 +126,8 @@ httpx.Client(auth=HttpxAuth(provider=provider, audience="a", required=True, allo
 httpx.AsyncClient(auth=HttpxAuth())
 httpx2.Client(auth=Httpx2Auth(provider=provider, audience="a", required=True, allowed_hosts=["h"]))
 httpx2.AsyncClient(auth=Httpx2Auth())
+of_aiohttp = AiohttpAuth(provider=provider, audience="a", required=True, allowed_hosts=["h"])
+aiohttp.ClientSession(middlewares=(of_aiohttp, AiohttpAuth()))
 channel = grpc.insecure_channel("localhost:1")
 grpc.intercept_channel(channel, GrpcAuthInterceptor(provider=provider, audience="a", required=True))
 grpc_authenticated_channel(channel, provider=provider, audience="a", required=True).close()

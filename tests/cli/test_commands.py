@@ -227,7 +227,17 @@ def without(module: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "module",
-    ["requests", "httpx", "httpx2", "grpc", "google.protobuf", "fastapi", "mcp", "uvicorn"],
+    [
+        "requests",
+        "httpx",
+        "httpx2",
+        "aiohttp",
+        "grpc",
+        "google.protobuf",
+        "fastapi",
+        "mcp",
+        "uvicorn",
+    ],
 )
 def test_a_missing_extra_gets_the_line_that_installs_it(module: str) -> None:
     """The demo names what is missing, and the one command that brings everything."""

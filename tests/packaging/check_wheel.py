@@ -47,6 +47,7 @@ CLIENTS: Final = {
     "requests": ["RequestsAuth"],
     "httpx": ["HttpxAuth"],
     "httpx2": ["Httpx2Auth"],
+    "aiohttp": ["AiohttpAuth"],
     "grpc": [
         "GrpcAuthInterceptor",
         "grpc_aio_authenticated_channel",

@@ -69,7 +69,17 @@ def test_the_walk_sees_what_it_should() -> None:
     assert len(MODULES) >= 10
 
 
-FRAMEWORKS = {"fastapi", "starlette", "grpc", "mcp", "fastmcp", "httpx", "httpx2", "requests"}
+FRAMEWORKS = {
+    "aiohttp",
+    "fastapi",
+    "starlette",
+    "grpc",
+    "mcp",
+    "fastmcp",
+    "httpx",
+    "httpx2",
+    "requests",
+}
 
 
 def test_the_verifier_loads_no_framework() -> None:

@@ -23,6 +23,7 @@ ADAPTERS: Final = (
     ("RequestsAuth", "requests", "requests"),
     ("HttpxAuth", "httpx", "httpx"),
     ("Httpx2Auth", "httpx2", "httpx2"),
+    ("AiohttpAuth", "aiohttp", "aiohttp"),
     ("GrpcAuthInterceptor", "grpcio", "grpc"),
     ("MCPTokenVerifier", "mcp", "mcp"),
     ("OpenFeatureGate", "openfeature-sdk", "openfeature"),
