@@ -5,11 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-import httpx2
-from mcp import Client
-from mcp.client.streamable_http import streamable_http_client
-
-from manor_mcp_interceptors.client.httpx2_auth import Httpx2Auth
+from manor_mcp_interceptors._cli.mcp_sdk import open_session
+from manor_mcp_interceptors.client.mcp_http import mcp_http_client
 from manor_mcp_interceptors.provider import MCPTokenProvider
 
 from .answers import redact
@@ -31,14 +28,14 @@ def check_handshake(provider: MCPTokenProvider, url: str) -> Check:
 
 async def _shake_hands(provider: MCPTokenProvider, url: str) -> Check:
     async with (
-        httpx2.AsyncClient(auth=Httpx2Auth(provider=provider), timeout=TIMEOUT) as http,
-        Client(streamable_http_client(url, http_client=http), cache=None) as client,
+        mcp_http_client(timeout=TIMEOUT, provider=provider, follow_redirects=False) as http,
+        open_session(url, http) as (session, answer),
     ):
-        tools = await client.list_tools()
-        info = client.server_info
-        name = "the server" if info is None else redact(f"{info.name} {info.version}".strip())
+        tools = await session.list_tools()
+        info = answer["serverInfo"]
+        name = redact(f"{info['name']} {info['version']}".strip())
         details = (
-            ("protocol", redact(str(client.protocol_version))),
+            ("protocol", redact(str(answer["protocolVersion"]))),
             ("tools", str(len(tools.tools))),
         )
         return Check("MCP handshake", State.OK, f"done with {name}", "", details)
