@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any
 
 from mcp import ClientSession
@@ -11,7 +11,7 @@ from mcp import ClientSession
 try:
     from mcp.server.mcpserver import MCPServer
 except ImportError:  # mcp 1.x
-    from mcp.server.fastmcp import FastMCP as MCPServer  # type: ignore[import-not-found, no-redef]
+    from mcp.server.fastmcp import FastMCP as MCPServer  # type: ignore[attr-defined, no-redef]
 
 __all__ = ["HAS_SESSIONLESS", "MCPServer", "open_session"]
 
@@ -47,5 +47,5 @@ def _connect(url: str, http: Any) -> Any:
             streamablehttp_client,
         )
 
-        return streamablehttp_client(url, httpx_client_factory=lambda **_: http)
+        return streamablehttp_client(url, httpx_client_factory=lambda **_: nullcontext(http))
     return streamable_http_client(url, http_client=http)

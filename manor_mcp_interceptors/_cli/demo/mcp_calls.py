@@ -26,9 +26,13 @@ Step = Callable[[Session, Call], Awaitable[None]]
 async def call_mcp(servers: Servers, report: Report) -> None:
     """Open a session, list the tools and call one, in each form of the protocol."""
     steps: dict[str, Step] = {"list tools": _list_tools, "call whoami": _call_whoami}
-    await _call("MCP session", "initialize", {"initialize": _initialize} | steps, servers.mcp, report)
+    await _call(
+        "MCP session", "initialize", {"initialize": _initialize} | steps, servers.mcp, report
+    )
     if HAS_SESSIONLESS:
-        await _call("MCP, no session", "discover", {"discover": _discover} | steps, servers.mcp, report)
+        await _call(
+            "MCP, no session", "discover", {"discover": _discover} | steps, servers.mcp, report
+        )
 
 
 async def _call(
