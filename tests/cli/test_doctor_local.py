@@ -299,7 +299,7 @@ def test_an_adapter_that_is_not_installed_is_named(
 
     monkeypatch.setattr("manor_mcp_interceptors._cli.doctor.local_checks.version", version)
     finding = doctor().checks["adapters"]["finding"]
-    assert finding == "6 of 7 installed; not installed: OpenFeatureGate"
+    assert finding == "8 of 9 installed; not installed: OpenFeatureGate"
 
 
 def test_the_audience_may_be_chosen(env_on: None) -> None:
