@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from typing import Any, Final
 
 from manor_mcp_interceptors._cli.mcp_sdk import open_session
 from manor_mcp_interceptors.client.mcp_http import mcp_http_client
@@ -19,18 +19,16 @@ DEADLINE: Final = 20.0
 
 def check_handshake(provider: MCPTokenProvider, url: str) -> Check:
     """Report how far the official client gets."""
+    http = mcp_http_client(timeout=TIMEOUT, provider=provider, follow_redirects=False)
     try:
-        return asyncio.run(asyncio.wait_for(_shake_hands(provider, url), DEADLINE))
+        return asyncio.run(asyncio.wait_for(_shake_hands(http, url), DEADLINE))
     except Exception as error:
         finding = f"the official client failed: {_innermost(error)}"
         return Check("MCP handshake", State.WARNING, finding, "is this URL the MCP endpoint?")
 
 
-async def _shake_hands(provider: MCPTokenProvider, url: str) -> Check:
-    async with (
-        mcp_http_client(timeout=TIMEOUT, provider=provider, follow_redirects=False) as http,
-        open_session(url, http) as (session, answer),
-    ):
+async def _shake_hands(http: Any, url: str) -> Check:
+    async with http, open_session(url, http) as (session, answer):
         tools = await session.list_tools()
         info = answer["serverInfo"]
         name = redact(f"{info['name']} {info['version']}".strip())
