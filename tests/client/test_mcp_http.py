@@ -92,7 +92,8 @@ def test_the_client_has_the_time_outs_of_the_sdk() -> None:
     """Unless others are given, as a number or as the library's own type."""
     assert mcp_http_client().timeout == SDK.timeout
     assert mcp_http_client({}, 3).timeout.read == 3
-    assert mcp_http_client(timeout=SDK.timeout).timeout == SDK.timeout
+    given = mcp_http_client(headers=None, timeout=SDK.timeout, auth=None)  # as google-adk calls it
+    assert given.timeout == SDK.timeout
 
 
 def test_an_auth_object_that_is_given_is_used() -> None:
