@@ -61,6 +61,7 @@ def test_token_and_headers(env_on: None) -> None:
     assert legacy_check(run("token", "--audience", "a").stdout.strip(), audience="a")
 
 
+@pytest.mark.prints_token("the headers are its output")
 @pytest.mark.parametrize("on", [True, False])
 def test_headers_as_a_headers_helper(on: bool) -> None:
     """Within 10 s: one JSON object of text on standard output, which stays empty without a token.
