@@ -28,7 +28,7 @@ def test_a_header_provider_gives_the_token_of_now(
     monkeypatch.setenv("MCP_AUTH_SECRET", SECRET)
     gate = StaticGate()
     MCPTokenProvider.configure(gate=gate, clock=clock)
-    header_provider: Callable[..., dict[str, str]] = lambda *_: get_auth_headers()
+    header_provider: Callable[..., dict[str, str]] = lambda *_: get_auth_headers()  # noqa: E731
 
     first = header_provider(*arguments)
     assert first == {"Authorization": f"Bearer {MCPTokenProvider.get_token()}"}
