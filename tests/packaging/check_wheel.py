@@ -96,7 +96,7 @@ for name in sys.argv[2:]:
 ABSENT: Final = """
 for name in sys.argv[2:]:
     try:
-        getattr(package, name)
+        getattr(package, name)()
     except ModuleNotFoundError as error:
         assert "pip install 'manor-mcp-interceptors[" in str(error), error
     else:
