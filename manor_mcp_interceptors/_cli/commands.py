@@ -12,6 +12,7 @@ import typer
 
 from manor_mcp_interceptors import __version__
 from manor_mcp_interceptors._bearer import HEADER_NAME
+from manor_mcp_interceptors._optional import MissingExtraError
 from manor_mcp_interceptors.errors import SettingsError, TokenRejectedError
 from manor_mcp_interceptors.outcomes import Outcome
 from manor_mcp_interceptors.provider import MCPTokenProvider
@@ -228,6 +229,48 @@ def demo() -> None:
         print_line(f"The demo needs {error.name}: pip install 'manor-mcp-interceptors[all]'", "red")
         raise typer.Exit(2) from None
     raise typer.Exit(run_demo())
+
+
+@app.command(epilog=EXIT_CODES)
+def bridge(
+    url: Annotated[str, typer.Argument(metavar="URL", help="The MCP server: http(s)://…/mcp.")],
+    port: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, max=65_535, help="The port; any free one by default."),
+    ] = None,
+    stdio: Annotated[
+        bool, typer.Option("--stdio", help="Serve on standard input and output instead.")
+    ] = False,  # noqa: FBT002
+    audience: Audience = None,
+) -> None:
+    """Let an MCP client without tokens of its own call a server that wants them.
+
+    The client gets the URL that this command prints, or starts the command with
+    --stdio. Whatever the client sends as its own token is not passed on.
+
+    Every program on this machine can call through the URL. On a machine that is
+    shared with others, use --stdio.
+    """
+    if stdio and port is not None:
+        raise wrong_usage("standard input and output have no port", "--port")
+    url = http_url(url, "URL")
+    try:
+        from .bridge import Bridge, show_log
+    except MissingExtraError as missing:
+        print_line(str(missing), "red")
+        raise typer.Exit(2) from None
+    show_log()
+    bridge = Bridge(url, _provider(audience))
+    problem = bridge.problem()
+    if problem is not None:
+        _fail(f"{problem}; `manor-mcp doctor --url {url}` finds out why")
+    if stdio:
+        bridge.run_stdio()
+        return
+    try:
+        bridge.run_http(port or 0, lambda local: typer.echo(f"{local} -> {url}"))
+    except OSError as error:
+        _fail(f"port {port} cannot be used: {error.strerror}")
 
 
 def _fail(line: str) -> NoReturn:
