@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 from manor_mcp_interceptors._optional import needs
@@ -96,22 +96,36 @@ class Bridge:
                 pass
 
 
-def show_log() -> None:
-    """Show the warnings of this package as lines, and no log of FastMCP's."""
-    fastmcp_log = logging.getLogger(fastmcp.__name__)
-    fastmcp_log.setLevel(logging.CRITICAL)
-    logger = logging.getLogger("manor_mcp_interceptors")
-    logger.addHandler(_Lines(logging.WARNING))
+@contextmanager
+def shown_log() -> Iterator[None]:
+    """Show the warnings of this package as lines, and nothing that FastMCP logs."""
+    fastmcp_logger = logging.getLogger(fastmcp.__name__)
+    logger, lines, level = (
+        logging.getLogger("manor_mcp_interceptors"),
+        _Lines(),
+        fastmcp_logger.level,
+    )
+    logger.addHandler(lines)
+    fastmcp_logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        fastmcp_logger.setLevel(level)
+        logger.removeHandler(lines)
 
 
 class _Lines(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+
     def emit(self, record: logging.LogRecord) -> None:
         print_line(record.getMessage())
 
 
 def _client_factory(url: str, auth: Any) -> Any:
     """Return what makes the HTTP client of one session with the server."""
-    library = auth.library
+    library: Any = auth.library
+    async_client: Any = library.AsyncClient
     throttle = LogThrottle(LOG_EVERY)
 
     def failure(text: str) -> str:
@@ -120,7 +134,7 @@ def _client_factory(url: str, auth: Any) -> Any:
             log(logging.WARNING, "%s", message)
         return message
 
-    class Client(library.AsyncClient):  # type: ignore[misc]
+    class Client(async_client):  # type: ignore[misc]
         """Says in its errors what an MCP client can show to a person."""
 
         async def send(self, request: Any, **options: Any) -> Any:
