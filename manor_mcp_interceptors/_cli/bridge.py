@@ -22,7 +22,6 @@ from .mcp_client import mcp_auth
 from .output import print_line
 
 with needs("fastmcp", "manor-mcp bridge"):
-    import fastmcp
     from fastmcp.client.transports import StreamableHttpTransport
     from fastmcp.server.providers.proxy import FastMCPProxy, ProxyClient
 
@@ -99,18 +98,14 @@ class Bridge:
 @contextmanager
 def shown_log() -> Iterator[None]:
     """Show the warnings of this package as lines, and nothing that FastMCP logs."""
-    fastmcp_logger = logging.getLogger(fastmcp.__name__)
-    logger, lines, level = (
-        logging.getLogger("manor_mcp_interceptors"),
-        _Lines(),
-        fastmcp_logger.level,
-    )
+    logger, theirs = logging.getLogger("manor_mcp_interceptors"), logging.getLogger("fastmcp")
+    lines, level = _Lines(), theirs.level
     logger.addHandler(lines)
-    fastmcp_logger.setLevel(logging.CRITICAL)
+    theirs.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
-        fastmcp_logger.setLevel(level)
+        theirs.setLevel(level)
         logger.removeHandler(lines)
 
 
