@@ -1,4 +1,4 @@
-"""The README's rotation runbook, step by step, on mounted files: no token is refused."""
+"""The runbook of docs/rotation.md, step by step, on mounted files: no token is refused."""
 
 from __future__ import annotations
 
