@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .client.grpc_interceptors import GrpcAuthInterceptor
     from .client.httpx2_auth import Httpx2Auth
     from .client.httpx_auth import HttpxAuth
+    from .client.mcp_http import mcp_auth, mcp_http_client
     from .client.requests_auth import RequestsAuth
     from .server.reasons import Reason
     from .server.verifier import TokenVerifier, VerifiedToken
@@ -57,6 +58,8 @@ __all__ = [
     "grpc_authenticated_channel",
     "grpc_call_credentials",
     "is_enabled",
+    "mcp_auth",
+    "mcp_http_client",
 ]
 
 _LAZY = {
@@ -72,6 +75,8 @@ _LAZY = {
     "grpc_aio_interceptors": "client.grpc_aio_interceptors",
     "grpc_authenticated_channel": "client.grpc_channel",
     "grpc_call_credentials": "client.grpc_call_credentials",
+    "mcp_auth": "client.mcp_http",
+    "mcp_http_client": "client.mcp_http",
 }
 
 __version__: str

@@ -37,6 +37,8 @@ PUBLIC = [
     "grpc_authenticated_channel",
     "grpc_call_credentials",
     "is_enabled",
+    "mcp_auth",
+    "mcp_http_client",
 ]
 ADAPTERS = {
     "GrpcAuthInterceptor": "grpc",

@@ -11,6 +11,8 @@ import httpx
 import httpx2
 import requests
 from fastmcp.server.auth import AuthProvider
+from mcp.client.sse import sse_client
+from mcp.client.streamable_http import streamable_http_client
 from mcp.server.auth.provider import TokenVerifier as MCPProtocol
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -45,6 +47,8 @@ from manor_mcp_interceptors import (
     grpc_authenticated_channel,
     grpc_call_credentials,
     is_enabled,
+    mcp_auth,
+    mcp_http_client,
 )
 from manor_mcp_interceptors.server.fastapi_dependency import MCPTokenDependency, verify_mcp_token
 from manor_mcp_interceptors.server.fastmcp_verifier import FastMCPTokenVerifier
@@ -124,6 +128,9 @@ httpx.Client(auth=HttpxAuth(provider=provider, audience="a", required=True, allo
 httpx.AsyncClient(auth=HttpxAuth())
 httpx2.Client(auth=Httpx2Auth(provider=provider, audience="a", required=True, allowed_hosts=["h"]))
 httpx2.AsyncClient(auth=Httpx2Auth())
+httpx2.AsyncClient(auth=mcp_auth(provider=provider, audience="a", required=True, allowed_hosts="h"))
+streamable_http_client("http://localhost", http_client=mcp_http_client({"a": "b"}, 5.0, mcp_auth()))
+sse_client("http://localhost", httpx_client_factory=mcp_http_client)
 channel = grpc.insecure_channel("localhost:1")
 grpc.intercept_channel(channel, GrpcAuthInterceptor(provider=provider, audience="a", required=True))
 grpc_authenticated_channel(channel, provider=provider, audience="a", required=True).close()

@@ -156,7 +156,11 @@ def token(audience: Audience = None) -> None:
 
 @app.command(epilog=EXIT_CODES)
 def headers(audience: Audience = None, json: AsJson = False) -> None:  # noqa: FBT002
-    """Print the header, for curl -H "$(manor-mcp headers)"."""
+    """Print the header, for curl -H "$(manor-mcp headers)".
+
+    With --json it is an object of headers: the command that Claude Code runs as
+    a headersHelper prints one.
+    """
     value = f"Bearer {_token(audience)}"
     if json:
         show_json({HEADER_NAME: value})

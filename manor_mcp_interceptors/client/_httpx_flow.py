@@ -27,6 +27,13 @@ class HttpxFlow(BearerFlow):
     refusal_body: ClassVar[type]
     """A `RefusalBody` that is a stream of the library."""
 
+    def __repr__(self) -> str:
+        """Name both classes: a client of the other library shows this when it refuses the auth."""
+        return (
+            f"<{type(self).__name__}: httpx takes HttpxAuth, httpx2 takes Httpx2Auth,"
+            " and mcp_auth() makes the one that the installed mcp SDK takes>"
+        )
+
     def auth_flow(self, request: Any) -> Generator[Any, Any, None]:
         """Send `request` with a token, and again if that token was refused."""
         decide = self._source.provider.decision

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from manor_mcp_interceptors._optional import needs
 
-with needs("fastmcp", __name__, install="fastmcp"):
+with needs("fastmcp", __name__):
     from fastmcp.server.auth import AccessToken
     from fastmcp.server.auth import TokenVerifier as FastMCPVerifier
     from pydantic import Field
@@ -16,9 +16,10 @@ __all__ = ["FastMCPTokenVerifier"]
 
 
 class _AccessToken(AccessToken):
-    """FastMCP's class without the token in its `repr`."""
+    """FastMCP's class without the token in its `repr`; up to mcp 1.27 it has no subject."""
 
     token: str = Field(repr=False)
+    subject: str | None = None
 
 
 class FastMCPTokenVerifier(FastMCPVerifier):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from manor_mcp_interceptors._optional import needs
 
 with needs("mcp", __name__):
@@ -15,9 +17,11 @@ __all__ = ["MCPTokenVerifier"]
 
 
 class _AccessToken(AccessToken):
-    """The SDK's class without the token in its `repr`."""
+    """The SDK's class without the token in its `repr`; up to mcp 1.27 it has no caller's name."""
 
     token: str = Field(repr=False)
+    subject: str | None = None
+    claims: dict[str, Any] | None = None
 
 
 class MCPTokenVerifier:

@@ -61,6 +61,32 @@ def test_token_and_headers(env_on: None) -> None:
     assert legacy_check(run("token", "--audience", "a").stdout.strip(), audience="a")
 
 
+@pytest.mark.prints_token("the headers are its output")
+@pytest.mark.parametrize("on", [True, False])
+def test_headers_as_a_headers_helper(on: bool) -> None:
+    """Within 10 s: one JSON object of text on standard output, which stays empty without a token.
+
+    Claude Code runs the command so, whatever the secret is like and whoever wants colour.
+    """
+    environ = {"MCP_AUTH_SECRET": "short", FLAG.upper(): str(on), "FORCE_COLOR": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "manor_mcp_interceptors", "headers", "--json"],
+        cwd=ROOT,
+        env={**os.environ, **environ},
+        capture_output=True,
+        text=True,
+        timeout=10,
+        check=False,
+    )
+    if not on:
+        assert (done.returncode, done.stdout) == (1, "")
+        return
+    assert (done.returncode, done.stderr) == (0, "")
+    (value,) = json.loads(done.stdout).values()
+    assert value.startswith("Bearer ey")
+    assert list(json.loads(done.stdout)) == ["Authorization"]
+
+
 @pytest.mark.parametrize("command", ["token", "headers"])
 def test_no_token_is_one_line(command: str) -> None:
     """On the standard error, with the reason; the standard output stays empty."""

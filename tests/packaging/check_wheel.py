@@ -60,11 +60,12 @@ NAMES: Final[dict[str, list[str]]] = {
     "openfeature": ["_flags.openfeature_gate"],
     "fastapi": ["server.fastapi_dependency"],
     "starlette": ["server.starlette_backend"],
-    "mcp": ["server.mcp_verifier", "Httpx2Auth"],
+    "mcp": ["server.mcp_verifier", "mcp_auth()", "mcp_http_client()"],
+    "fastmcp": ["server.fastmcp_verifier", "mcp_auth()"],
     "otel": [],
     "cli": ["_cli.commands"],
 }
-"""What must import with the extra and nothing else installed: names, or modules."""
+"""What must work with the extra and nothing else installed: names, calls, or modules."""
 NAMES["grpc"] += [
     "server.grpc_interceptors",
     "server.grpc_aio_interceptors",
@@ -85,8 +86,10 @@ with auth_on() as secret:
 """
 NAME: Final = """
 for name in sys.argv[2:]:
-    if name in package.__all__:
-        getattr(package, name)
+    if name.removesuffix("()") in package.__all__:
+        used = getattr(package, name.removesuffix("()"))
+        if name.endswith("()"):
+            used()
     else:
         importlib.import_module(f"manor_mcp_interceptors.{name}")
 """

@@ -101,7 +101,7 @@ sys.meta_path.insert(0, Absent())
         ("grpc_interceptors", "grpc", "manor-mcp-interceptors[grpc]"),
         ("grpc_aio_interceptors", "grpc", "manor-mcp-interceptors[grpc]"),
         ("mcp_verifier", "mcp", "manor-mcp-interceptors[mcp]"),
-        ("fastmcp_verifier", "fastmcp", "pip install fastmcp"),
+        ("fastmcp_verifier", "fastmcp", "manor-mcp-interceptors[fastmcp]"),
     ],
 )
 def test_a_missing_extra_is_named(module: str, missing: str, extra: str) -> None:

@@ -10,6 +10,7 @@ from typing import Final
 
 from manor_mcp_interceptors._keys.signing_key import MIN_SECRET_BYTES, SigningKey
 from manor_mcp_interceptors._keys.tokens import mint
+from manor_mcp_interceptors.client.mcp_http import http_library
 from manor_mcp_interceptors.errors import SettingsError, TokenRejectedError
 from manor_mcp_interceptors.outcomes import Outcome
 
@@ -24,7 +25,9 @@ ADAPTERS: Final = (
     ("HttpxAuth", "httpx", "httpx"),
     ("Httpx2Auth", "httpx2", "httpx2"),
     ("GrpcAuthInterceptor", "grpcio", "grpc"),
+    ("mcp_auth()", "mcp", "mcp"),
     ("MCPTokenVerifier", "mcp", "mcp"),
+    ("FastMCPTokenVerifier", "fastmcp", "fastmcp"),
     ("OpenFeatureGate", "openfeature-sdk", "openfeature"),
     ("metrics and spans", "opentelemetry-api", "otel"),
 )
@@ -193,6 +196,8 @@ def _check_adapters() -> Check:
     for adapter, distribution, extra in ADAPTERS:
         try:
             shown = f"{distribution} {version(distribution)}"
+            if adapter == "mcp_auth()":
+                shown += f" speaks {_mcp_auth()}"
         except PackageNotFoundError:
             shown = f"not installed: pip install 'manor-mcp-interceptors[{extra}]'"
             missing.append(adapter)
@@ -201,3 +206,9 @@ def _check_adapters() -> Check:
     if missing:
         finding += f"; not installed: {', '.join(missing)}"
     return Check("adapters", State.NOTE, finding, more=tuple(rows))
+
+
+def _mcp_auth() -> str:
+    """Return the HTTP library of the installed mcp SDK, and the auth object for it."""
+    library = http_library("mcp_auth")
+    return f"{library}: use mcp_auth() or {'Httpx2Auth' if library == 'httpx2' else 'HttpxAuth'}"
