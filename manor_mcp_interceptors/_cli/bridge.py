@@ -16,9 +16,9 @@ from typing import Any, Final
 
 from manor_mcp_interceptors._optional import needs
 from manor_mcp_interceptors._telemetry.log import LogThrottle, log
+from manor_mcp_interceptors.client.mcp_http import mcp_auth
 from manor_mcp_interceptors.provider import MCPTokenProvider
 
-from .mcp_client import mcp_auth
 from .output import print_line
 
 with needs("fastmcp", "manor-mcp bridge"):

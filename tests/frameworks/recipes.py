@@ -14,8 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from manor_mcp_interceptors import get_auth_headers
-from manor_mcp_interceptors._cli.mcp_client import mcp_auth, mcp_http_client
+from manor_mcp_interceptors import get_auth_headers, mcp_auth, mcp_http_client
 
 Tools = tuple[Iterable[str], Callable[[str], Awaitable[object]]]
 """The names of the server's tools, and what calls one of them without arguments."""
