@@ -162,7 +162,7 @@ async def google_adk(url: str) -> AsyncIterator[Tools]:
         yield tools
 
 
-@recipe("google-adk, headers", "google-adk[mcp]", "`header_provider=`")
+@recipe("google-adk headers", "google-adk[mcp]", "`header_provider=`")
 async def google_adk_headers(url: str) -> AsyncIterator[Tools]:
     from google.adk.tools.mcp_tool import McpToolset, StreamableHTTPConnectionParams
 
