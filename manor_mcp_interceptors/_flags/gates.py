@@ -38,6 +38,8 @@ class FlagAnswer:
     """Why this is not a fresh answer of the gate, in a few words; None if it is one."""
     invalid: bool = False
     """Whether the flag's value is malformed: there is no token then."""
+    is_default: bool = False
+    """Whether nobody has answered: no variable is set, and no other gate answers."""
 
 
 class LibraryGate:
@@ -99,7 +101,7 @@ class EnvironmentGate(LibraryGate):
                 return _answer(f"environment variable {name}", enabled=word in TRUE_WORDS)
             message = f"{name}={text[:80]!r} is not 1/true/yes/on or 0/false/no/off"
             raise SettingsError(message, variable=name)
-        return _answer(f"default: {names[-1]} is not set", enabled=False)
+        return _default(f"default: {names[-1]} is not set")
 
 
 @lru_cache(maxsize=64)
@@ -116,6 +118,11 @@ def variable_names(key: str) -> tuple[str, ...]:
 @lru_cache(maxsize=64)  # one object for the providers of all audiences
 def _answer(source: str, *, enabled: bool) -> FlagAnswer:
     return FlagAnswer(enabled, source)
+
+
+@lru_cache(maxsize=64)
+def _default(source: str) -> FlagAnswer:
+    return FlagAnswer(enabled=False, source=source, is_default=True)
 
 
 class ManorGate(LibraryGate):
