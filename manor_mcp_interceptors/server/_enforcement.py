@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from typing import Final
 
 from manor_mcp_interceptors._flags.evaluation import LOOP_WAIT, FlagEvaluator
 from manor_mcp_interceptors._flags.gates import FlagAnswer, FlagQuestion
@@ -38,7 +39,7 @@ class _Mode:
     """What is wrong with the flag's value; None if nothing is."""
 
 
-_BY_DEFAULT = _Mode(is_enforced=True, why="the default")
+_BY_DEFAULT: Final = _Mode(is_enforced=True, why="the default")
 
 
 class Enforcement:

@@ -97,8 +97,9 @@ class CallGate:
 
         def enter_unverified(context: Any) -> None:
             _set_caller(None)
-            peer = grpc_peer(context.peer(), details.invocation_metadata or ())
-            verification_of(self._verifier).observe(admission, peer)
+            metadata = details.invocation_metadata or ()
+            verification = verification_of(self._verifier)
+            verification.observe(admission, lambda: grpc_peer(context.peer(), metadata))
 
         return enter_unverified
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote
@@ -15,7 +15,7 @@ from .reasons import Unverified
 LINES: Final = 20
 """How many lines there may be in a minute."""
 REPEAT_SECONDS: Final = 600.0
-"""How often one caller is named again."""
+"""After how long one caller is logged again."""
 CALLERS: Final = 256
 """How many callers are held; more than `LINES` lets in within `REPEAT_SECONDS`."""
 SHOWN: Final = 80
@@ -54,19 +54,19 @@ class ObservedCalls:
         self._minute = 0.0
         self._lines = 0
 
-    def log(self, call: Unverified, peer: Peer, now: float) -> None:
-        """Log the call unless its caller was named lately, or the minute's lines are used up.
+    def log(self, call: Unverified, peer: Callable[[], Peer], now: float) -> None:
+        """Log the call unless its caller was logged recently, or the minute's lines are used up.
 
         Args:
             call: Why it would be refused.
-            peer: Who made it.
+            peer: Returns who made it.
             now: Unix time, seconds.
         """
         if not 0 <= now - self._minute < _MINUTE:
             self._minute, self._lines = now, 0
         if self._lines >= LINES:
             return
-        caller = _describe(call, peer)
+        caller = _describe(call, peer())
         if count := self._callers.due(caller, now):
             self._lines += 1
             text = "MCP auth let a call through that would be refused: %s (%d since the last line)"

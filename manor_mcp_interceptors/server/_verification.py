@@ -6,7 +6,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -250,12 +250,18 @@ class Verification:
             log(logging.WARNING, text, what, count)
         return call.reason
 
-    def observe(self, call: Unverified, peer: Peer) -> None:
-        """Count and log a call that is let through although it would be refused."""
+    def observe(self, call: Unverified, peer: Callable[[], Peer]) -> None:
+        """Count and log a call that is let through although it would be refused. Raises nothing.
+
+        Args:
+            call: Why it would be refused.
+            peer: Returns who made it.
+        """
         is_other = call.reason is Reason.OTHER_ISSUER
         self._count("verifications" if is_other else "observed", call)
         if not is_other:
-            self._observed.log(call, peer, self._clock.time())
+            with suppress(Exception):  # a connection that knows no peer
+                self._observed.log(call, peer, self._clock.time())
 
     def _count(self, counter: str, call: Unverified) -> None:
         self.counters.count(counter, call.reason.value)

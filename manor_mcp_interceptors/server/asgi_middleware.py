@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, Final
 
 from ._caller import caller_var, current_caller
-from ._http_door import admit_http
+from ._http_admission import admit_http
 from .reasons import REFUSAL_MESSAGE, Reason, challenge
 from .verifier import TokenVerifier, start_serving
 

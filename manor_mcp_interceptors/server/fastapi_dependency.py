@@ -11,7 +11,7 @@ with needs("fastapi", __name__):
 
 from starlette.requests import HTTPConnection
 
-from ._http_door import admit_http
+from ._http_admission import admit_http
 from .reasons import REFUSAL_MESSAGE, Reason, challenge
 from .verifier import TokenVerifier, VerifiedToken, verification_of
 
@@ -83,8 +83,9 @@ class MCPAdmissionDependency(SecurityBase):
         if not self._has_started:  # FastAPI calls no dependency before the first request
             self._has_started = True
             await verification_of(self._verifier).is_enforced_async()
-        values = connection.headers.getlist("authorization")
-        result = await admit_http(self._verifier, values, connection.scope)
+        result = await admit_http(
+            self._verifier, connection.headers.getlist("authorization"), connection.scope
+        )
         if isinstance(result, Reason):
             raise _refusal(connection, result)
         return result

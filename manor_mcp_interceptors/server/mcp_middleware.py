@@ -17,7 +17,7 @@ from manor_mcp_interceptors._bearer import parse_bearer
 from ._caller import caller_var, current_caller
 from .asgi_middleware import ASGIApp, Receive, Scope, Send, TokenAuthMiddleware, header_values
 from .mcp_verifier import access_token
-from .verifier import TokenVerifier
+from .verifier import TokenVerifier, VerifiedToken
 
 __all__ = ["MCPAuthMiddleware", "current_caller"]
 
@@ -31,8 +31,8 @@ class MCPAuthMiddleware:
 
     It follows ``MCP_AUTH_ENFORCEMENT``, which `MCPTokenVerifier` cannot do: the SDK refuses a call
     without a token before it asks its verifier. In observe mode an unverified call has no access
-    token, and a session that it opens belongs to nobody: a caller that begins to send tokens is
-    answered 404, upon which clients open a new session.
+    token, and a session that it opens belongs to nobody: if its caller then begins to send tokens,
+    the server answers 404, after which a client opens a new session (MCP, Streamable HTTP).
     """
 
     def __init__(
@@ -53,15 +53,17 @@ class MCPAuthMiddleware:
 
 
 class _Identified:
-    """Hands the verified caller to the SDK, as the user that its own middleware would set."""
+    """Tells the SDK who the verified caller is, as its authentication middleware does."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         caller = caller_var.get()
-        if caller is not None:
-            (value,) = header_values(scope, b"authorization")
-            user = AuthenticatedUser(access_token(parse_bearer(value) or "", caller))
-            scope = {**scope, "user": user, "auth": AuthCredentials(user.scopes)}
-        await self._app(scope, receive, send)
+        await self._app(scope if caller is None else _identified(scope, caller), receive, send)
+
+
+def _identified(scope: Scope, caller: VerifiedToken) -> Scope:
+    (value,) = header_values(scope, b"authorization")
+    user = AuthenticatedUser(access_token(parse_bearer(value) or "", caller))
+    return {**scope, "user": user, "auth": AuthCredentials(user.scopes)}

@@ -14,7 +14,7 @@ with needs("starlette", __name__):
     from starlette.requests import HTTPConnection
     from starlette.responses import JSONResponse, Response
 
-from ._http_door import admit_http
+from ._http_admission import admit_http
 from .reasons import REFUSAL_MESSAGE, Reason, challenge
 from .verifier import TokenVerifier, VerifiedToken, start_serving
 

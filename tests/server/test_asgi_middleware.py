@@ -132,13 +132,13 @@ def test_a_path_that_only_resembles_an_exempt_one_is_covered(path: str) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         seen.append(scope["path"])
 
-    door = TokenAuthMiddleware(app, verifier=verifier(), exempt=["/health", "/public/*"])
+    adapter = TokenAuthMiddleware(app, verifier=verifier(), exempt=["/health", "/public/*"])
     raw = path.partition("?")[0].partition("#")[0]
-    statuses = run(door, {"type": "http", "method": "GET", "path": unquote(raw), "headers": []})
+    statuses = run(adapter, {"type": "http", "method": "GET", "path": unquote(raw), "headers": []})
     assert (seen, statuses) == ([], [401])
 
 
-def run(door: TokenAuthMiddleware, scope: dict[str, Any]) -> list[int]:
+def run(adapter: TokenAuthMiddleware, scope: dict[str, Any]) -> list[int]:
     """Serve one request; return the statuses that were sent."""
     sent: list[dict[str, Any]] = []
 
@@ -148,7 +148,7 @@ def run(door: TokenAuthMiddleware, scope: dict[str, Any]) -> list[int]:
     async def receive() -> Any:
         return {"type": "http.request", "body": b""}
 
-    asyncio.run(door(scope, receive, send))
+    asyncio.run(adapter(scope, receive, send))
     return [message["status"] for message in sent if "status" in message]
 
 
@@ -244,13 +244,13 @@ def test_no_caller_is_left_behind() -> None:
     async def inner(scope: Any, receive: Any, send: Any) -> None:
         seen.append(name())
 
-    doors = TokenAuthMiddleware(inner, verifier=verifier("observe"), exempt=["/health"])
+    adapters = TokenAuthMiddleware(inner, verifier=verifier("observe"), exempt=["/health"])
     bare = {"type": "http", "method": "GET", "path": "/", "headers": []}
 
     async def outer(scope: Any, receive: Any, send: Any) -> None:
         seen.append(name())
-        await doors(bare, receive, send)
-        await doors({**bare, "path": "/health"}, receive, send)
+        await adapters(bare, receive, send)
+        await adapters({**bare, "path": "/health"}, receive, send)
         seen.append(name())
 
     good = {**bare, "headers": [(b"authorization", f"Bearer {token()}".encode())]}

@@ -367,10 +367,10 @@ def observing(clock: FakeClock) -> TokenAuthMiddleware:
     return TokenAuthMiddleware(application, verifier=TokenVerifier(settings, clock=clock))
 
 
-def serve_all(door: TokenAuthMiddleware, scopes: Iterator[dict[str, Any]]) -> None:
+def serve_all(adapter: TokenAuthMiddleware, scopes: Iterator[dict[str, Any]]) -> None:
     async def run() -> None:
         for scope in scopes:
-            await door(scope, lambda: pytest.fail("nothing is read"), send_nothing)
+            await adapter(scope, lambda: pytest.fail("nothing is read"), send_nothing)
 
     asyncio.run(run())
 
@@ -384,7 +384,7 @@ def test_a_flood_of_bare_calls_cannot_flood_the_log(
     clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     """100,000 calls from 10,000 peers in three minutes: 20 lines in each, and bounded memory."""
-    door = observing(clock)
+    adapter = observing(clock)
 
     def flood() -> Iterator[dict[str, Any]]:
         for number in range(100_000):
@@ -392,9 +392,9 @@ def test_a_flood_of_bare_calls_cannot_flood_the_log(
             peer = number % 10_000
             yield bare_call(f"10.0.{peer // 256}.{peer % 256}", b"agent %d" % peer)
 
-    serve_all(door, flood())
+    serve_all(adapter, flood())
     assert 20 <= len(would_be_refused(caplog)) <= 80
-    assert sum(map(sys.getsizeof, reachable(door))) < 200_000
+    assert sum(map(sys.getsizeof, reachable(adapter))) < 200_000
 
 
 def reachable(start: object) -> list[Any]:
@@ -413,10 +413,10 @@ def test_each_caller_is_named_and_named_again_later(
     clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Thirty callers that call all the time: all are named within two minutes, once."""
-    door = observing(clock)
+    adapter = observing(clock)
 
     def minute() -> None:
-        serve_all(door, (bare_call(f"10.0.0.{n % 30}") for n in range(300)))
+        serve_all(adapter, (bare_call(f"10.0.0.{n % 30}") for n in range(300)))
         clock.advance(60)
 
     minute()

@@ -61,7 +61,7 @@ OTHERS = {
     "not JSON": "eA.eA.eA",
     "over 8 KiB": "x" * 10_000,
 }
-OURS = {
+THIS_ISSUER = {
     "signature": token(secret="x" * 40),
     "expired": token(age=3600),
     "audience": token(aud="other-mcp"),
@@ -92,11 +92,11 @@ def test_a_token_of_another_issuer_is_not_counted_or_logged_as_refused(
     assert sum(alone.rejections().values()) == 1
 
 
-@pytest.mark.parametrize("expected", OURS)
+@pytest.mark.parametrize("expected", THIS_ISSUER)
 def test_a_bad_token_that_names_this_issuer_is_refused_as_ever(expected: str) -> None:
     """An attacker or a broken caller cannot hide among the people's tokens."""
     check = verifier()
-    assert reason(check, OURS[expected]) == expected
+    assert reason(check, THIS_ISSUER[expected]) == expected
     assert check.rejections() == {expected: 1}
     assert check.stats().other_issuers == 0
 
@@ -111,9 +111,16 @@ class PeopleVerifier(FastMCPVerifier):
 def test_people_and_machines_at_one_fastmcp_server() -> None:
     """`MultiAuth` asks each verifier in turn."""
     check = verifier()
-    both = MultiAuth(verifiers={"us": FastMCPTokenVerifier(check), "people": PeopleVerifier()})
+    both = MultiAuth(
+        verifiers={"machines": FastMCPTokenVerifier(check), "people": PeopleVerifier()}
+    )
     with serve(fastmcp.FastMCP("search", auth=both).http_app()) as url:
-        for raw, status in ((token(), 200), (HUMAN, 200), ("nobody", 401), (OURS["expired"], 401)):
+        for raw, status in (
+            (token(), 200),
+            (HUMAN, 200),
+            ("nobody", 401),
+            (THIS_ISSUER["expired"], 401),
+        ):
             assert post(f"{url}/mcp", [f"Bearer {raw}"]).status == status
     assert check.rejections() == {"expired": 1}
     assert (check.stats().accepted, check.stats().other_issuers) == (1, 2)
@@ -160,7 +167,7 @@ def test_people_and_machines_at_one_starlette_application() -> None:
     assert get(open_to_others, token()) == "service-a"
     assert get(open_to_others, HUMAN) == "person"
     assert get(open_to_others, "nobody") == 401
-    assert get(open_to_others, OURS["signature"]) == 401
+    assert get(open_to_others, THIS_ISSUER["signature"]) == 401
     assert check.rejections() == {"signature": 1}
     assert get(client(check, required=True), HUMAN) == 401
 

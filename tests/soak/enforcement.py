@@ -1,4 +1,4 @@
-"""Enforcement is turned on and off by a flag while every door serves good and bare calls."""
+"""Enforcement is turned on and off by a flag while every adapter serves good and bare calls."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from typing import Final
 from openfeature import api
 
 from manor_mcp_interceptors import OpenFeatureGate, Settings, TokenVerifier
+from tests.server.adapters import ADAPTERS, NOBODY, REFUSED, Call
 from tests.server.callers import token
-from tests.server.doors import DOORS, NOBODY, REFUSED, Call
 from tests.support import SECRET
 from tests.support.openfeature_provider import ToldProvider
 
 SWITCH_SECONDS: Final = 2.0
-"""How long a change of the flag may take to reach every door."""
+"""How long a change of the flag may take to reach every adapter."""
 PAUSE: Final = 0.02
 
 
@@ -47,9 +47,9 @@ class EnforcementResult:
 
     @property
     def is_good(self) -> bool:
-        """Whether every door was called, in both modes, and no call met what it should not."""
-        met = {(door, state) for door in DOORS for state in ("good", NOBODY, REFUSED)}
-        return not self.wrong and all(self.calls[f"{door}: {state}"] for door, state in met)
+        """Whether every adapter was called, in both modes, and no call met what it should not."""
+        met = {(adapter, state) for adapter in ADAPTERS for state in ("good", NOBODY, REFUSED)}
+        return not self.wrong and all(self.calls[f"{adapter}: {state}"] for adapter, state in met)
 
     def report(self) -> str:
         """Return it as text."""
@@ -66,8 +66,8 @@ def enforcement_soak(seconds: float, period: float = 3.0) -> EnforcementResult:
     try:
         with ExitStack() as stack:
             threads = [
-                threading.Thread(target=loop, args=(door, send, changes, result, stop))
-                for door, make in DOORS.items()
+                threading.Thread(target=loop, args=(adapter, send, changes, result, stop))
+                for adapter, make in ADAPTERS.items()
                 for send in [stack.enter_context(make(_verifier()))]
                 for loop in (_good_calls, _bare_calls)
             ]
@@ -110,31 +110,33 @@ def _turn(
 
 
 def _good_calls(
-    door: str, send: Call, _: Changes, result: EnforcementResult, stop: threading.Event
+    adapter: str, send: Call, _: Changes, result: EnforcementResult, stop: threading.Event
 ) -> None:
-    _loop(result, stop, lambda: _good_call(door, send, result))
+    _loop(result, stop, lambda: _good_call(adapter, send, result))
 
 
-def _good_call(door: str, send: Call, result: EnforcementResult) -> None:
+def _good_call(adapter: str, send: Call, result: EnforcementResult) -> None:
     met = send([f"Bearer {token()}"])
-    result.calls[f"{door}: good"] += 1
+    result.calls[f"{adapter}: good"] += 1
     if met != "service-a":
-        result.wrong[f"{door}: a good token met {met}"] += 1
+        result.wrong[f"{adapter}: a good token met {met}"] += 1
 
 
 def _bare_calls(
-    door: str, send: Call, changes: Changes, result: EnforcementResult, stop: threading.Event
+    adapter: str, send: Call, changes: Changes, result: EnforcementResult, stop: threading.Event
 ) -> None:
-    _loop(result, stop, lambda: _bare_call(door, send, changes, result))
+    _loop(result, stop, lambda: _bare_call(adapter, send, changes, result))
 
 
-def _bare_call(door: str, send: Call, changes: Changes, result: EnforcementResult) -> None:
+def _bare_call(adapter: str, send: Call, changes: Changes, result: EnforcementResult) -> None:
     began = time.monotonic()
     met = send([])
     held = changes.held(began - SWITCH_SECONDS, time.monotonic())
-    result.calls[f"{door}: {met}"] += 1
+    result.calls[f"{adapter}: {met}"] += 1
     if held is not None and met != (REFUSED if held else NOBODY):
-        result.wrong[f"{door}: with the flag {'on' if held else 'off'} a bare call met {met}"] += 1
+        result.wrong[
+            f"{adapter}: with the flag {'on' if held else 'off'} a bare call met {met}"
+        ] += 1
 
 
 def _loop(result: EnforcementResult, stop: threading.Event, once: Callable[[], None]) -> None:

@@ -23,6 +23,6 @@ async def admit_http(
     verification = verification_of(verifier)
     result = await verification.admit_async(values)
     if isinstance(result, Unverified):
-        verification.observe(result, http_peer(scope.get("client"), scope["headers"]))
+        verification.observe(result, lambda: http_peer(scope.get("client"), scope["headers"]))
         return None
     return result

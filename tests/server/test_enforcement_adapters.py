@@ -1,4 +1,4 @@
-"""Enforce or observe: the table of doors, tokens and modes, on real servers."""
+"""Enforce or observe: the table of adapters, tokens and modes, on real servers."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import pytest
 
 from manor_mcp_interceptors import Settings, TokenVerifier
+from tests.server.adapters import ADAPTERS, NOBODY, REFUSED, Call, Grpc
 from tests.server.callers import token
-from tests.server.doors import DOORS, NOBODY, REFUSED, Call, Grpc
 from tests.support import SECRET
 
 CALLS: dict[str, tuple[Callable[[], list[str]], str | None]] = {
@@ -61,7 +61,7 @@ MODES = {
 
 
 @contextmanager
-def running(door: str, mode: Mode, flag: Flag) -> Iterator[tuple[Call, TokenVerifier]]:
+def running(adapter: str, mode: Mode, flag: Flag) -> Iterator[tuple[Call, TokenVerifier]]:
     settings = Settings(
         secret=SECRET,
         enforcement=mode.variable,  # type: ignore[arg-type]
@@ -69,7 +69,7 @@ def running(door: str, mode: Mode, flag: Flag) -> Iterator[tuple[Call, TokenVeri
     )
     verifier = TokenVerifier(settings, gate=flag, other_issuers=True)
     try:
-        with DOORS[door](verifier) as send:
+        with ADAPTERS[adapter](verifier) as send:
             yield send, verifier
     finally:
         flag.release.set()
@@ -77,11 +77,11 @@ def running(door: str, mode: Mode, flag: Flag) -> Iterator[tuple[Call, TokenVeri
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
-@pytest.mark.parametrize("door", DOORS)
-def test_what_each_call_meets(door: str, mode: Mode, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("adapter", ADAPTERS)
+def test_what_each_call_meets(adapter: str, mode: Mode, caplog: pytest.LogCaptureFixture) -> None:
     """What the caller gets, what the handler sees, what is counted, what is logged."""
     caplog.set_level(logging.INFO, "manor_mcp_interceptors")
-    with running(door, mode, Flag(mode.flag or "on")) as (send, verifier):
+    with running(adapter, mode, Flag(mode.flag or "on")) as (send, verifier):
         met = {name: send(values()) for name, (values, _) in CALLS.items()}
         stats = verifier.stats()
 
@@ -99,7 +99,7 @@ def test_what_each_call_meets(door: str, mode: Mode, caplog: pytest.LogCaptureFi
     assert [
         line for line in observed if "expired" in line and "subject 'service-a'" not in line
     ] == []
-    if isinstance(DOORS[door], Grpc):
+    if isinstance(ADAPTERS[adapter], Grpc):
         assert all("grpc-python" in line for line in observed)
     assert ("MCP auth observes" in text) is (not mode.enforces)
     assert "idp.example" not in text
@@ -107,11 +107,11 @@ def test_what_each_call_meets(door: str, mode: Mode, caplog: pytest.LogCaptureFi
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("door", DOORS)
-def test_a_flag_switches_a_door_while_it_serves(door: str) -> None:
+@pytest.mark.parametrize("adapter", ADAPTERS)
+def test_a_flag_switches_a_adapter_while_it_serves(adapter: str) -> None:
     """In both directions, within the recheck interval; a good token passes all the time."""
     flag = Flag("off")
-    with running(door, MODES["flag off"], flag) as (send, _):
+    with running(adapter, MODES["flag off"], flag) as (send, _):
         for state, expected in (("off", NOBODY), ("on", REFUSED), ("off", NOBODY)):
             flag.state = state
             changed = time.monotonic()
@@ -121,10 +121,10 @@ def test_a_flag_switches_a_door_while_it_serves(door: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("door", DOORS)
-def test_a_hanging_flag_holds_up_no_call(door: str) -> None:
+@pytest.mark.parametrize("adapter", ADAPTERS)
+def test_a_hanging_flag_holds_up_no_call(adapter: str) -> None:
     """Neither a good nor a bare one, once the first answer has been waited for."""
-    with running(door, MODES["flag hanging, observe"], Flag("hanging")) as (send, _):
+    with running(adapter, MODES["flag hanging, observe"], Flag("hanging")) as (send, _):
         send([])
         began = time.monotonic()
         for _ in range(5):

@@ -45,7 +45,7 @@ NOBODY = "nobody"
 
 Call = Callable[[list[str]], str]
 """Sends ``Authorization`` values; returns the caller that the handler saw, or `REFUSED`."""
-Door = Callable[[TokenVerifier], AbstractContextManager[Call]]
+Adapter = Callable[[TokenVerifier], AbstractContextManager[Call]]
 
 WHOAMI = {
     "jsonrpc": "2.0",
@@ -170,7 +170,7 @@ class Grpc:
             yield send
 
 
-DOORS: dict[str, Door] = {
+ADAPTERS: dict[str, Adapter] = {
     "FastAPI": Http(fastapi_app),
     "Starlette": Http(starlette_app),
     "ASGI, mounted": Http(asgi_app, "/mcp/"),
