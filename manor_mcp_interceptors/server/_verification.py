@@ -137,11 +137,11 @@ class Verification:
         gate: Gate | None = None,
         clock: Clock | None = None,
     ) -> None:
-        self.settings = settings
-        self.leeway_seconds = leeway_seconds
-        self.subjects = None if subjects is None else frozenset(subjects)
-        self.other_issuers = other_issuers
-        self.gate = gate
+        self.settings: Settings | None = settings
+        self.leeway_seconds: float = leeway_seconds
+        self.subjects: frozenset[str] | None = None if subjects is None else frozenset(subjects)
+        self.other_issuers: bool = other_issuers
+        self.gate: Gate | None = gate
         self._clock: Clock = time if clock is None else clock
         self._key_source = KeySource(in_code=settings is not None)
         self.counters: Counters = Counters(TOTALS)

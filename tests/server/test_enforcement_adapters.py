@@ -75,8 +75,13 @@ def running(adapter: str, mode: Mode, flag: Flag) -> Iterator[tuple[Call, TokenV
         flag.release.set()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
+@pytest.mark.parametrize(
+    "mode",
+    [
+        pytest.param(mode, id=name, marks=() if name == "observe" else pytest.mark.slow)
+        for name, mode in MODES.items()  # the inner loop runs one of them; all take half a minute
+    ],
+)
 @pytest.mark.parametrize("adapter", ADAPTERS)
 def test_what_each_call_meets(adapter: str, mode: Mode, caplog: pytest.LogCaptureFixture) -> None:
     """What the caller gets, what the handler sees, what is counted, what is logged."""
