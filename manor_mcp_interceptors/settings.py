@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import partial, wraps
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 from ._hosts import compile_hosts
 from ._secrecy import HoldsSecret
@@ -87,6 +87,8 @@ class Settings(HoldsSecret):
     key_id: str | None = None
     previous_secret: str | None = field(default=None, repr=False)
     previous_secret_file: str | os.PathLike[str] | None = field(default=None, repr=False)
+    enforcement: Literal["enforce", "observe"] = "enforce"
+    enforcement_flag: str | None = None
     allowed_hosts: Iterable[str] | None = None
     """Held as a tuple."""
 
@@ -158,6 +160,20 @@ def flag_and_subject(environ: Mapping[str, str]) -> tuple[str, str]:
     return flag, subject
 
 
+def enforcement_settings(environ: Mapping[str, str]) -> Settings:
+    """Return settings with subject, enforcement and its flag, whatever else in `environ` is wrong.
+
+    A server that observes must not begin to refuse calls because of a broken TTL. If one of these
+    three is malformed, it has its default: a malformed `MCP_AUTH_ENFORCEMENT` enforces.
+    """
+    values: dict[str, Any] = {
+        "subject": _text(flag_and_subject(environ)[1]),
+        "enforcement": _enforcement(environ.get("MCP_AUTH_ENFORCEMENT")),
+        "enforcement_flag": _text(environ.get("MCP_AUTH_ENFORCEMENT_FLAG")),
+    }
+    return Settings(**{name: value for name, value in values.items() if value is not None})
+
+
 def trim(text: str) -> str:
     """Remove what nobody sees around `text`: white space, a CR, a byte order mark (BOM)."""
     return text.strip().strip("\ufeff\u200b\u2060").strip()
@@ -208,6 +224,11 @@ def _secret(value: Any) -> str | None:
 def _path(value: Any) -> str | None:
     path = _text(os.fspath(value) if isinstance(value, os.PathLike) else value)
     return None if path is None or "\0" in path else path
+
+
+def _enforcement(value: Any) -> str | None:
+    mode = trim(value).lower() if isinstance(value, str) else None
+    return mode if mode in ("enforce", "observe") else None
 
 
 def _hosts(value: Any) -> tuple[str, ...] | None:
@@ -271,6 +292,14 @@ VARIABLES: Final[tuple[Variable, ...]] = (
     Variable("MCP_AUTH_KEY_ID", "key_id", *_TEXT, blank_is_unset=True),
     _secret_variable("MCP_AUTH_PREVIOUS_SECRET", "previous_secret"),
     _path_variable("MCP_AUTH_PREVIOUS_SECRET_FILE", "previous_secret_file"),
+    Variable(
+        "MCP_AUTH_ENFORCEMENT",
+        "enforcement",
+        "enforce or observe",
+        _enforcement,
+        blank_is_unset=True,
+    ),
+    Variable("MCP_AUTH_ENFORCEMENT_FLAG", "enforcement_flag", *_TEXT, blank_is_unset=True),
     Variable(
         "MCP_AUTH_ALLOWED_HOSTS",
         "allowed_hosts",

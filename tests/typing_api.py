@@ -11,13 +11,16 @@ import grpc
 import httpx
 import httpx2
 import requests
+from fastmcp import FastMCP
 from fastmcp.server.auth import AuthProvider
 from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.server.auth.provider import TokenVerifier as MCPProtocol
+from mcp.server.mcpserver import MCPServer
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.authentication import AuthenticationMiddleware
+from starlette.requests import HTTPConnection
 from typing_extensions import assert_type
 
 import manor_mcp_interceptors
@@ -52,13 +55,20 @@ from manor_mcp_interceptors import (
     mcp_auth,
     mcp_http_client,
 )
-from manor_mcp_interceptors.server.fastapi_dependency import MCPTokenDependency, verify_mcp_token
+from manor_mcp_interceptors.server.asgi_middleware import TokenAuthMiddleware
+from manor_mcp_interceptors.server.fastapi_dependency import (
+    MCPAdmissionDependency,
+    MCPTokenDependency,
+    admit_mcp_token,
+    verify_mcp_token,
+)
 from manor_mcp_interceptors.server.fastmcp_verifier import FastMCPTokenVerifier
 from manor_mcp_interceptors.server.grpc_aio_interceptors import GrpcAioAuthServerInterceptor
 from manor_mcp_interceptors.server.grpc_interceptors import (
     GrpcAuthServerInterceptor,
     current_caller,
 )
+from manor_mcp_interceptors.server.mcp_middleware import MCPAuthMiddleware
 from manor_mcp_interceptors.server.mcp_verifier import MCPTokenVerifier
 from manor_mcp_interceptors.server.starlette_backend import MCPUser, TokenAuthBackend, on_auth_error
 from manor_mcp_interceptors.stats import ProcessStats, ProviderStats, VerifierStats, process_stats
@@ -151,13 +161,18 @@ grpc.composite_channel_credentials(
 )
 
 # The server door
+Settings(enforcement="observe", enforcement_flag="enforce-tokens")
+Settings(enforcement="observ")  # type: ignore[arg-type]
 verifier = TokenVerifier(settings, leeway_seconds=1, allowed_subjects=["s"], clock=FakeClock())
+TokenVerifier(settings, other_issuers=True, gate=StaticGate())
 assert_type(TokenVerifier.from_env(), TokenVerifier)
 assert_type(verifier.verify("token"), VerifiedToken)
 assert_type(verifier.verify("token").subject, str)
 assert_type(verifier.verify("token").claims, Mapping[str, Any])
 assert_type(verifier.rejections(), dict[str, int])
 assert_type(verifier.stats(), VerifierStats)
+assert_type(verifier.stats().observed, Mapping[str, int])
+assert_type(verifier.stats().other_issuers, int)
 assert_type(Reason("missing").value, str)
 
 app = fastapi.FastAPI(dependencies=[fastapi.Depends(MCPTokenDependency(verifier))])
@@ -167,6 +182,34 @@ app = fastapi.FastAPI(dependencies=[fastapi.Depends(MCPTokenDependency(verifier)
 async def read(caller: Annotated[VerifiedToken, fastapi.Depends(verify_mcp_token)]) -> str:
     return caller.subject
 
+
+app = fastapi.FastAPI(dependencies=[fastapi.Depends(MCPAdmissionDependency(verifier))])
+
+
+@app.get("/")
+async def admit(
+    caller: Annotated[VerifiedToken | None, fastapi.Depends(admit_mcp_token)],
+) -> str:
+    return "nobody" if caller is None else caller.subject
+
+
+async def nobody_is_taken_for_a_caller(connection: HTTPConnection) -> None:
+    assert_type(await verify_mcp_token(connection), VerifiedToken)
+    assert_type(await admit_mcp_token(connection), VerifiedToken | None)
+    (await admit_mcp_token(connection)).subject  # type: ignore[union-attr]  # noqa: B018
+    current_caller().subject  # type: ignore[union-attr]  # noqa: B018
+    caller: VerifiedToken = await admit_mcp_token(connection)  # type: ignore[assignment]
+    caller = current_caller()  # type: ignore[assignment]
+    del caller
+
+
+app.add_middleware(TokenAuthMiddleware, verifier=verifier, exempt=["/health", "/public/*"])
+app.add_middleware(MCPAuthMiddleware, verifier=verifier, exempt=["/health"])
+Starlette(middleware=[Middleware(TokenAuthMiddleware, exempt=["/health"])])
+TokenAuthMiddleware(app)
+TokenAuthMiddleware(TokenAuthMiddleware(Starlette(), verifier=None), exempt=())
+MCPAuthMiddleware(MCPServer("search").streamable_http_app(), verifier=verifier)
+MCPAuthMiddleware(FastMCP("search").http_app())
 
 Starlette(
     middleware=[

@@ -37,6 +37,8 @@ class FlagAnswer:
     """Why this is not a fresh answer of the gate, in a few words; None if it is one."""
     invalid: bool = False
     """Whether the flag's value is malformed: there is no token then."""
+    is_default: bool = False
+    """Whether nobody has answered: no variable is set, and no other gate answers."""
 
 
 class LibraryGate:
@@ -98,7 +100,8 @@ class EnvironmentGate(LibraryGate):
                 return FlagAnswer(word in TRUE_WORDS, f"environment variable {name}")
             message = f"{name}={text[:80]!r} is not 1/true/yes/on or 0/false/no/off"
             raise SettingsError(message, variable=name)
-        return FlagAnswer(enabled=False, source=f"default: {names[-1]} is not set")
+        source = f"default: {names[-1]} is not set"
+        return FlagAnswer(enabled=False, source=source, is_default=True)
 
 
 @lru_cache(maxsize=64)

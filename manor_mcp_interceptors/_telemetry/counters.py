@@ -74,5 +74,6 @@ TOTALS: Final = Counters()
 
 def look_for_telemetry() -> None:
     """Export the totals if the application uses OpenTelemetry. For slow paths; raises nothing."""
-    if not otel.not_imported_yet.isdisjoint(sys.modules):
+    # `isdisjoint` would walk through all modules: 20 µs in a large application.
+    if any(name in sys.modules for name in tuple(otel.not_imported_yet)):
         otel.look(TOTALS.read)

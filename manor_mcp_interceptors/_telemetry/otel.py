@@ -49,6 +49,12 @@ METRICS: Final[Mapping[str, tuple[str, str, str, str | None]]] = {
         "Inbound tokens verified, by result",
         RESULT,
     ),
+    "observed": (
+        "manor.mcp_auth.observed",
+        "{call}",
+        "Inbound calls without a valid token that observe mode has let through, by reason",
+        RESULT,
+    ),
 }
 """Each counter: its metric's name, unit and description, and the attribute that holds its word."""
 

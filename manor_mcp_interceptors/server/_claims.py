@@ -78,9 +78,9 @@ class VerifiedClaims:
     def at(self, now: float) -> VerifiedToken:
         """Return the token if it is valid at `now`, Unix time; otherwise raise Refused."""
         if now >= self.valid_until:
-            raise Refused(Reason.EXPIRED)
+            raise Refused(Reason.EXPIRED, self.token.subject)
         if now < self.valid_from:
-            raise Refused(Reason.NOT_YET_VALID)
+            raise Refused(Reason.NOT_YET_VALID, self.token.subject)
         return self.token
 
 
@@ -92,9 +92,9 @@ def verify_claims(payload: bytes, rules: ClaimRules) -> VerifiedClaims:
     """
     token, not_before = _read(parse_object(payload), rules.audience)
     if token.issuer != rules.issuer:
-        raise Refused(Reason.ISSUER)
+        raise Refused(Reason.ISSUER, token.subject)
     if rules.subjects is not None and token.subject not in rules.subjects:
-        raise Refused(Reason.SUBJECT)
+        raise Refused(Reason.SUBJECT, token.subject)
     valid_from = max(token.issued_at - MAX_AHEAD_SECONDS, not_before - rules.leeway)
     return VerifiedClaims(token, valid_from, token.expires_at + rules.leeway)
 
@@ -115,7 +115,7 @@ def _read(claims: ReadOnlyDict, audience: str) -> tuple[VerifiedToken, float]:
     not_before = _whole_seconds(claims["nbf"]) if "nbf" in claims else -math.inf
     # Text, or a list of texts (RFC 7519, section 4.1.3).
     if audience not in [_text(each) for each in audiences]:
-        raise Refused(Reason.AUDIENCE)
+        raise Refused(Reason.AUDIENCE, token.subject)
     return token, not_before
 
 

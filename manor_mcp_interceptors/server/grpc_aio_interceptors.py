@@ -14,9 +14,10 @@ with needs("grpc", __name__):
     import grpc
     import grpc.aio
 
-from ._grpc_gate import HEALTH, Behavior, CallGate, as_caller, caller_var, current_caller
+from ._caller import current_caller
+from ._grpc_gate import HEALTH, Behavior, CallGate, Enter, entering
 from .reasons import REFUSAL_MESSAGE
-from .verifier import TokenVerifier, VerifiedToken
+from .verifier import TokenVerifier
 
 __all__ = ["GrpcAioAuthServerInterceptor", "current_caller"]
 
@@ -52,7 +53,8 @@ class GrpcAioAuthServerInterceptor(_ServerInterceptor):
         """Return the method's handler with the caller set, or one that refuses."""
         handler = await continuation(handler_call_details)
         guarded: grpc.RpcMethodHandler[Any, Any]
-        guarded = self._gate.guard(handler, handler_call_details, _as_caller, _refuse)
+        admission = await self._gate.admit_async(handler, handler_call_details)
+        guarded = self._gate.guard(handler, handler_call_details, admission, _entering, _refuse)
         return guarded
 
 
@@ -60,8 +62,8 @@ async def _refuse(_: Any, context: Any) -> Any:
     await context.abort(grpc.StatusCode.UNAUTHENTICATED, REFUSAL_MESSAGE)
 
 
-def _as_caller(behavior: Behavior, caller: VerifiedToken, *, stream: bool) -> Behavior:
-    """Return `behavior`, still of the same kind of function, with `caller` as the current caller.
+def _entering(behavior: Behavior, enter: Enter, *, stream: bool) -> Behavior:
+    """Return `behavior`, still of the same kind of function, that first calls `enter`.
 
     An RPC is a task, and its context ends with it. grpc.aio runs a plain function in a thread.
     """
@@ -69,7 +71,7 @@ def _as_caller(behavior: Behavior, caller: VerifiedToken, *, stream: bool) -> Be
 
         @wraps(behavior)
         async def generate(request: Any, context: Any) -> AsyncIterator[Any]:
-            caller_var.set(caller)
+            enter(context)
             async with aclosing(behavior(request, context)) as responses:
                 async for response in responses:
                     yield response
@@ -79,8 +81,8 @@ def _as_caller(behavior: Behavior, caller: VerifiedToken, *, stream: bool) -> Be
 
         @wraps(behavior)
         async def run(request: Any, context: Any) -> Any:
-            caller_var.set(caller)
+            enter(context)
             return await behavior(request, context)
 
         return run
-    return as_caller(behavior, caller, stream=stream)
+    return entering(behavior, enter, stream=stream)

@@ -10,7 +10,8 @@ from manor_mcp_interceptors._optional import needs
 with needs("grpc", __name__):
     import grpc
 
-from ._grpc_gate import HEALTH, CallGate, as_caller, current_caller
+from ._caller import current_caller
+from ._grpc_gate import HEALTH, CallGate, entering
 from .reasons import REFUSAL_MESSAGE
 from .verifier import TokenVerifier
 
@@ -24,6 +25,9 @@ else:
 
 class GrpcAuthServerInterceptor(_ServerInterceptor):
     """Lets in calls with a valid token; refuses all others with UNAUTHENTICATED.
+
+    In observe mode (``MCP_AUTH_ENFORCEMENT``) the others are let through, counted and logged;
+    `current_caller` is then None.
 
     Put it first: ``grpc.server(pool, interceptors=[GrpcAuthServerInterceptor()])``. For a refused
     call no code of the service runs. A handler reads its caller with `current_caller`.
@@ -50,7 +54,8 @@ class GrpcAuthServerInterceptor(_ServerInterceptor):
         """Return the method's handler with the caller set, or one that refuses."""
         handler = continuation(handler_call_details)
         guarded: grpc.RpcMethodHandler[Any, Any] | None
-        guarded = self._gate.guard(handler, handler_call_details, as_caller, _refuse)
+        admission = self._gate.admit(handler, handler_call_details)
+        guarded = self._gate.guard(handler, handler_call_details, admission, entering, _refuse)
         return guarded
 
 

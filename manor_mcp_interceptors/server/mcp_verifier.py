@@ -11,7 +11,7 @@ with needs("mcp", __name__):
     from pydantic import Field
 
 from .reasons import Reason
-from .verifier import TokenVerifier, verification_of
+from .verifier import TokenVerifier, VerifiedToken, start_serving_strictly, verification_of
 
 __all__ = ["MCPTokenVerifier"]
 
@@ -29,6 +29,9 @@ class MCPTokenVerifier:
 
     A session belongs to the token's issuer and subject: it survives a new token of the same
     caller, and no other caller can join it.
+
+    It refuses bad tokens in observe mode too, as the SDK refuses a call without one before any
+    verifier is asked. To observe, use `MCPAuthMiddleware` instead.
     """
 
     def __init__(
@@ -44,21 +47,26 @@ class MCPTokenVerifier:
         """
         self._verifier = verifier
         self._resource = resource
-        verification_of(verifier)  # a server without a secret logs it now, before its first call
+        start_serving_strictly(verifier, type(self).__name__)
 
     async def verify_token(self, token: str) -> AccessToken | None:
         """Return the caller, or None if the token is refused. Never raises."""
         result = verification_of(self._verifier).check_token(token)
         if isinstance(result, Reason):
             return None
-        scope = result.claims.get("scope")
-        return _AccessToken(
-            token=token,
-            # A shared secret knows no OAuth clients: the subject is the client.
-            client_id=result.subject,
-            subject=result.subject,
-            scopes=scope.split() if isinstance(scope, str) else [],
-            expires_at=result.expires_at,
-            resource=self._resource or result.audience,
-            claims=result.copy_claims(),
-        )
+        return access_token(token, result, self._resource)
+
+
+def access_token(token: str, caller: VerifiedToken, resource: str | None = None) -> AccessToken:
+    """Return `caller` as the SDK knows callers; None for `resource` is the token's audience."""
+    scope = caller.claims.get("scope")
+    return _AccessToken(
+        token=token,
+        # A shared secret knows no OAuth clients: the subject is the client.
+        client_id=caller.subject,
+        subject=caller.subject,
+        scopes=scope.split() if isinstance(scope, str) else [],
+        expires_at=caller.expires_at,
+        resource=resource or caller.audience,
+        claims=caller.copy_claims(),
+    )

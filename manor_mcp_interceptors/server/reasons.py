@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
@@ -46,6 +47,9 @@ class Reason(str, Enum):
     """`exp` has passed."""
     NOT_YET_VALID = "not_yet_valid"
     """`nbf` is in the future, or `iat` is by more than 60 seconds."""
+    OTHER_ISSUER = "other_issuer"
+    """The token does not name the configured issuer, and the verifier has ``other_issuers=True``:
+    this is no refusal, as another verifier may accept it."""
     NOT_CONFIGURED = "not_configured"
     """This server has no secret to verify with."""
     INVALID_CONFIG = "invalid_config"
@@ -67,9 +71,21 @@ def challenge(reason: Reason) -> str:
     return f'Bearer error="invalid_token", error_description="{REFUSAL_MESSAGE}"'
 
 
+@dataclass(frozen=True, slots=True)
+class Unverified:
+    """A call without a valid token, before it is refused or let through."""
+
+    reason: Reason
+    subject: str | None = None
+    """`sub`, if the signature is good."""
+    detail: str = ""
+
+
 class Refused(Exception):  # noqa: N818 - it is caught inside this package
     """Carries a reason from the check that failed to the code that counts it."""
 
-    def __init__(self, reason: Reason) -> None:
+    def __init__(self, reason: Reason, subject: str | None = None) -> None:
         super().__init__(reason.value)
         self.reason = reason
+        self.subject = subject
+        """`sub`, if the signature is good."""

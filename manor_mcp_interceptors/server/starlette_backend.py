@@ -14,8 +14,9 @@ with needs("starlette", __name__):
     from starlette.requests import HTTPConnection
     from starlette.responses import JSONResponse, Response
 
+from ._http_admission import admit_http
 from .reasons import REFUSAL_MESSAGE, Reason, challenge
-from .verifier import TokenVerifier, VerifiedToken, verification_of
+from .verifier import TokenVerifier, VerifiedToken, start_serving
 
 __all__ = ["MCPUser", "TokenAuthBackend", "on_auth_error"]
 
@@ -51,6 +52,9 @@ class _RefusedError(AuthenticationError):
 class TokenAuthBackend(AuthenticationBackend):
     """Identifies the caller; refuses a call without a valid token.
 
+    In observe mode (``MCP_AUTH_ENFORCEMENT``) such a call is let through, counted and logged, as
+    Starlette's `UnauthenticatedUser`.
+
     Install it together with `on_auth_error`, without which Starlette answers 400:
     ``AuthenticationMiddleware(app, backend=TokenAuthBackend(), on_error=on_auth_error)``.
     """
@@ -64,14 +68,15 @@ class TokenAuthBackend(AuthenticationBackend):
             required: False lets in a call without a bearer token as Starlette's
                 `UnauthenticatedUser`, for applications with public pages; protect the other pages
                 with ``@requires("authenticated")``. The same holds for a call with another scheme,
-                such as ``Basic``, which is left to other backends. A bad token is always refused.
+                such as ``Basic``, and for a token of another issuer if the verifier has
+                ``other_issuers=True``: they are left to other backends. A bad token is refused.
         """
         self._verifier = verifier
         self._required = required
-        verification_of(verifier)  # a server without a secret logs it now, before its first call
+        start_serving(verifier)
 
     async def authenticate(self, conn: HTTPConnection) -> tuple[AuthCredentials, BaseUser] | None:
-        """Return the caller, with the scope ``authenticated``.
+        """Return the caller, with the scope ``authenticated``; None: nobody was verified.
 
         Raises:
             AuthenticationError: The call is refused.
@@ -79,8 +84,10 @@ class TokenAuthBackend(AuthenticationBackend):
         values = conn.headers.getlist("authorization")
         if not self._required and not any(map(_names_bearer, values)):
             return None
-        result = verification_of(self._verifier).check_authorization(values)
+        result = await admit_http(self._verifier, values, conn.scope)
         del values  # a traceback that prints locals prints no token
+        if result is None or (result is Reason.OTHER_ISSUER and not self._required):
+            return None
         if isinstance(result, Reason):
             raise _RefusedError(result)
         return AuthCredentials(["authenticated"]), MCPUser(result)
