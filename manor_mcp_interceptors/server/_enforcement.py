@@ -6,9 +6,10 @@ import logging
 from dataclasses import dataclass
 from typing import Final
 
-from manor_mcp_interceptors._flags.evaluation import LOOP_WAIT, FlagEvaluator
+from manor_mcp_interceptors._flags.evaluation import FlagEvaluator
 from manor_mcp_interceptors._flags.gates import FlagAnswer, FlagQuestion
 from manor_mcp_interceptors._telemetry.log import LogThrottle, log
+from manor_mcp_interceptors._waiting import LOOP_WAIT
 from manor_mcp_interceptors.errors import SettingsError
 from manor_mcp_interceptors.protocols import Gate
 from manor_mcp_interceptors.settings import Settings

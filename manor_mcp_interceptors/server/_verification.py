@@ -22,11 +22,11 @@ from jwt.exceptions import (
 from jwt.utils import base64url_decode
 
 from manor_mcp_interceptors._bearer import parse_bearer
-from manor_mcp_interceptors._flags.evaluation import LOOP_WAIT
 from manor_mcp_interceptors._keys.hs256 import ALGORITHMS, new_jws
 from manor_mcp_interceptors._keys.keys import KeySource, VerificationKeys
 from manor_mcp_interceptors._telemetry.counters import TOTALS, Counters, look_for_telemetry
 from manor_mcp_interceptors._telemetry.log import LogThrottle, log
+from manor_mcp_interceptors._waiting import LOOP_WAIT
 from manor_mcp_interceptors.errors import SettingsError
 from manor_mcp_interceptors.outcomes import Outcome
 from manor_mcp_interceptors.protocols import Clock, Gate
