@@ -96,10 +96,10 @@ def _variants(
     settings, keys = host.token_settings, host.verification_keys()
     key = keys.current
     yield from _clock_variants(settings, key, clock_offset)
-    if keys.previous is not None:
+    for other in keys.others:
         yield _Variant(
             settings,
-            keys.previous,
+            other,
             "the server accepts only the previous secret; it does not have the current one",
             "give the server the current secret, or use the previous one here until then",
         )

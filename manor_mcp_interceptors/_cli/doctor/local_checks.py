@@ -101,9 +101,7 @@ def _check_secrets(host: Host) -> list[Check]:
     if keys.problem is not None:
         finding = f"for verifying: {keys.problem}"
         checks.append(Check("previous secret", State.WARNING, finding, "correct or unset it"))
-    elif keys.previous is not None:
-        checks.append(_good_secret("previous secret", keys.previous))
-    return checks
+    return checks + [_good_secret("previous secret", key) for key in keys.others]
 
 
 def _bad_secret(host: Host, error: SettingsError) -> Check:
