@@ -41,6 +41,9 @@ class VerifierStats:
     """Tokens accepted because they had been verified before."""
     rejected: Mapping[str, int]
     """Tokens refused, by the word of `TokenRejectedError.reason`."""
+    by_key: Mapping[str, int]
+    """Tokens accepted, the remembered ones too, by the key that signed them: ``current`` (or its
+    key id, if one is set) and ``previous``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +65,9 @@ def provider_stats(counters: Counters) -> ProviderStats:
     decisions = counters.words("decisions")
     return ProviderStats(
         {Outcome(word): count for word, count in decisions.items()},
-        counts.get(("mints", ""), 0),
-        counts.get(("refreshes", ""), 0),
-        counts.get(("retries", ""), 0),
+        counts.get(("mints", "", ""), 0),
+        counts.get(("refreshes", "", ""), 0),
+        counts.get(("retries", "", ""), 0),
     )
 
 
@@ -72,4 +75,4 @@ def verifier_stats(counters: Counters) -> VerifierStats:
     """Return the numbers of the verifier that `counters` belong to."""
     results = counters.words("verifications")
     accepted, remembered = results.pop("accepted", 0), results.pop("remembered", 0)
-    return VerifierStats(accepted, remembered, results)
+    return VerifierStats(accepted, remembered, results, counters.details("verifications"))

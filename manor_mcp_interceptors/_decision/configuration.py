@@ -14,6 +14,7 @@ from manor_mcp_interceptors._flags.evaluation import FlagEvaluator
 from manor_mcp_interceptors._flags.gates import FlagAnswer, FlagQuestion
 from manor_mcp_interceptors._keys.keys import KeySource, SigningKey
 from manor_mcp_interceptors._telemetry.log import LogThrottle, log
+from manor_mcp_interceptors._telemetry.secrets_in_use import secrets_in_use
 from manor_mcp_interceptors._waiting import reset_after_fork
 from manor_mcp_interceptors.errors import SettingsError, import_problem
 from manor_mcp_interceptors.outcomes import Outcome
@@ -116,6 +117,13 @@ class Configuration:
         except SettingsError as error:
             return error.with_traceback(None)  # its frames hold the secret's objects
 
+    def fingerprints(self) -> list[tuple[str, str]]:
+        """Return the one of the secret that signs, or would if the flag were on; with its role."""
+        from manor_mcp_interceptors._keys.fingerprint import fingerprint  # rarely used
+
+        key = self.signing_key(self.read_settings(None))
+        return [("signing", fingerprint(key.secret))] if isinstance(key, SigningKey) else []
+
     def warn(self, snapshot: SettingsSnapshot, key: SigningKey) -> None:
         """Log each warning that did not hold at the last recheck."""
         for text in self._warnings.new([*snapshot.warnings(), *key.warnings]):
@@ -123,6 +131,7 @@ class Configuration:
 
     def add(self, lease: _Lease) -> None:
         """End `lease` as well when the flag's answer changes, as long as it lives."""
+        secrets_in_use.add(self)  # now, as a process that only verifies has no lease
         with self.lock:
             self._leases.add(lease)
 

@@ -10,7 +10,12 @@ from typing import Final
 from manor_mcp_interceptors._flags.evaluation import LOOP_WAIT
 from manor_mcp_interceptors._flags.gates import FlagAnswer
 from manor_mcp_interceptors._keys.keys import SigningKey
-from manor_mcp_interceptors._telemetry.counters import TOTALS, Counters, look_for_telemetry
+from manor_mcp_interceptors._telemetry.counters import (
+    AUDIENCES,
+    TOTALS,
+    Counters,
+    look_for_telemetry,
+)
 from manor_mcp_interceptors._telemetry.log import LogThrottle, log
 from manor_mcp_interceptors._waiting import event_loop, reset_after_fork
 from manor_mcp_interceptors.outcomes import Outcome, TokenStatus
@@ -128,7 +133,8 @@ class Lease:
     def _decide(self, snapshot: SettingsSnapshot, answer: FlagAnswer, generation: int) -> Decision:
         configuration = self.configuration
         if configuration.flags.per_call and not answer.enabled:
-            return self._counted(refusal(snapshot, answer))  # for this call alone: no lease
+            # For this call alone: no lease.
+            return self._counted(refusal(snapshot, answer), snapshot)
         asked_at = self.clock.time()
         key = configuration.signing_key(snapshot) if answer.enabled else None
         lock = configuration.lock
@@ -143,7 +149,7 @@ class Lease:
             decision = self._publish(decision, snapshot, asked_at, generation)
         finally:
             lock.release()
-        self._counted(decision)
+        self._counted(decision, snapshot)
         self._log(decision, before, snapshot, key)
         return decision
 
@@ -156,7 +162,7 @@ class Lease:
     def _while_another_decides(self, snapshot: SettingsSnapshot, answer: FlagAnswer) -> Decision:
         """Return the last decision while its token is usable."""
         if not answer.enabled:
-            return self._counted(refusal(snapshot, answer))
+            return self._counted(refusal(snapshot, answer), snapshot)
         latest = self._latest
         return latest if self._cache.is_usable(latest.token) else UNDECIDED
 
@@ -172,8 +178,8 @@ class Lease:
         self.decision = UNDECIDED if self.configuration.flags.per_call else decision
         return decision
 
-    def _counted(self, decision: Decision) -> Decision:
-        self.counters.count("decisions", decision.outcome.value)
+    def _counted(self, decision: Decision, snapshot: SettingsSnapshot) -> Decision:
+        self.count_decision(decision.outcome, snapshot)
         look_for_telemetry()
         return decision
 
@@ -191,6 +197,12 @@ class Lease:
             quiet = outcome is Outcome.FLAG_OFF or state == (Outcome.OK, None)
             level = logging.INFO if quiet else logging.WARNING
             log(level, "MCP auth %s: %s", outcome, decision.reason)
+
+    def count_decision(self, outcome: Outcome, snapshot: SettingsSnapshot | None = None) -> None:
+        """Count a decision, with the audience in `snapshot` or else in the latest one."""
+        snapshot = snapshot or self._snapshot
+        audience = "" if snapshot is None else AUDIENCES(snapshot.settings.audience)
+        self.counters.count("decisions", outcome.value, audience)
 
     def failed(self, error: Exception) -> Decision:
         """Return what a call carries after an error that nothing else has handled."""

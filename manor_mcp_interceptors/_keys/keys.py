@@ -121,7 +121,7 @@ class KeySource(HoldsSecret):
             raise _asymmetric(whole)
         if len(keys) > MAX_SECRETS:
             raise SettingsError(
-                f"{whole.source} holds {len(keys)} lines; at most {MAX_SECRETS} secrets, one a line",
+                f"{whole.source} holds {len(keys)} lines; it takes {MAX_SECRETS} secrets at most",
                 variable=whole.source.partition(" ")[0],
             )
         return tuple(self._check(key) for key in keys)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -22,15 +22,22 @@ from jwt.utils import base64url_decode
 
 from manor_mcp_interceptors._bearer import parse_bearer
 from manor_mcp_interceptors._keys.hs256 import ALGORITHMS, new_jws
-from manor_mcp_interceptors._keys.keys import KeySource, VerificationKeys
-from manor_mcp_interceptors._telemetry.counters import TOTALS, Counters, look_for_telemetry
+from manor_mcp_interceptors._keys.keys import KeySource, SigningKey, VerificationKeys
+from manor_mcp_interceptors._telemetry.counters import (
+    KEY_NAMES,
+    TOTALS,
+    Counters,
+    look_for_telemetry,
+)
 from manor_mcp_interceptors._telemetry.log import LogThrottle, log
+from manor_mcp_interceptors._telemetry.secrets_in_use import secrets_in_use
 from manor_mcp_interceptors.errors import SettingsError
 from manor_mcp_interceptors.outcomes import Outcome
 from manor_mcp_interceptors.protocols import Clock
 from manor_mcp_interceptors.settings import Settings
 
 from ._claims import ClaimRules, VerifiedClaims, VerifiedToken, parse_object, verify_claims
+from ._previous_key import PreviousKeyLog
 from .reasons import Reason, Refused
 
 MAX_TOKEN_LENGTH: Final = 8192
@@ -54,6 +61,17 @@ _DEFAULT_RECHECK: Final = Settings().recheck_seconds
 _jws: Final = new_jws()
 
 
+@dataclass(frozen=True, slots=True)
+class RememberedToken:
+    """A verified token, and what to do if it comes again."""
+
+    claims: VerifiedClaims
+    ticks: tuple[Iterator[int], ...]
+    """What counts it, by the key that signed it."""
+    by_previous: bool
+    """Whether that was a previous key, whose callers are named in the log."""
+
+
 class VerifiedTokens:
     """Verified claims by a digest of the whole token. Bounded; threads may share it.
 
@@ -65,24 +83,24 @@ class VerifiedTokens:
     __slots__ = ("_old", "_young")
 
     def __init__(self) -> None:
-        self._young: dict[bytes, VerifiedClaims] = {}
-        self._old: dict[bytes, VerifiedClaims] = {}
+        self._young: dict[bytes, RememberedToken] = {}
+        self._old: dict[bytes, RememberedToken] = {}
 
     def __len__(self) -> int:
         return len(self._young) + len(self._old)
 
-    def find(self, key: bytes) -> VerifiedClaims | None:
-        """Return the claims of the token with digest `key`; None if it is not remembered."""
+    def find(self, key: bytes) -> RememberedToken | None:
+        """Return the token with digest `key`; None if it is not remembered."""
         known = self._young.get(key)
         if known is None and (known := self._old.get(key)) is not None:
             self.add(key, known)
         return known
 
-    def add(self, key: bytes, claims: VerifiedClaims) -> None:
-        """Remember `claims` for the token with digest `key`."""
+    def add(self, key: bytes, token: RememberedToken) -> None:
+        """Remember the token with digest `key`."""
         if len(self._young) >= CAPACITY:
             self._old, self._young = self._young, {}
-        self._young[key] = claims
+        self._young[key] = token
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +124,11 @@ class Verification:
     """Accepts or refuses tokens. Safe from any thread."""
 
     __slots__ = (
+        "__weakref__",
         "_clock",
         "_key_source",
+        "_previous_key",
         "_refusals",
-        "_remembered",
         "_snapshot",
         "_warnings",
         "counters",
@@ -132,11 +151,12 @@ class Verification:
         self._clock: Clock = time if clock is None else clock
         self._key_source = KeySource(in_code=settings is not None)
         self.counters: Counters = Counters(TOTALS)
-        self._remembered = self.counters.handles("verifications", "remembered")
         self._refusals = LogThrottle(LOG_EVERY_SECONDS)
+        self._previous_key = PreviousKeyLog()
         self._warnings = LogThrottle()
         self._snapshot = self._read()
         self._log_warnings(self._snapshot)
+        secrets_in_use.add(self)
 
     @property
     def problem(self) -> SettingsError | None:
@@ -154,9 +174,11 @@ class Verification:
             key = _digest(token)
             known = snapshot.tokens.find(key)
             if known is not None:
-                caller = known.at(now)
-                for tick in self._remembered:
+                caller = known.claims.at(now)
+                for tick in known.ticks:
                     next(tick)
+                if known.by_previous:
+                    self._previous_key.note(caller.subject, now)
                 return caller
             return self._verify(token, key, snapshot, now)
         except Refused as refused:
@@ -184,12 +206,28 @@ class Verification:
         """Verify a token that is not remembered, and remember it."""
         if snapshot.rules is None or snapshot.keys is None:
             raise Refused(_reason_for(snapshot.problem))
-        claims = verify_claims(_signed_payload(token, snapshot.keys), snapshot.rules)
+        payload, signed_by = _signed_payload(token, snapshot.keys)
+        claims = verify_claims(payload, snapshot.rules)
         caller = claims.at(now)
-        snapshot.tokens.add(key, claims)
-        self.counters.count("verifications", "accepted")
+        name = KEY_NAMES(snapshot.keys.name_of(signed_by))
+        by_previous = signed_by is not snapshot.keys.current
+        ticks = self.counters.handles("verifications", "remembered", name)
+        snapshot.tokens.add(key, RememberedToken(claims, ticks, by_previous))
+        self.counters.count("verifications", "accepted", name)
+        if by_previous:
+            self._previous_key.note(caller.subject, now)
         look_for_telemetry()
         return caller
+
+    def fingerprints(self) -> list[tuple[str, str]]:
+        """Return those of all secrets that are accepted now, with their role."""
+        from manor_mcp_interceptors._keys.fingerprint import fingerprint  # rarely used
+
+        snapshot = self._snapshot
+        if not snapshot.read_at <= self._clock.time() < snapshot.valid_until:
+            snapshot = self._renew(snapshot)
+        keys = () if snapshot.keys is None else (snapshot.keys.current, *snapshot.keys.others)
+        return [("verifying", fingerprint(key.secret)) for key in keys]
 
     def _refuse(self, reason: Reason, now: float, detail: str = "") -> Reason:
         self.counters.count("verifications", reason.value)
@@ -245,8 +283,8 @@ def _digest(token: str) -> bytes:
     raise Refused(Reason.TOO_LARGE)
 
 
-def _signed_payload(token: str, keys: VerificationKeys) -> bytes:
-    """Return the payload of `token` if a secret in use has signed it."""
+def _signed_payload(token: str, keys: VerificationKeys) -> tuple[bytes, SigningKey]:
+    """Return the payload of `token` and the key that has signed it, if a key in use has."""
     if not _SHAPE.fullmatch(token):
         raise Refused(Reason.MALFORMED)
     try:
@@ -256,7 +294,7 @@ def _signed_payload(token: str, keys: VerificationKeys) -> bytes:
         candidates = keys.keys_for(key_id)
         for key in candidates:
             with suppress(InvalidSignatureError):
-                return _payload(_jws.decode_complete(token, key.secret, ALGORITHMS), token)
+                return _payload(_jws.decode_complete(token, key.secret, ALGORITHMS), token), key
     except InvalidAlgorithmError:
         raise Refused(Reason.ALGORITHM) from None
     except (PyJWTError, ValueError, RecursionError) as error:

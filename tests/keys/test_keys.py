@@ -258,7 +258,7 @@ def test_a_file_of_many_lines_is_not_a_file_of_secrets(tmp_path: Path) -> None:
     """Each line of a text that was mounted by mistake would be a secret."""
     keys = accepted_from(tmp_path, "a line of a text\n" * 9)
     assert keys.previous == ()
-    assert "holds 9 lines; at most 8 secrets" in str(keys.problem)
+    assert "holds 9 lines; it takes 8 secrets at most" in str(keys.problem)
 
 
 def test_several_lines_in_the_file_of_the_current_secret_are_one_secret(tmp_path: Path) -> None:

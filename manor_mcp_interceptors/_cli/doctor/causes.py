@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from manor_mcp_interceptors._keys.fingerprint import fingerprint
 from manor_mcp_interceptors._keys.keys import SigningKey
 from manor_mcp_interceptors._keys.tokens import clock_skew, mint
 from manor_mcp_interceptors.settings import Settings
 
 from .answers import CLOCK_TOLERANCE, Answer, clock_words
 from .checks import Check, State
-from .fingerprint import fingerprint
 from .host import Host
 
 _DEFAULTS: Final = Settings()

@@ -8,6 +8,7 @@ import time
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
+from manor_mcp_interceptors._keys.fingerprint import fingerprint
 from manor_mcp_interceptors._keys.signing_key import MIN_SECRET_BYTES, SigningKey
 from manor_mcp_interceptors._keys.tokens import mint
 from manor_mcp_interceptors.errors import SettingsError, TokenRejectedError
@@ -15,7 +16,6 @@ from manor_mcp_interceptors.outcomes import Outcome
 
 from .checks import Check, State, cause
 from .claims import read_unverified, readable
-from .fingerprint import fingerprint
 from .host import Host
 from .settings_checks import check_settings
 
