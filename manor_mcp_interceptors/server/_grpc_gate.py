@@ -11,7 +11,8 @@ import grpc
 
 from manor_mcp_interceptors._bearer import METADATA_KEY
 
-from .reasons import Reason
+from ._scopes import required
+from .reasons import Reason, message
 from .verifier import TokenVerifier, VerifiedToken, verification_of
 
 HEALTH: Final = ("/grpc.health.v1.Health/*",)
@@ -44,7 +45,10 @@ def current_caller() -> VerifiedToken | None:
 class CallGate:
     """Decides by method and metadata whether a call is let in."""
 
-    def __init__(self, verifier: TokenVerifier | None, exempt: Iterable[str]) -> None:
+    def __init__(
+        self, verifier: TokenVerifier | None, exempt: Iterable[str], scopes: Iterable[str]
+    ) -> None:
+        self._scopes = required(scopes)
         patterns = tuple(exempt)
         for pattern in patterns:
             if pattern.count("/") != 2 or not pattern.startswith("/"):  # noqa: PLR2004 - /service/method
@@ -61,7 +65,7 @@ class CallGate:
         handler: Any,
         details: grpc.HandlerCallDetails,
         as_caller: Callable[..., Behavior],
-        refuse: Behavior,
+        refuse: Callable[[Reason], Behavior],
     ) -> Any:
         """Return a handler of the same kind that runs as the caller, or one that refuses.
 
@@ -69,7 +73,7 @@ class CallGate:
             handler: The method's handler; None if there is no such method: UNIMPLEMENTED.
             details: Method and metadata of the call.
             as_caller: Returns its first argument, a behavior, with its second as the caller.
-            refuse: Aborts the call.
+            refuse: Returns a behavior that aborts the call for a reason.
         """
         if handler is None or self._is_exempt(details.method):
             return handler
@@ -77,7 +81,7 @@ class CallGate:
         kind, make = _KINDS[bool(handler.request_streaming), streams]
         result = self._check(details)
         if isinstance(result, Reason):  # no deserializer: a refused request is not parsed
-            return make(refuse, None, handler.response_serializer)
+            return make(refuse(result), None, handler.response_serializer)
         behavior = as_caller(getattr(handler, kind), result, stream=streams)
         return make(behavior, handler.request_deserializer, handler.response_serializer)
 
@@ -88,7 +92,14 @@ class CallGate:
     def _check(self, details: grpc.HandlerCallDetails) -> VerifiedToken | Reason:
         metadata = details.invocation_metadata or ()
         values = [str(value) for key, value in metadata if key == METADATA_KEY]
-        return verification_of(self._verifier).check_authorization(values)
+        return verification_of(self._verifier).check_authorization(values, self._scopes)
+
+
+def status(reason: Reason) -> tuple[grpc.StatusCode, str]:
+    """Return the status of a refused call, and its message."""
+    code = grpc.StatusCode
+    refused = code.PERMISSION_DENIED if reason is Reason.SCOPE else code.UNAUTHENTICATED
+    return refused, message(reason)
 
 
 def as_caller(behavior: Behavior, caller: VerifiedToken, *, stream: bool) -> Behavior:

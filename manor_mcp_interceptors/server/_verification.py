@@ -38,6 +38,7 @@ from manor_mcp_interceptors.settings import Settings
 
 from ._claims import ClaimRules, VerifiedClaims, VerifiedToken, parse_object, verify_claims
 from ._previous_key import PreviousKeyLog
+from ._scopes import required
 from .reasons import Reason, Refused
 
 MAX_TOKEN_LENGTH: Final = 8192
@@ -133,6 +134,7 @@ class Verification:
         "_warnings",
         "counters",
         "leeway_seconds",
+        "scopes",
         "settings",
         "subjects",
     )
@@ -143,9 +145,11 @@ class Verification:
         *,
         leeway_seconds: float = 0.0,
         subjects: Iterable[str] | None = None,
+        scopes: Iterable[str] = (),
         clock: Clock | None = None,
     ) -> None:
         self.settings = settings
+        self.scopes = required(scopes)
         self.leeway_seconds = leeway_seconds
         self.subjects = None if subjects is None else frozenset(subjects)
         self._clock: Clock = time if clock is None else clock
@@ -164,8 +168,17 @@ class Verification:
         keys = self._snapshot.keys
         return self._snapshot.problem if keys is None else keys.problem
 
-    def check_token(self, token: str) -> VerifiedToken | Reason:
-        """Return the claims of `token`, or why it is refused, which is counted and logged."""
+    def all_scopes(self, scopes: Iterable[str]) -> tuple[str, ...]:
+        """Return what a call needs for which `scopes` are required: the verifier's as well."""
+        return tuple(dict.fromkeys((*self.scopes, *scopes)))
+
+    def check_token(self, token: str, scopes: Sequence[str] = ()) -> VerifiedToken | Reason:
+        """Return the claims of `token`, or why it is refused, which is counted and logged.
+
+        Args:
+            token: The token.
+            scopes: Those that this call requires beside the verifier's.
+        """
         snapshot, now = self._snapshot, self._clock.time()
         try:
             # Wall-clock time only: the snapshot also ends when the clock is set back.
@@ -175,12 +188,14 @@ class Verification:
             known = snapshot.tokens.find(key)
             if known is not None:
                 caller = known.claims.at(now)
+                if scopes or self.scopes:
+                    self._check_scopes(caller, scopes)
                 for tick in known.ticks:
                     next(tick)
                 if known.by_previous:
                     self._previous_key.note(caller.subject, now)
                 return caller
-            return self._verify(token, key, snapshot, now)
+            return self._verify(token, key, snapshot, now, scopes)
         except Refused as refused:
             reason = refused.reason
         except Exception as error:  # an unexpected error refuses the token; it never propagates
@@ -188,7 +203,9 @@ class Verification:
             return self._refuse(Reason.INTERNAL, now, type(error).__name__)
         return self._refuse(reason, now)
 
-    def check_authorization(self, values: Sequence[str]) -> VerifiedToken | Reason:
+    def check_authorization(
+        self, values: Sequence[str], scopes: Sequence[str] = ()
+    ) -> VerifiedToken | Reason:
         """As `check_token`, for all ``Authorization`` values of one call."""
         reason = Reason.MISSING
         if len(values) > 1:
@@ -196,12 +213,17 @@ class Verification:
         elif values and values[0].strip():
             token = parse_bearer(values[0])
             if token is not None:
-                return self.check_token(token)
+                return self.check_token(token, scopes)
             reason = Reason.NOT_BEARER
         return self._refuse(reason, self._clock.time())
 
     def _verify(
-        self, token: str, key: bytes, snapshot: _TrustSnapshot, now: float
+        self,
+        token: str,
+        key: bytes,
+        snapshot: _TrustSnapshot,
+        now: float,
+        scopes: Sequence[str],
     ) -> VerifiedToken:
         """Verify a token that is not remembered, and remember it."""
         if snapshot.rules is None or snapshot.keys is None:
@@ -213,11 +235,17 @@ class Verification:
         by_previous = signed_by is not snapshot.keys.current
         ticks = self.counters.handles("verifications", "remembered", name)
         snapshot.tokens.add(key, RememberedToken(claims, ticks, by_previous))
+        self._check_scopes(caller, scopes)
         self.counters.count("verifications", "accepted", name)
         if by_previous:
             self._previous_key.note(caller.subject, now)
         look_for_telemetry()
         return caller
+
+    def _check_scopes(self, caller: VerifiedToken, scopes: Sequence[str]) -> None:
+        # Remembered all the same: another route may require less.
+        if not {*self.scopes, *scopes}.issubset(caller.scopes):
+            raise Refused(Reason.SCOPE)
 
     def fingerprints(self) -> list[tuple[str, str]]:
         """Return those of all secrets that are accepted now, with their role."""

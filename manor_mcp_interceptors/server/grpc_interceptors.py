@@ -10,8 +10,8 @@ from manor_mcp_interceptors._optional import needs
 with needs("grpc", __name__):
     import grpc
 
-from ._grpc_gate import HEALTH, CallGate, as_caller, current_caller
-from .reasons import REFUSAL_MESSAGE
+from ._grpc_gate import HEALTH, Behavior, CallGate, as_caller, current_caller, status
+from .reasons import Reason
 from .verifier import TokenVerifier
 
 __all__ = ["GrpcAuthServerInterceptor", "current_caller"]
@@ -30,7 +30,11 @@ class GrpcAuthServerInterceptor(_ServerInterceptor):
     """
 
     def __init__(
-        self, verifier: TokenVerifier | None = None, *, exempt: Iterable[str] = HEALTH
+        self,
+        verifier: TokenVerifier | None = None,
+        *,
+        exempt: Iterable[str] = HEALTH,
+        required_scopes: Iterable[str] = (),
     ) -> None:
         """Take the verifier of the tokens.
 
@@ -39,8 +43,13 @@ class GrpcAuthServerInterceptor(_ServerInterceptor):
                 usable secret, a warning is logged now.
             exempt: Methods that need no token, as ``/package.Service/Method`` or
                 ``/package.Service/*``. They replace the default, the health service of gRPC.
+            required_scopes: What the tokens must have in `scope`; a call with too few ends as
+                PERMISSION_DENIED.
+
+        Raises:
+            SettingsError: A required scope is malformed.
         """
-        self._gate = CallGate(verifier, exempt)
+        self._gate = CallGate(verifier, exempt, required_scopes)
 
     def intercept_service(
         self,
@@ -54,5 +63,5 @@ class GrpcAuthServerInterceptor(_ServerInterceptor):
         return guarded
 
 
-def _refuse(_: Any, context: grpc.ServicerContext) -> Any:
-    context.abort(grpc.StatusCode.UNAUTHENTICATED, REFUSAL_MESSAGE)
+def _refuse(reason: Reason) -> Behavior:
+    return lambda _, context: context.abort(*status(reason))

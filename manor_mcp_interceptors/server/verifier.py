@@ -45,6 +45,7 @@ class TokenVerifier:
         *,
         leeway_seconds: float = 0.0,
         allowed_subjects: Iterable[str] | None = None,
+        required_scopes: Iterable[str] = (),
         clock: Clock | None = None,
     ) -> None:
         """Make a verifier that could accept a token now.
@@ -53,6 +54,7 @@ class TokenVerifier:
             settings: None reads the environment, again at each recheck.
             leeway_seconds: How long a token is accepted after its `exp` and before its `nbf`.
             allowed_subjects: The services that may call; None is any.
+            required_scopes: What every token must have in `scope`; an adapter may require more.
             clock: An object with ``time()`` and ``monotonic()``; None is the `time` module.
 
         Raises:
@@ -63,7 +65,11 @@ class TokenVerifier:
         if isinstance(allowed_subjects, str):
             raise SettingsError("allowed_subjects is one text: give a list of subjects")
         self._verification = Verification(
-            settings, leeway_seconds=leeway_seconds, subjects=allowed_subjects, clock=clock
+            settings,
+            leeway_seconds=leeway_seconds,
+            subjects=allowed_subjects,
+            scopes=required_scopes,
+            clock=clock,
         )
         if self._verification.problem is not None:
             raise self._verification.problem
@@ -74,6 +80,7 @@ class TokenVerifier:
         *,
         leeway_seconds: float = 0.0,
         allowed_subjects: Iterable[str] | None = None,
+        required_scopes: Iterable[str] = (),
         clock: Clock | None = None,
     ) -> TokenVerifier:
         """Make a verifier from the environment; the same as one without `settings`.
@@ -81,7 +88,12 @@ class TokenVerifier:
         Raises:
             SettingsError: A variable is wrong, or there is no usable secret.
         """
-        return cls(leeway_seconds=leeway_seconds, allowed_subjects=allowed_subjects, clock=clock)
+        return cls(
+            leeway_seconds=leeway_seconds,
+            allowed_subjects=allowed_subjects,
+            required_scopes=required_scopes,
+            clock=clock,
+        )
 
     def verify(self, token: str) -> VerifiedToken:
         """Return the claims of `token`.
@@ -115,7 +127,8 @@ class TokenVerifier:
     def __reduce__(self) -> tuple[Callable[..., TokenVerifier], tuple[object, ...]]:
         """Pickle the options only; the pickle of `Settings` leaves out its secrets."""
         made = self._verification
-        return _unpickle, (type(self), made.settings, made.leeway_seconds, made.subjects)
+        options = (made.leeway_seconds, made.subjects, made.scopes)
+        return _unpickle, (type(self), made.settings, *options)
 
 
 def _unpickle(
@@ -123,11 +136,12 @@ def _unpickle(
     settings: Settings | None,
     leeway_seconds: float,
     subjects: frozenset[str] | None,
+    scopes: tuple[str, ...],
 ) -> TokenVerifier:
     """Return a verifier; without a secret it refuses every token instead of raising."""
     verifier = kind.__new__(kind)
     verifier._verification = Verification(
-        settings, leeway_seconds=leeway_seconds, subjects=subjects
+        settings, leeway_seconds=leeway_seconds, subjects=subjects, scopes=scopes
     )
     return verifier
 
