@@ -17,6 +17,7 @@ from manor_mcp_interceptors.outcomes import Outcome
 from .checks import Check, State, cause
 from .claims import read_unverified, readable
 from .host import Host
+from .rotation import check_rotation
 from .settings_checks import check_settings
 
 ADAPTERS: Final = (
@@ -101,7 +102,8 @@ def _check_secrets(host: Host) -> list[Check]:
     if keys.problem is not None:
         finding = f"for verifying: {keys.problem}"
         checks.append(Check("previous secret", State.WARNING, finding, "correct or unset it"))
-    return checks + [_good_secret("previous secret", key) for key in keys.others]
+    checks += [_good_secret("previous secret", key) for key in keys.others]
+    return [*checks, check_rotation(keys, host.settings)]
 
 
 def _bad_secret(host: Host, error: SettingsError) -> Check:
