@@ -121,7 +121,7 @@ def test_defaults_and_adapters_are_shown_with_verbose(
     checks = {
         check["name"]: check for check in json.loads(run("doctor", "--json").stdout)["checks"]
     }
-    assert len(checks["settings"]["details"]) == 14
+    assert len(checks["settings"]["details"]) == len(VARIABLES)
     assert "RequestsAuth" in checks["adapters"]["details"]
     assert "more" not in checks["adapters"]
 
