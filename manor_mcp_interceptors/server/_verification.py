@@ -149,7 +149,7 @@ class Verification:
         clock: Clock | None = None,
     ) -> None:
         self.settings = settings
-        self.scopes = required(scopes)
+        self.scopes: tuple[str, ...] = required(scopes)
         self.leeway_seconds = leeway_seconds
         self.subjects = None if subjects is None else frozenset(subjects)
         self._clock: Clock = time if clock is None else clock
