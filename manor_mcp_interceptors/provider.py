@@ -289,8 +289,9 @@ class _Family:
             return None
 
     def _keep(self, audience: str | None, provider: MCPTokenProvider) -> None:
-        if len(self.providers) >= MAX_AUDIENCES:
-            del self.providers[next(name for name in self.providers if name is not None)]
+        others = [name for name in self.providers if name is not None]
+        for oldest in others[: max(0, len(self.providers) + 1 - MAX_AUDIENCES)]:
+            del self.providers[oldest]
         self.providers[audience] = provider
         self._all.add(provider)
 

@@ -47,7 +47,7 @@ def run(suite: pytest.Pytester, code: str, *args: str) -> pytest.RunResult:
 
 
 def test_a_users_test_of_a_client_takes_under_ten_lines(suite: pytest.Pytester) -> None:
-    """The README's example."""
+    """The example of docs/testing.md."""
     code = """
 from client import search
 

@@ -7,7 +7,6 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from difflib import SequenceMatcher
 from functools import lru_cache
 from typing import Final
 
@@ -211,6 +210,8 @@ def _is_misspelt(name: str, option: str) -> bool:
     """Return whether `name` is close to `option`, as ``percall`` and ``blockin`` are."""
     if name in _OPTIONS or name.startswith("_"):
         return False
+    from difflib import SequenceMatcher  # 3 ms, and only for a gate of the application
+
     return SequenceMatcher(None, name.lower(), option).ratio() > 0.86  # noqa: PLR2004
 
 

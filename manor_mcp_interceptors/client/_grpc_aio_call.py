@@ -1,136 +1,150 @@
-"""Calls of a `grpc.aio` channel that have no inner call yet, or may get a second one."""
+"""Calls of a `grpc.aio` channel that may be sent a second time, or that were never sent."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
 from functools import partial
-from time import monotonic
 from typing import Any
 
 from grpc import StatusCode, aio
 
-from ._grpc_aio_ended import EndedCall
-from ._grpc_refusal import UNAUTHENTICATED, code_of_ended
-from ._grpc_retry import run
+from ._grpc_refusal import aio_was_refused
+from ._grpc_retry import Callbacks, run_all
 
-Coming = Coroutine[Any, Any, Any]
+Again = Callable[[], Coroutine[Any, Any, Any]]
 
 
-class PendingCall:
-    """One call to its holder: the inner one that is there, that comes, or that comes after it.
+def retrying(call: Any, again: Again) -> Any:
+    """Return a call that may be repeated; another interceptor's object as it is."""
+    return RetryingCall(call, again) if isinstance(call, aio.UnaryUnaryCall) else call
 
-    While `_coming` runs there is no inner call, or one that was refused; what is asked then is
-    answered by the one that it brings. Whether a call was refused is seen when somebody looks.
+
+class RetryingCall(aio.UnaryUnaryCall):  # type: ignore[type-arg]
+    """One call to its holder, whether it takes one try or two.
+
+    A refusal is noticed, and the second try begins, when the call is awaited, asked about its end,
+    or has a done callback.
     """
 
-    _coming: asyncio.Task[Any] | None = None
-    _until: float | None = None
-    _callbacks: list[Callable[[Any], None]] | None = None
-
-    def __init__(self, call: Any, refused: Callable[..., Coming] | None = None, *sent: Any) -> None:
-        """Take the inner call, and what a refusal of it leads to.
+    def __init__(self, first: Any, again: Again) -> None:
+        """Take the first try.
 
         Args:
-            call: The inner call; None: `bring` is called next.
-            refused: Returns what brings a second call, or None: the refusal stands.
-            *sent: What `refused` is called with.
+            first: A call of this kind.
+            again: Returns the second try, or None if the refusal stands.
         """
-        self._call = call
-        self._refused = refused
-        self._sent = sent
-
-    def bring(self, coming: Coming, timeout: float | None = None) -> PendingCall:
-        """Have `coming` bring the inner call, or None: the one that is there stays."""
-        self._until = None if timeout is None else monotonic() + timeout
-        self._coming = asyncio.get_running_loop().create_task(coming)
-        self._coming.add_done_callback(self._brought)
-        return self
-
-    def _brought(self, task: asyncio.Task[Any]) -> None:
-        error = asyncio.CancelledError() if task.cancelled() else task.exception()
-        call = EndedCall.of(error) if error is not None else task.result() or self._call
-        if task is self._coming:
-            self._coming = None
-            self._call = call
-            self._look()
-            if self._callbacks and self._coming is None:
-                call.add_done_callback(self._ended)
-        else:  # the call has been cancelled meanwhile
-            call.cancel()
-
-    def _ended(self, call: Any) -> None:
-        refused, self._refused = self._refused, None
-        if refused is not None and code_of_ended(call) is UNAUTHENTICATED:
-            coming = refused(*self._sent)
-            try:
-                self.bring(coming)
-            except RuntimeError:  # no loop runs any more: the refusal stands
-                coming.close()
-            else:
-                return
-        callbacks, self._callbacks = self._callbacks, None
-        for callback in callbacks or ():
-            run(partial(callback, self))
+        self._call = first  # the latest try
+        self._again: Again | None = again
+        self._renewal: asyncio.Task[None] | None = None
+        self._callbacks: Callbacks = []
 
     def _look(self) -> None:
-        """See whether the inner call has ended, and how."""
-        if self._coming is None and self._call.done():
-            self._ended(self._call)
+        """Begin the second try if the first has ended refused."""
+        if self._again is None or not self._call.done():
+            return
+        again, self._again = self._again, None
+        if aio_was_refused(self._call):
+            renewal = self._renew(again)
+            try:
+                self._renewal = asyncio.get_running_loop().create_task(renewal)
+            except RuntimeError:  # no event loop runs any more: the refusal stands
+                renewal.close()
 
-    async def _inner(self) -> Any:
-        """Wait for the inner call, without cancelling what brings it."""
-        while self._coming is not None:
-            await asyncio.wait((self._coming,))
-        return self._call
-
-    async def _inner_or_cancel(self) -> Any:
-        """As `_inner`; whoever gives up waiting for an answer gives up the call, as in grpc."""
+    async def _renew(self, again: Again) -> None:
         try:
-            return await self._inner()
+            second = await again()
         except asyncio.CancelledError:
             self.cancel()
             raise
+        except Exception:  # the channel was closed, for example: the refusal stands
+            second = None
+        if self._renewal is not None:
+            self._continue_with(second or self._call)
+        elif second is not None:  # the call was cancelled meanwhile
+            second.cancel()
 
-    async def _last(self) -> Any:
-        """Wait for the inner call whose outcome counts."""
-        call = await self._inner()
-        if self._refused is not None:
-            await call.code()
-            self._look()
-            call = await self._inner()
-        return call
+    def _continue_with(self, call: Any) -> None:
+        self._renewal = None
+        self._call = call
+        self._call_back()
+
+    def _call_back(self, _: Any = None) -> None:
+        """Run the callbacks if the call has ended, else when it ends."""
+        if not self._callbacks:
+            return
+        if self.done():
+            run_all(self._callbacks)
+        elif self._renewal is None:
+            self._call.add_done_callback(self._call_back)
+
+    def add_done_callback(self, callback: Callable[[Any], None]) -> None:
+        self._callbacks.append(partial(callback, self))
+        if len(self._callbacks) == 1:
+            self._call_back()
 
     def cancel(self) -> bool:
-        coming, self._coming = self._coming, None
-        if coming is None:
+        renewal = self._renewal
+        if renewal is None:
             return bool(self._call.cancel())
-        coming.cancel()
-        self._call = EndedCall.of(asyncio.CancelledError())
-        self._ended(self._call)
+        self._continue_with(EndedCall(asyncio.CancelledError()))
+        renewal.cancel()
         return True
 
     def cancelled(self) -> bool:
-        return self._coming is None and bool(self._call.cancelled())
+        return self._renewal is None and bool(self._call.cancelled())
 
     def done(self) -> bool:
         self._look()
-        return self._coming is None and bool(self._call.done())
+        return self._renewal is None and bool(self._call.done())
 
-    def add_done_callback(self, callback: Callable[[Any], None]) -> None:
-        if self.done():
-            callback(self)
-        elif self._callbacks:
-            self._callbacks.append(callback)
-        else:
-            self._callbacks = [callback]
-            if self._coming is None:
-                self._call.add_done_callback(self._ended)
+    def time_remaining(self) -> Any:
+        return self._call.time_remaining()
 
-    def time_remaining(self) -> float | None:
-        if self._call is not None:
-            return self._call.time_remaining()  # type: ignore[no-any-return]
-        return None if self._until is None else max(self._until - monotonic(), 0)
+    def __await__(self) -> Generator[Any, None, Any]:
+        call = self._call
+        try:
+            return (yield from call.__await__())
+        except aio.AioRpcError:
+            second = yield from self._after(call).__await__()
+            if second is None:
+                raise
+        return (yield from second.__await__())
+
+    async def wait_for_connection(self) -> None:
+        call = self._call
+        try:
+            await call.wait_for_connection()
+        except aio.AioRpcError:
+            second = await self._after(call)
+            if second is None:
+                raise
+            await second.wait_for_connection()
+
+    async def _after(self, call: Any) -> Any:
+        """Return the try that follows `call`, which has failed; None if there is none.
+
+        If the task that waits is cancelled, so is the call, as in grpc.
+        """
+        self._look()
+        try:
+            await self._renewed()
+        except asyncio.CancelledError:
+            self.cancel()
+            raise
+        return None if self._call is call else self._call
+
+    async def _renewed(self) -> None:
+        if self._renewal is not None:
+            await asyncio.wait((self._renewal,))
+
+    async def _last(self) -> Any:
+        """Wait for the end; return the try whose outcome counts."""
+        if self._again is not None:
+            await self._call.code()
+            self._look()
+        await self._renewed()
+        return self._call
 
     async def initial_metadata(self) -> Any:
         return await (await self._last()).initial_metadata()
@@ -138,9 +152,8 @@ class PendingCall:
     async def trailing_metadata(self) -> Any:
         return await (await self._last()).trailing_metadata()
 
-    async def code(self) -> StatusCode:
-        code: StatusCode = await (await self._last()).code()
-        return code
+    async def code(self) -> Any:
+        return await (await self._last()).code()
 
     async def details(self) -> Any:
         return await (await self._last()).details()
@@ -148,69 +161,73 @@ class PendingCall:
     async def debug_error_string(self) -> Any:
         return await (await self._last()).debug_error_string()
 
+
+class EndedCall(
+    aio.UnaryUnaryCall,  # type: ignore[type-arg]
+    aio.UnaryStreamCall,  # type: ignore[type-arg]
+    aio.StreamUnaryCall,  # type: ignore[type-arg]
+    aio.StreamStreamCall,  # type: ignore[type-arg]
+):
+    """A call, of any kind, that ended before it was sent."""
+
+    def __init__(self, error: aio.AioRpcError | asyncio.CancelledError) -> None:
+        """Take what awaiting the call raises."""
+        self._error = error
+        self._status = error if isinstance(error, aio.AioRpcError) else _cancelled()
+
+    def cancel(self) -> bool:
+        return False
+
+    def cancelled(self) -> bool:
+        return isinstance(self._error, asyncio.CancelledError)
+
+    def done(self) -> bool:
+        return True
+
+    def add_done_callback(self, callback: Callable[[Any], None]) -> None:
+        callback(self)
+
+    def time_remaining(self) -> float | None:
+        return None
+
+    async def initial_metadata(self) -> Any:
+        return self._status.initial_metadata()
+
+    async def trailing_metadata(self) -> Any:
+        return self._status.trailing_metadata()
+
+    async def code(self) -> StatusCode:
+        return self._status.code()
+
+    async def details(self) -> Any:
+        return self._status.details()
+
+    async def debug_error_string(self) -> Any:
+        return self._status.debug_error_string()
+
     async def wait_for_connection(self) -> None:
-        call = await self._inner_or_cancel()
-        try:
-            await call.wait_for_connection()
-        except aio.AioRpcError:
-            self._look()
-            again = await self._inner_or_cancel()
-            if again is call:
-                raise
-            await again.wait_for_connection()
-
-
-class PendingResponse(PendingCall):
-    """A call with one response."""
+        raise self._error
 
     def __await__(self) -> Generator[Any, None, Any]:
-        while True:
-            if self._coming is not None:
-                yield from self._inner_or_cancel().__await__()
-            call = self._call
-            try:
-                return (yield from call.__await__())
-            except aio.AioRpcError:
-                self._look()
-                if self._coming is None and self._call is call:
-                    raise
+        raise self._error
+        yield
 
+    def __aiter__(self) -> Any:
+        return self
 
-class PendingResponses(PendingCall):
-    """A call with a stream of responses."""
-
-    async def _responses(self) -> AsyncIterator[Any]:
-        async for response in await self._inner_or_cancel():
-            yield response
-
-    def __aiter__(self) -> AsyncIterator[Any]:
-        return self._responses() if self._call is None else self._call.__aiter__()
+    async def __anext__(self) -> Any:
+        raise self._error
 
     async def read(self) -> Any:
-        return await (await self._inner_or_cancel()).read()
+        raise self._error
 
-
-class PendingRequests(PendingCall):
-    """A call with a stream of requests."""
-
-    async def write(self, request: Any) -> None:
-        await (await self._inner_or_cancel()).write(request)
+    async def write(self, request: Any) -> None:  # noqa: ARG002 - it is not sent
+        raise asyncio.InvalidStateError("RPC already finished.")
 
     async def done_writing(self) -> None:
-        await (await self._inner_or_cancel()).done_writing()
+        return
 
 
-class UnaryUnaryCall(PendingResponse, aio.UnaryUnaryCall):  # type: ignore[type-arg]
-    """A call of this kind."""
-
-
-class UnaryStreamCall(PendingResponses, aio.UnaryStreamCall):  # type: ignore[type-arg]
-    """A call of this kind."""
-
-
-class StreamUnaryCall(PendingResponse, PendingRequests, aio.StreamUnaryCall):  # type: ignore[type-arg]
-    """A call of this kind."""
-
-
-class StreamStreamCall(PendingResponses, PendingRequests, aio.StreamStreamCall):  # type: ignore[type-arg]
-    """A call of this kind."""
+def _cancelled() -> aio.AioRpcError:
+    details = "Locally cancelled by application!"
+    return aio.AioRpcError(StatusCode.CANCELLED, aio.Metadata(), aio.Metadata(), details, "")

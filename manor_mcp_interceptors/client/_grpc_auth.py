@@ -1,197 +1,169 @@
-"""What the gRPC interceptors share: which token a call carries, and what a refusal leads to."""
+"""Shared by all gRPC adapters: what a call is sent with, and what a refusal leads to."""
 
 from __future__ import annotations
 
 import logging
+import math
 from time import monotonic
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from manor_mcp_interceptors._decision.decision import Decision, without_token
-from manor_mcp_interceptors._telemetry import otel
-from manor_mcp_interceptors._telemetry.log import log
+from manor_mcp_interceptors._telemetry.log import LogThrottle, log
 from manor_mcp_interceptors.errors import TokenUnavailableError
 from manor_mcp_interceptors.outcomes import Outcome
 from manor_mcp_interceptors.provider import MCPTokenProvider
 
-from ._grpc_metadata import add_entry, has_authorization, replace_details, with_metadata
+from ._grpc_metadata import add_entry, has_authorization, replace_details, reusable
 from ._grpc_unavailable import TokenUnavailableRpcError
 from ._token_source import TokenSource
 
-AS_IS: Final = without_token(Outcome.OK, "the call goes out as its caller made it")
-"""For a call that carries none of our tokens: its caller has put an authorization on it."""
+AS_IS: Final = without_token(Outcome.OK, "the call is sent unchanged")
+"""For a call whose caller set `authorization`, and after an error in this package."""
 
+NOTICEABLE_WAIT: Final = 0.01
+"""Seconds; a shorter wait for a decision leaves the caller's timeout as it is."""
 
-def deadline_of(timeout: float | None) -> float | None:
-    """Return the moment, in monotonic seconds, at which a call's time is up."""
-    return None if timeout is None else monotonic() + timeout
-
-
-class SecondTry(NamedTuple):
-    """What a call is made once more with."""
-
-    decision: Decision
-    timeout: float | None
-    """What remains of the caller's: anew, two tries could take twice as long."""
-
-    def metadata(self, own: Any) -> Any:
-        """Return the caller's own metadata with the new token's entry."""
-        entry = self.decision.metadata_entry
-        return own if entry is None else add_entry(own, entry)
+SHORTEST_TIMEOUT: Final = 0.000_001
+"""Seconds; for a call whose time is up: gRPC itself then reports DEADLINE_EXCEEDED."""
 
 
 class Attempt:
-    """One call that carries our token, and what it takes to make it once more."""
+    """What one try of a call is sent with."""
 
-    __slots__ = ("_original", "deadline", "decision", "details")
+    __slots__ = ("_deadline", "_decision", "_original_metadata", "metadata", "timeout")
 
-    def __init__(self, original: Any, decision: Decision, entry: tuple[str, str]) -> None:
-        self._original = original
-        self.deadline = deadline_of(getattr(original, "timeout", None))
-        self.decision = decision
-        self.details = with_metadata(original, add_entry(original.metadata, entry))
+    def __init__(
+        self, decision: Decision, metadata: Any, timeout: float | None, deadline: float | None
+    ) -> None:
+        """Add the token of `decision`, if it has one, to the caller's metadata."""
+        entry = decision.metadata_entry
+        self._decision = decision
+        self._original_metadata = metadata
+        self._deadline = deadline
+        self.metadata = metadata if entry is None else add_entry(metadata, entry)
+        self.timeout = timeout if deadline is None else _timeout_left(timeout, deadline)
 
-    def again(self, second: SecondTry | None) -> Any:
-        """Return the details of a second try; None: the refusal stands."""
-        if second is None:
+    @property
+    def token(self) -> str | None:
+        """The token that is sent, or None."""
+        return self._decision.token
+
+    def details(self, original: Any) -> Any:
+        """Return the call details of this try."""
+        if self.timeout != getattr(original, "timeout", None):
+            return replace_details(original, metadata=self.metadata, timeout=self.timeout)
+        if self.metadata is original.metadata:
+            return original
+        return replace_details(original, metadata=self.metadata)
+
+    def time_left(self) -> float | None:
+        """Return how many seconds of the caller's timeout are left; None: no timeout."""
+        return None if self._deadline is None else self._deadline - monotonic()
+
+    def again(self, decision: Decision) -> Attempt | None:
+        """Return a second try, with the time that is left; None if it could not succeed."""
+        left = self.time_left()
+        if decision.token in (None, self.token) or (left is not None and left <= 0):
             return None
-        changes = {"metadata": second.metadata(self._original.metadata)}
-        if self.deadline is not None:
-            changes["timeout"] = second.timeout
-        return replace_details(self._original, **changes)
+        return Attempt(decision, self._original_metadata, left, self._deadline)
+
+
+def _timeout_left(timeout: Any, deadline: float) -> Any:
+    left = deadline - monotonic()
+    return timeout if timeout - left < NOTICEABLE_WAIT else max(left, SHORTEST_TIMEOUT)
 
 
 class GrpcAuth:
-    """Attaches tokens and renews refused ones. Nothing that goes wrong in here breaks a call."""
+    """Attaches tokens and renews refused ones. An error in this package breaks no call."""
 
-    __slots__ = ("_has_logged", "_required", "_source")
+    __slots__ = ("_log_throttle", "_required", "_source")
 
     def __init__(
         self, provider: MCPTokenProvider | None, audience: str | None, *, required: bool
     ) -> None:
         self._source = TokenSource(provider, audience, required=required)
         self._required = required
-        self._has_logged = False
+        self._log_throttle = LogThrottle(math.inf)
 
-    def leased(self, metadata: Any) -> Decision | None:
-        """Return what a call with that metadata is to carry; no entry: send it as it is.
-
-        None where that takes more than a look: `decision` or `decision_async` tell it then.
-        """
-        try:
-            if metadata and has_authorization(metadata):
-                return AS_IS
-            latest = self._source.provider.decision()
-            if otel.annotate is not None:
-                otel.annotate(latest.outcome.value)
-            return latest if latest.token or not self._required else None  # noqa: TRY300
-        except Exception as error:
-            return None if self._required else self._go_without(error)
-
-    def decision(self, metadata: Any = None) -> Decision:
-        """As `leased`, however long it takes.
+    def attempt(self, metadata: Any = None, timeout: float | None = None) -> Attempt:
+        """Return what a call with this metadata and timeout is sent with.
 
         Raises:
             TokenUnavailableRpcError: There is no token, and a token is required.
         """
+        if metadata is not None:
+            metadata = reusable(metadata)
         try:
-            if metadata and has_authorization(metadata):
-                return AS_IS
-            return self._source.decision()
+            deadline = None if timeout is None else monotonic() + timeout
+            is_set = metadata and has_authorization(metadata)
+            decision = AS_IS if is_set else self._source.decision(timeout)
+            return Attempt(decision, metadata, timeout, deadline)
         except Exception as error:
-            return self._go_without(error)
+            failure = self._failure(error)
+        if failure is not None:  # raised here: its context must not hold an error's locals
+            raise failure
+        return Attempt(AS_IS, metadata, timeout, None)
 
-    async def decision_async(self, metadata: Any) -> Decision:
-        """As `decision`, without holding up the event loop where a flag's backend is slow."""
+    def attempt_for(self, details: Any) -> Attempt:
+        """As `attempt`, for a call with these details."""
+        return self.attempt(details.metadata, getattr(details, "timeout", None))
+
+    async def attempt_async(self, details: Any) -> Attempt:
+        """As `attempt_for`; a wait for a slow flag yields to the event loop."""
+        metadata, timeout = reusable(details.metadata), details.timeout
         try:
-            if metadata and has_authorization(metadata):
-                return AS_IS
-            return await self._source.decision_async()
+            deadline = None if timeout is None else monotonic() + timeout
+            is_set = metadata and has_authorization(metadata)
+            decision = AS_IS if is_set else await self._source.decision_async(timeout)
+            return Attempt(decision, metadata, timeout, deadline)
         except Exception as error:
-            return self._go_without(error)
+            failure = self._failure(error)
+        if failure is not None:
+            raise failure
+        return Attempt(AS_IS, metadata, timeout, None)
 
-    def attach(self, details: Any) -> Attempt | None:
-        """Return the call with a token; None: send it as the caller made it.
-
-        Raises:
-            TokenUnavailableRpcError: There is no token, and a token is required.
-        """
-        metadata = details.metadata
-        return self._attempt(details, self.leased(metadata) or self.decision(metadata))
-
-    async def attach_async(self, details: Any) -> Attempt | None:
-        """As `attach`, without holding up the event loop where a flag's backend is slow."""
-        metadata = details.metadata
-        decision = self.leased(metadata) or await self.decision_async(metadata)
-        return self._attempt(details, decision)
-
-    def _attempt(self, details: Any, decision: Decision) -> Attempt | None:
-        if decision.metadata_entry is None:
-            return None
+    def refuse(self, refused: Attempt) -> None:
+        """Report to the provider that a server refused the token of `refused`."""
         try:
-            return Attempt(details, decision, decision.metadata_entry)
+            if refused.token is not None:
+                self._source.provider.invalidate(refused.token)
         except Exception as error:
-            self._go_without(error)
-            return None
+            self._failure(error)
 
-    def refuse(self, decision: Decision) -> None:
-        """Tell the provider that a server refused the token of `decision`."""
-        try:
-            if decision.token is not None:
-                self._source.provider.invalidate(decision.token)
-        except Exception as error:
-            self._log(error)
-
-    def renew(self, refused: Decision, deadline: float | None) -> SecondTry | None:
-        """Tell the provider of a refusal; return what a second try is made with.
-
-        None: it could not differ, or it is too late. The refusal stands.
-        """
+    def renew(self, refused: Attempt) -> Attempt | None:
+        """Report a refusal; return the second try, or None if the refusal stands."""
         self.refuse(refused)
         try:
-            return self._second_try(refused, self._source.provider.decision(), deadline)
+            return self._counted(refused.again(self._source.decision(refused.time_left())))
         except Exception as error:
-            self._log(error)
+            self._failure(error)
             return None
 
-    async def renew_async(self, refused: Decision, deadline: float | None) -> SecondTry | None:
-        """As `renew`, without holding up the event loop."""
+    async def renew_async(self, refused: Attempt) -> Attempt | None:
+        """As `renew`; a wait for a slow flag yields to the event loop."""
         self.refuse(refused)
         try:
-            decision = await self._source.provider.decision_async()
-            return self._second_try(refused, decision, deadline)
+            return self._counted(
+                refused.again(await self._source.decision_async(refused.time_left()))
+            )
         except Exception as error:
-            self._log(error)
+            self._failure(error)
             return None
 
-    def _second_try(
-        self, refused: Decision, decision: Decision, deadline: float | None
-    ) -> SecondTry | None:
-        timeout = None if deadline is None else deadline - monotonic()
-        if decision.token in (None, refused.token) or (timeout is not None and timeout <= 0):
-            return None
-        self._source.provider.counters.count("retries")
-        return SecondTry(decision, timeout)
+    def _counted(self, second: Attempt | None) -> Attempt | None:
+        if second is not None:
+            self._source.provider.counters.count("retries")
+        return second
 
-    def _go_without(self, error: Exception) -> Decision:
-        """Log an error of ours, once: the call goes out as the caller made it.
-
-        Raises:
-            TokenUnavailableRpcError: A token is required.
-        """
+    def _failure(self, error: Exception) -> TokenUnavailableRpcError | None:
+        """Return the error of a call that requires a token; log an error that is a bug, once."""
         if isinstance(error, TokenUnavailableError):
-            raise TokenUnavailableRpcError(str(error), error.outcome) from None
-        self._log(error)
+            return TokenUnavailableRpcError(str(error), error.outcome)
         kind = type(error).__name__
-        del error  # a traceback that prints locals prints not what it says
-        if self._required:
-            raise TokenUnavailableRpcError(
-                f"this call requires a token and none could be had: {kind}",
-                Outcome.SIGNING_FAILED,
-            ) from None
-        return AS_IS
-
-    def _log(self, error: Exception) -> None:
-        if not self._has_logged:
-            self._has_logged = True
-            # The type alone: an error's text may hold what was on its way to the wire.
-            log(logging.WARNING, "MCP auth failed on a gRPC call: %s", type(error).__name__)
+        if self._log_throttle.due(kind):
+            # The type alone: the text of an error may hold what was about to be sent.
+            log(logging.WARNING, "MCP auth failed on a gRPC call: %s", kind)
+        if not self._required:
+            return None
+        reason = f"this call requires a token and none could be made: {kind}"
+        return TokenUnavailableRpcError(reason, Outcome.SIGNING_FAILED)

@@ -1,4 +1,4 @@
-"""Learn that a server refused a call's token, without waiting for the call."""
+"""Find out that a server refused the token of a call, without waiting for the call."""
 
 from __future__ import annotations
 
@@ -9,79 +9,77 @@ from typing import Any, Final
 
 import grpc
 
-from manor_mcp_interceptors._decision.decision import Decision
-
-# An enumeration finds its members with a function of Python's, up to 3.11.
-OK: Final = grpc.StatusCode.OK
 UNAUTHENTICATED: Final = grpc.StatusCode.UNAUTHENTICATED
-
-
-def was_refused(call: Any) -> bool:
-    """Return whether `call`, which has ended, met UNAUTHENTICATED. Never waits."""
-    try:
-        error = call.exception()
-    except grpc.FutureCancelledError:
-        return False
-    return isinstance(error, grpc.RpcError) and is_refusal(error)
-
-
-def is_known_good(call: Any) -> bool:
-    """Return whether `call` says that all went well, without taking its lock.
-
-    Its waiting thread has just been woken, and waits for that lock: to take it here would switch
-    from thread to thread some times more. What is read is grpc's own, and may be gone one day;
-    `exception()` answers then, as for any other kind of call.
-    """
-    return getattr(getattr(call, "_state", None), "code", None) is OK
+"""Looked up once: up to Python 3.11 each look-up of an enumeration's member is a call."""
 
 
 def is_refusal(error: Any) -> bool:
-    """Return whether `error`, which a call has raised, is UNAUTHENTICATED."""
-    code = getattr(error, "code", None)  # a bare RpcError of someone's own has none
+    """Return whether `error`, which a call raised, is UNAUTHENTICATED."""
+    code = getattr(error, "code", None)  # an RpcError of another library may have none
     return code is not None and code() is UNAUTHENTICATED
 
 
-def watch(refuse: Callable[[Decision], None], call: Any, decision: Decision, *_: Any) -> Any:
-    """Have `refuse(decision)` called when `call` ends, if it met UNAUTHENTICATED. Never waits.
+def was_refused(call: Any) -> bool:
+    """Return whether a sync call, which has ended, was refused."""
+    try:
+        return is_refusal(call.exception())
+    except Exception:  # it was cancelled, or is another interceptor's object
+        return False
 
-    Returns:
-        The call.
+
+def aio_was_refused(call: Any) -> bool:
+    """Return whether an aio call, which has ended, was refused; from outside a coroutine."""
+    try:
+        call.code().send(None)  # it has the answer already, so it does not wait
+    except StopIteration as answer:
+        return answer.value is UNAUTHENTICATED
+    except Exception:  # another interceptor's object
+        return False
+    return False
+
+
+def when_ended(call: Any, callback: Callable[[], None]) -> None:
+    """Have `callback` called when a sync call ends, now if it has ended."""
+    try:
+        will_be_called = call.add_callback(callback)
+    except NotImplementedError:  # grpc's errors that were raised: calls that have ended
+        will_be_called = False
+    if not will_be_called:
+        callback()
+
+
+def wrapped(call: Any, wrap: Callable[..., Any], *args: Any) -> Any:
+    """Return ``wrap(call, *args)``, or `call` as it is if it is no complete call.
+
+    Another interceptor may return any object; an RPC must not fail because of it.
     """
     try:
-        # A weak reference: grpc cancels a stream that nobody holds any more.
-        ended = partial(_ended, weakref.ref(call), refuse, decision)
-        try:
-            waits = call.add_callback(ended)
-        except NotImplementedError:  # an error that was raised is a call that has ended
-            waits = False
-        if not waits:
-            ended()
-    except Exception:  # another interceptor's object, which is no full call and future
+        return wrap(call, *args)
+    except Exception:
         return call
+
+
+def watched(call: Any, on_refusal: Callable[[], None]) -> Any:
+    """Return a sync call; `on_refusal` is called when it ends refused.
+
+    The reference is weak, because grpc cancels a stream that nobody holds.
+    """
+    when_ended(call, partial(_on_end, weakref.ref(call), on_refusal))
     return call
 
 
-def _ended(
-    reference: weakref.ref[Any], refuse: Callable[[Decision], None], decision: Decision
-) -> None:
-    # On the thread that serves the channel, which an exception would kill.
+def aio_watched(call: Any, on_refusal: Callable[[], None]) -> Any:
+    """Return an aio call; `on_refusal` is called when it ends refused."""
+    call.add_done_callback(partial(_on_aio_end, on_refusal))
+    return call
+
+
+def _on_end(reference: weakref.ref[Any], on_refusal: Callable[[], None]) -> None:
     call = reference()
-    try:
-        if call is not None and not is_known_good(call) and was_refused(call):
-            refuse(decision)
-    except Exception:
-        return
+    if call is not None and was_refused(call):
+        on_refusal()
 
 
-def code_of_ended(call: Any) -> Any:
-    """Return the code of an aio call that has ended, outside of any task; None where that waits."""
-    known_good = getattr(getattr(call, "_cython_call", None), "is_ok", None)  # as above
-    if known_good is not None and known_good():
-        return OK
-    waiting = call.code()
-    try:
-        waiting.send(None)
-    except StopIteration as code:
-        return code.value
-    waiting.close()
-    return None
+def _on_aio_end(on_refusal: Callable[[], None], call: Any) -> None:
+    if aio_was_refused(call):
+        on_refusal()

@@ -1,4 +1,4 @@
-"""The error of a call that needs a token where there is none; sync and aio."""
+"""The error of a call that requires a token if there is none; sync and aio."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from manor_mcp_interceptors.outcomes import Outcome
 
 
 class TokenUnavailableRpcError(TokenUnavailableError, AioRpcError, Call, Future):  # type: ignore[misc, type-arg]
-    """No token where one is required; nothing was sent.
+    """A required token is missing; nothing was sent.
 
-    It is the error, sync and aio, and it is the failed call, as grpc's own errors are: so it
-    reaches the caller the same way from a plain call, `with_call`, a future and a stream.
+    It is the error, sync and aio, and also the failed sync call, as grpc's own errors are: it
+    reaches the caller in the same way from a plain call, `with_call`, a future and a stream.
     """
 
     def __init__(self, message: str, outcome: Outcome) -> None:

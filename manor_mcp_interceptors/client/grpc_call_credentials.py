@@ -24,15 +24,14 @@ def grpc_call_credentials(
 ) -> grpc.CallCredentials:
     """Return call credentials that put a token on every call, of all four kinds, sync and aio.
 
-    They need a secure channel, TLS or local credentials; gRPC refuses them on any other. gRPC
-    asks them on a thread of its own at each call (150 to 400 µs), so where an interceptor will
-    do, it is the cheaper one. Three things no call credentials can do: a call that has an
-    `authorization` in its metadata goes out with two; a refused call is not tried again; and
-    ``required=True`` is a failure with code UNAVAILABLE, whose details name the outcome, because
-    gRPC makes its own error of it.
+    They need a secure channel, by TLS or local credentials; gRPC refuses them on any other. gRPC
+    starts a thread for them at each call (150 to 400 µs), so an interceptor costs less. Call
+    credentials cannot do three things: a call that has `authorization` in its metadata is sent
+    with two; a refused call is not sent again; and with ``required=True`` a call fails with the
+    code UNAVAILABLE, and details that name the outcome, because gRPC replaces the error.
 
     Args:
-        provider: None is the process-wide one, looked up at each call.
+        provider: None is the process-wide one.
         audience: The server's `aud`; None is the provider's.
         required: Fail a call for which there is no token, instead of sending it without.
     """
@@ -41,7 +40,7 @@ def grpc_call_credentials(
 
 
 class _Plugin(grpc.AuthMetadataPlugin):
-    """Calls back once, whatever happens: a call whose callback is forgotten hangs for ever."""
+    """Calls back exactly once: without it, the call never ends."""
 
     def __init__(self, auth: GrpcAuth) -> None:
         self._auth = auth
@@ -54,9 +53,8 @@ class _Plugin(grpc.AuthMetadataPlugin):
         metadata: tuple[tuple[str, str], ...] = ()
         error: Exception | None = None
         try:
-            entry = self._auth.decision().metadata_entry
-            metadata = () if entry is None else (entry,)
+            metadata = self._auth.attempt().metadata or ()
         except TokenUnavailableRpcError as unavailable:
-            # Its text alone reaches the caller: grpc makes an error of its own around it.
+            # grpc passes only the text on to the caller.
             error = TokenUnavailableError(f"{unavailable.outcome}: {unavailable.details()}")
         callback(metadata, error)

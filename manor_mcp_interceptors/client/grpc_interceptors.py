@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from manor_mcp_interceptors._optional import needs
@@ -13,8 +14,7 @@ with needs("grpc", "GrpcAuthInterceptor"):
 from manor_mcp_interceptors.provider import MCPTokenProvider
 
 from ._grpc_auth import Attempt, GrpcAuth
-from ._grpc_metadata import reusable
-from ._grpc_refusal import is_known_good, was_refused, watch
+from ._grpc_refusal import was_refused, watched, wrapped
 from ._grpc_retry import RetryingCall
 from ._grpc_unavailable import TokenUnavailableRpcError
 
@@ -44,13 +44,12 @@ class GrpcAuthInterceptor(
 
         channel = grpc.intercept_channel(channel, GrpcAuthInterceptor())
 
-    An `authorization` in the caller's metadata wins, and such a call is none of ours. A call
-    refused with UNAUTHENTICATED renews the token. A unary-unary call is then made once more, if
-    the new token differs, within what remains of its timeout; a request iterator is never
-    replayed, and a stream's status never waited for.
+    A call that has `authorization` in its metadata is sent unchanged. A call refused with
+    UNAUTHENTICATED renews the token. A unary-unary call is then sent a second time, if the new
+    token is a different one, within what remains of its timeout. Calls that stream are not
+    repeated, and their status is never waited for.
 
-    As with any interceptor, what `with_call` returns has no `debug_error_string`: grpc puts an
-    object of its own before it.
+    With any interceptor, grpc wraps what `with_call` returns: it has no `debug_error_string`.
     """
 
     def __init__(
@@ -63,7 +62,7 @@ class GrpcAuthInterceptor(
         """Make an interceptor; any number of channels and threads may share it.
 
         Args:
-            provider: None is the process-wide one, looked up at each call.
+            provider: None is the process-wide one.
             audience: The server's `aud`; None is the provider's.
             required: Fail a call for which there is no token, before a byte is sent, with an
                 error that is a `TokenUnavailableError` and a `grpc.RpcError`.
@@ -73,26 +72,16 @@ class GrpcAuthInterceptor(
     def intercept_unary_unary(
         self, continuation: Continuation, client_call_details: Any, request: Any
     ) -> Any:
-        """Send the call with a token, and once more where the token is refused."""
-        details = reusable(client_call_details)
+        """Send the call with a token, and a second time if the token is refused."""
         try:
-            attempt = self._auth.attach(details)
+            attempt = self._auth.attempt_for(client_call_details)
         except TokenUnavailableRpcError as failed_call:
             return failed_call
-        if attempt is None:
-            return continuation(details, request)
-        call = continuation(attempt.details, request)
-        try:
-            if call.done():
-                if is_known_good(call) or not was_refused(call):
-                    return call
-                # An error that was raised comes from a call that blocks: it may go on to do so.
-                if getattr(call, "__traceback__", None) is not None:
-                    second = self._again(continuation, attempt, request)
-                    return call if second is None else second
-            return RetryingCall(call, self._again, continuation, attempt, request)
-        except Exception:  # another interceptor's object, which is no full call and future
+        call = continuation(attempt.details(client_call_details), request)
+        if attempt.token is None:
             return call
+        again = partial(self._again, continuation, client_call_details, request, attempt)
+        return wrapped(call, _retrying, again)
 
     def intercept_unary_stream(
         self, continuation: Continuation, client_call_details: Any, request: Any
@@ -113,21 +102,27 @@ class GrpcAuthInterceptor(
         return self._send(continuation, client_call_details, request_iterator)
 
     def _send(self, continuation: Continuation, details: Any, request: Any) -> Any:
-        details = reusable(details)
         try:
-            attempt = self._auth.attach(details)
+            attempt = self._auth.attempt_for(details)
         except TokenUnavailableRpcError as failed_call:
             return failed_call
-        if attempt is None:
-            return continuation(details, request)
-        call = continuation(attempt.details, request)
-        return watch(self._auth.refuse, call, attempt.decision)
+        call = continuation(attempt.details(details), request)
+        if attempt.token is None:
+            return call
+        return wrapped(call, watched, partial(self._auth.refuse, attempt))
 
-    def _again(self, continuation: Continuation, attempt: Attempt, request: Any) -> Any:
-        details = attempt.again(self._auth.renew(attempt.decision, attempt.deadline))
-        if details is None:
-            return None
-        try:
-            return continuation(details, request)
-        except Exception:  # a channel closed meanwhile: the refusal stands
-            return None
+    def _again(
+        self, continuation: Continuation, details: Any, request: Any, refused: Attempt
+    ) -> Any:
+        second = self._auth.renew(refused)
+        return second and continuation(second.details(details), request)
+
+
+def _retrying(call: Any, again: Callable[[], Any]) -> Any:
+    if call.done():
+        if not was_refused(call):
+            return call
+        # An error that was raised comes from a call that blocks, so the second try may block too.
+        if getattr(call, "__traceback__", None) is not None:
+            return again() or call
+    return RetryingCall(call, again)

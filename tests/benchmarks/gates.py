@@ -101,7 +101,7 @@ def _manor() -> Iterator[None]:
 
 @contextmanager
 def _openfeature() -> Iterator[dict[str, MCPTokenProvider]]:
-    """Set real providers for OpenFeature: in memory, and flagd on the rollout of the README."""
+    """Set real providers for OpenFeature: in memory, and flagd on the rollout of docs/flag.md."""
     flag = InMemoryFlag("on", {"on": True, "off": False})
     file = str(Path(__file__).parent.parent / "data" / "flags.json")
     flagd = FlagdProvider(resolver_type=ResolverType.FILE, offline_flag_source_path=file)

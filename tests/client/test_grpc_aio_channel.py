@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import traceback
+import time
 from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -16,9 +17,9 @@ from manor_mcp_interceptors import (
     grpc_aio_authenticated_channel,
 )
 from tests.support import SECRET
+from tests.support.eventually import eventually
 from tests.support.grpc_clients import WatchedProvider, bearer
 from tests.support.grpc_server import (
-    AIO_CALLS,
     KINDS,
     REQUESTS,
     GrpcServer,
@@ -35,20 +36,8 @@ BASES = {
 }
 
 
-class SlowGate:
-    """A gate that answers when the test lets it, in a thread of the library's."""
-
-    def __init__(self) -> None:
-        self.asked = threading.Event()
-        self.go_on = threading.Event()
-
-    def is_enabled(self, key: str, *, subject: str) -> bool:
-        self.asked.set()
-        return self.go_on.wait(10)
-
-
 class Recorder:
-    """An inner channel, callable and call that records what reaches it."""
+    """An inner channel, callable and call that record what reaches them."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
@@ -92,25 +81,16 @@ def open_call(channel: Any, kind: str) -> Any:
     return multi_callable(channel, kind)(request, timeout=10)
 
 
-async def answer_of(call: Any, kind: str) -> bytes:
+async def response_of(call: Any, kind: str) -> bytes:
     if kind.endswith("stream"):
         return b"".join([part async for part in call])
     response: bytes = await call
     return response
 
 
-async def reaches(event: threading.Event) -> None:
-    assert await asyncio.to_thread(event.wait, 5)
-
-
-def slow(**settings: Any) -> tuple[SlowGate, dict[str, Any]]:
-    gate = SlowGate()
-    return gate, {"provider": MCPTokenProvider(Settings(secret=SECRET, **settings), gate=gate)}
-
-
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_a_stub_passes_goes_on_as_it_is(kind: str) -> None:
-    """`_registered_method` reaches a channel that is given it, and no other."""
+def test_arguments_of_a_stub_are_passed_on_unchanged(kind: str) -> None:
+    """`_registered_method` reaches the inner channel if it was given, and only then."""
     inner = Recorder()
     channel: Any = grpc_aio_authenticated_channel(inner)  # type: ignore[arg-type]
     getattr(channel, kind)("/a/b", len, request_serializer=str, _registered_method=True)
@@ -121,8 +101,8 @@ def test_what_a_stub_passes_goes_on_as_it_is(kind: str) -> None:
     ]
 
 
-def test_the_channels_own_methods() -> None:
-    """States, closing and the context manager are the inner channel's, its answer too."""
+def test_the_methods_of_the_inner_channel() -> None:
+    """States, closing and the context manager are those of the inner channel."""
 
     async def main() -> None:
         inner = Recorder()
@@ -147,14 +127,11 @@ def test_the_channels_own_methods() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("leased", [True, False])
-def test_every_option_goes_on(kind: str, leased: bool) -> None:
-    """All five options arrive, with the token in the metadata."""
+def test_every_option_is_passed_on(kind: str) -> None:
+    """All five options arrive, with the token in the metadata; so does the request by its name."""
 
     async def main() -> None:
         inner, provider = Recorder(), WatchedProvider()
-        if leased:
-            provider.token()
         channel: Any = grpc_aio_authenticated_channel(inner, provider=provider)  # type: ignore[arg-type]
         options = {
             "timeout": 5.0,
@@ -163,25 +140,19 @@ def test_every_option_goes_on(kind: str, leased: bool) -> None:
             "wait_for_ready": True,
             "compression": grpc.Compression.Gzip,
         }
+        name = "request" if kind.startswith("unary") else "request_iterator"
         getattr(channel, kind)("/a/b")("it", **options)
-        await asyncio.sleep(0)
-        arrived = next(call for call in inner.calls if call[0] == "call")
+        getattr(channel, kind)("/a/b")(**{name: "it"}, **options)
         options["metadata"] = (("a", "1"), ("authorization", bearer(provider.token())))
-        assert arrived[1] == ("it",)
-        assert {**arrived[2], "timeout": 5.0} == options
-        assert 4 < arrived[2]["timeout"] <= 5
+        arrived = [(args, sent) for what, args, sent in inner.calls if what == "call"]
+        assert arrived == [(("it",), options)] * 2
 
     asyncio.run(main())
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("leased", [True, False])
-def test_it_is_a_channel(
-    kind: str, leased: bool, server: GrpcServer, provider: WatchedProvider
-) -> None:
-    """It is one to `isinstance`, and so are its callables and their calls."""
-    if leased:
-        provider.token()
+def test_it_is_a_channel(kind: str, server: GrpcServer, provider: WatchedProvider) -> None:
+    """It is one to `isinstance`, and so are its callables and calls; streams are grpc's own."""
 
     async def body(channel: Any) -> None:
         assert isinstance(channel, grpc.aio.Channel)
@@ -191,93 +162,67 @@ def test_it_is_a_channel(
         assert isinstance(multi_callable(channel, kind), callable_base)
         call = open_call(channel, kind)
         assert isinstance(call, call_base)
-        if leased and kind != "unary_unary":
-            assert type(call).__module__.startswith("grpc.")
-        assert await answer_of(call, kind) == expected(kind)
+        assert type(call).__module__.startswith("grpc.") is (kind != "unary_unary")
+        assert await response_of(call, kind) == expected(kind)
 
     run(server, body, provider=provider)
 
 
-@pytest.mark.parametrize("name", AIO_CALLS)
-def test_a_slow_flag_holds_up_no_loop(name: str, server: GrpcServer) -> None:
-    """While a flag's backend takes its time, the loop runs; then the token goes out."""
-    gate, adapter = slow()
+class SlowGate:
+    """A gate that answers when the test lets it, on a thread of the package."""
+
+    def __init__(self) -> None:
+        self.may_answer = threading.Event()
+
+    def is_enabled(self, key: str, *, subject: str) -> bool:
+        return self.may_answer.wait(10)
+
+
+def test_a_slow_flag_holds_up_the_event_loop_for_a_moment_only(server: GrpcServer) -> None:
+    """The last known answer is used, at first the environment's; later calls have the flag's."""
+    gate = SlowGate()
+    provider = MCPTokenProvider(Settings(secret=SECRET, recheck_seconds=0), gate=gate)
 
     async def body(channel: Any) -> None:
-        call = asyncio.ensure_future(AIO_CALLS[name](channel, timeout=10))
-        await reaches(gate.asked)  # which takes a loop that runs
-        assert not server.calls
-        gate.go_on.set()
-        assert await call == expected(name)
+        started = time.monotonic()
+        assert await open_call(channel, "unary_unary") == REQUESTS[0]
+        assert time.monotonic() - started < 1
+        gate.may_answer.set()
+        assert await asyncio.to_thread(eventually, lambda: provider.token() is not None)
+        assert await open_call(channel, "unary_unary") == REQUESTS[0]
 
-    run(server, body, **adapter)
-    assert server.authorization == [[bearer(adapter["provider"].token())]]
+    run(server, body, provider=provider)
+    assert server.authorization == [[], [bearer(provider.token())]]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_call_that_has_not_begun(kind: str, server: GrpcServer) -> None:
-    """It is neither done nor cancelled, has its time, and tells who asked when it ends."""
-    gate, adapter = slow()
+def test_a_call_without_a_required_token(kind: str, server: GrpcServer) -> None:
+    """It is a failed call of its kind, so that `gather` and callbacks work with it."""
 
     async def body(channel: Any) -> None:
         call = open_call(channel, kind)
-        called: list[Any] = []
-        call.add_done_callback(called.append)
-        assert not call.done()
-        assert not call.cancelled()
-        assert 9 < call.time_remaining() <= 10
-        waiting = [asyncio.ensure_future(ask()) for ask in (call.code, call.initial_metadata)]
-        impatient = asyncio.ensure_future(call.code())
-        await reaches(gate.asked)
-        impatient.cancel()  # a question, and not the call
-        gate.go_on.set()
-        assert await answer_of(call, kind) == expected(kind)
-        assert await waiting[0] is grpc.StatusCode.OK
-        assert ("initial", "here") in list(await waiting[1])
-        assert called == [call]
-        assert call.done()
-        assert 0 < call.time_remaining() <= 10
-
-    run(server, body, **adapter)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("by", ["call", "task"])
-def test_cancelled_before_it_began(kind: str, by: str, server: GrpcServer) -> None:
-    """Cancelling a call that waits for the flag is final: nothing is ever sent."""
-    gate, adapter = slow()
-
-    async def body(channel: Any) -> None:
-        call = open_call(channel, kind)
-        called: list[Any] = []
-        call.add_done_callback(called.append)
-        waiting = asyncio.ensure_future(answer_of(call, kind))
-        await reaches(gate.asked)
-        assert call.cancel() if by == "call" else waiting.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await waiting
-        gate.go_on.set()
+        assert issubclass(type(call), BASES[kind][1])
         assert not call.cancel()
-        assert call.cancelled()
-        assert call.done()
-        assert await call.code() is grpc.StatusCode.CANCELLED
-        assert "cancelled" in await call.details()
-        assert list(await call.initial_metadata()) == list(await call.trailing_metadata()) == []
-        assert await call.debug_error_string() is not None
-        assert called == [call]
+        assert call.time_remaining() is None
+        assert await call.debug_error_string() is None
+        asked = [call.wait_for_connection(), response_of(call, kind)]
+        if kind.endswith("stream"):
+            asked.append(call.read())
         if kind.startswith("stream"):
+            asked.append(call.write(b""))
             await call.done_writing()
-            with pytest.raises(asyncio.InvalidStateError):
-                await call.write(b"")
+        errors = await asyncio.gather(*asked, return_exceptions=True)
+        kinds = (TokenUnavailableError, asyncio.InvalidStateError)
+        assert all(isinstance(error, kinds) for error in errors)
 
-    run(server, body, **adapter)
+    run(server, body, provider=WatchedProvider(on=False), required=True)
     assert server.calls == []
 
 
-def test_a_call_without_a_loop(server: GrpcServer, provider: WatchedProvider) -> None:
-    """Where no loop runs, none is held up: the call is made at once."""
+def test_a_call_without_an_event_loop(server: GrpcServer, provider: WatchedProvider) -> None:
+    """A call may be made before the loop runs, as in grpc."""
     loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)  # where grpc looks for it
+    asyncio.set_event_loop(loop)  # grpc looks for it there
 
     async def make() -> Any:
         return grpc_aio_authenticated_channel(
@@ -290,162 +235,18 @@ def test_a_call_without_a_loop(server: GrpcServer, provider: WatchedProvider) ->
     channel = loop.run_until_complete(make())
     call = open_call(channel, "unary_unary")
     assert loop.run_until_complete(wait(call)) == REQUESTS[0]
-    refused = grpc_aio_authenticated_channel(
-        channel, provider=WatchedProvider(on=False), required=True
-    )
-    with pytest.raises(TokenUnavailableError):
-        loop.run_until_complete(wait(open_call(refused, "unary_unary")))
     loop.run_until_complete(channel.close())
     loop.close()
     asyncio.set_event_loop(None)
     assert server.authorization == [[bearer(provider.token())]]
 
 
-@pytest.mark.parametrize("ask", ["code", "details", "initial_metadata", "wait_for_connection"])
-def test_whoever_asks_hears_of_the_second_try(
-    ask: str, server: GrpcServer, provider: WatchedProvider
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_no_complete_call_is_returned_unchanged(
+    kind: str, provider: WatchedProvider
 ) -> None:
-    """A refused call is made again whether or not it is awaited; all answers are the second's."""
-    provider.grow_stale()
-    old = provider.token()  # the lease runs, again
-    server.refuses = lambda value: value == bearer(old)
-
-    async def body(channel: Any) -> None:
-        call = open_call(channel, "unary_unary")
-        ended = asyncio.Event()
-        call.add_done_callback(lambda _: ended.set())
-        await getattr(call, ask)()
-        await ended.wait()
-        assert await call.code() is grpc.StatusCode.OK
-        assert await call == REQUESTS[0]
-
-    run(server, body, provider=provider)
-    assert server.authorization == [[bearer(old)], [bearer(provider.token())]]
-
-
-async def by_callback(call: Any) -> None:
-    ended = asyncio.Event()
-    call.add_done_callback(lambda _: ended.set())
-    await ended.wait()
-
-
-async def by_asking(call: Any) -> None:
-    while not call.done():  # noqa: ASYNC110 - what `done` says is the question
-        await asyncio.sleep(0.001)
-
-
-@pytest.mark.parametrize(
-    "look",
-    [
-        by_callback,
-        by_asking,
-        lambda call: call.code(),
-        lambda call: call.details(),
-        lambda call: call.initial_metadata(),
-        lambda call: call.trailing_metadata(),
-        lambda call: call,
-    ],
-)
-def test_whoever_looks_at_a_refused_call_sees_the_second_try(
-    look: Any, server: GrpcServer, provider: WatchedProvider
-) -> None:
-    """A refusal is seen when somebody looks, whichever way; what they see is what came of it."""
-    old = provider.grow_stale()
-    server.refuses = lambda value: value == bearer(old)
-
-    async def body(channel: Any) -> None:
-        call = open_call(channel, "unary_unary")
-        await look(call)
-        assert await call.code() is grpc.StatusCode.OK
-        assert await call == expected("unary_unary")
-
-    run(server, body, provider=provider)
-    assert server.authorization == [[bearer(old)], [bearer(provider.token())]]
-
-
-def test_cancelled_while_its_token_is_renewed(server: GrpcServer) -> None:
-    """A refused call can be cancelled before its second try."""
-    gate, adapter = slow(recheck_seconds=1000)
-    provider = adapter["provider"]
-    gate.go_on.set()
-    token = provider.token()
-    gate.asked.clear()
-    gate.go_on.clear()
-    server.refuses = lambda value: value == bearer(token)
-    ended: list[Any] = []
-
-    async def body(channel: Any) -> None:
-        call = open_call(channel, "unary_unary")
-        call.add_done_callback(ended.append)
-        await reaches(gate.asked)
-        assert not call.done()
-        assert call.cancel()
-        assert ended == [call]
-        assert call.cancelled()
-        assert await call.code() is grpc.StatusCode.CANCELLED
-        with pytest.raises(asyncio.CancelledError):
-            await call
-        gate.go_on.set()
-
-    run(server, body, provider=provider)
-    assert len(server.calls) == 1
-
-
-def test_a_channel_closed_meanwhile(server: GrpcServer) -> None:
-    """A call that could not begin any more fails as grpc's do."""
-    gate, adapter = slow()
-
-    async def body(channel: Any) -> None:
-        call = open_call(channel, "unary_unary")
-        await reaches(gate.asked)
-        await channel.close()
-        gate.go_on.set()
-        with pytest.raises(grpc.aio.UsageError):
-            await call
-        with pytest.raises(grpc.aio.UsageError):
-            await call.code()
-
-    run(server, body, **adapter)
-    assert server.calls == []
-
-
-def test_a_callback_that_raises_stops_no_other(
-    server: GrpcServer, provider: WatchedProvider, caplog: pytest.LogCaptureFixture
-) -> None:
-    """It is logged, and the call goes on."""
-    provider.token()
-
-    async def body(channel: Any) -> None:
-        called: list[Any] = []
-        call = open_call(channel, "unary_unary")
-        call.add_done_callback(lambda _: 1 / 0)
-        call.add_done_callback(called.append)
-        assert await call == REQUESTS[0]
-        assert called == [call]
-
-    run(server, body, provider=provider)
-    assert "ZeroDivisionError" in caplog.text
-
-
-@pytest.mark.parametrize("leased", [True, False])
-def test_a_failed_second_try_shows_no_token(
-    leased: bool, server: GrpcServer, provider: WatchedProvider
-) -> None:
-    """A traceback that prints our frames' locals prints neither token."""
-    old = provider.grow_stale()
-    if leased:
-        provider.token()
-    server.refuses = lambda value: True
-
-    async def body(channel: Any) -> None:
-        with pytest.raises(grpc.RpcError) as caught:
-            await open_call(channel, "unary_unary")
-        frames = traceback.walk_tb(caught.value.__traceback__)
-        ours = [f for f, _ in frames if f.f_globals["__name__"].startswith("manor_mcp")]
-        shown = repr([frame.f_locals for frame in ours])
-        assert ours
-        assert old not in shown
-        assert str(provider.token()) not in shown
-
-    run(server, body, provider=provider)
-    assert len(server.calls) == 2
+    """The channel of another library may answer with any object."""
+    answer = object()
+    inner = SimpleNamespace(**{kind: lambda _: lambda *_, **__: answer})
+    channel: Any = grpc_aio_authenticated_channel(inner, provider=provider)  # type: ignore[arg-type]
+    assert getattr(channel, kind)("/a/b")(b"") is answer

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
+import traceback
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
@@ -9,9 +11,22 @@ from typing import Any
 import grpc
 import pytest
 
-from manor_mcp_interceptors import TokenUnavailableError, grpc_aio_interceptors
+from manor_mcp_interceptors import (
+    MCPTokenProvider,
+    Settings,
+    TokenUnavailableError,
+    grpc_aio_interceptors,
+)
+from tests.support import SECRET
 from tests.support.grpc_clients import WatchedProvider, aio_channel, bearer
-from tests.support.grpc_server import AIO_CALLS, KINDS, REQUESTS, GrpcServer, multi_callable
+from tests.support.grpc_server import (
+    AIO_CALLS,
+    KINDS,
+    REQUESTS,
+    GrpcServer,
+    expected,
+    multi_callable,
+)
 
 Body = Callable[[Any], Awaitable[Any]]
 
@@ -31,12 +46,12 @@ def run_on(open_channel: Callable[[], Any], body: Body) -> Any:
 
 @pytest.fixture(params=["interceptors", "thin"])
 def mode(request: pytest.FixtureRequest) -> str:
-    """Which of our adapters: each law that asks for it holds for both."""
+    """The adapter; a law that takes it holds for both."""
     value: str = request.param
     return value
 
 
-def ours(provider: WatchedProvider, **adapter: Any) -> list[Any]:
+def interceptors_of(provider: WatchedProvider, **adapter: Any) -> list[Any]:
     return grpc_aio_interceptors(provider=provider, **adapter)
 
 
@@ -50,7 +65,7 @@ async def reaches(event: Any) -> None:
 
 
 def test_one_object_for_each_kind() -> None:
-    """grpc.aio files an object under one kind only, so each of the four is of one kind alone."""
+    """Each of the four is of one kind only, because grpc.aio uses an object for one kind."""
     bases = (
         grpc.aio.UnaryUnaryClientInterceptor,
         grpc.aio.UnaryStreamClientInterceptor,
@@ -66,7 +81,7 @@ def test_one_object_for_each_kind() -> None:
 def test_cancelling_reaches_the_server(
     kind: str, early: bool, mode: str, server: GrpcServer, provider: WatchedProvider
 ) -> None:
-    """Cancelling the outer call ends the inner one, whenever it comes."""
+    """Cancelling the outer call ends the inner one, at any time."""
     server.open.clear()
 
     async def body(channel: Any) -> None:
@@ -83,10 +98,143 @@ def test_cancelling_reaches_the_server(
     run_on(lambda: aio_channel(mode, server.target, provider=provider), body)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_done_callback_added_to_a_call_that_has_ended(
+    kind: str, mode: str, server: GrpcServer, provider: WatchedProvider
+) -> None:
+    """It is called at once, with the call that the caller holds."""
+
+    async def body(channel: Any) -> None:
+        call = open_call(channel, kind)
+        if kind.endswith("stream"):
+            assert [part async for part in call]
+        assert await call.code() is grpc.StatusCode.OK
+        called: list[Any] = []
+        call.add_done_callback(called.append)
+        call.add_done_callback(called.append)
+        assert called == [call, call]
+
+    run_on(lambda: aio_channel(mode, server.target, provider=provider), body)
+
+
+class SlowGate:
+    """A gate that answers when the test lets it, on a thread of the package."""
+
+    def __init__(self) -> None:
+        self.asked = threading.Event()
+        self.may_answer = threading.Event()
+
+    def is_enabled(self, key: str, *, subject: str) -> bool:
+        self.asked.set()
+        return self.may_answer.wait(10)
+
+
+@pytest.mark.parametrize("name", AIO_CALLS)
+def test_a_slow_flag_does_not_hold_up_the_event_loop(name: str, server: GrpcServer) -> None:
+    """The call waits for the first answer while the loop runs; then the token is sent."""
+    gate = SlowGate()
+    provider = MCPTokenProvider(Settings(secret=SECRET), gate=gate)
+
+    async def body(channel: Any) -> None:
+        call = asyncio.ensure_future(AIO_CALLS[name](channel, timeout=10))
+        await reaches(gate.asked)  # needs a loop that runs
+        assert not server.calls
+        gate.may_answer.set()
+        assert await call == expected(name)
+
+    run_on(lambda: aio_channel("interceptors", server.target, provider=provider), body)
+    assert server.authorization == [[bearer(provider.token())]]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_call_cancelled_while_it_waits_for_the_flag(kind: str, server: GrpcServer) -> None:
+    """The end is final: nothing is ever sent."""
+    gate = SlowGate()
+    provider = MCPTokenProvider(Settings(secret=SECRET), gate=gate)
+
+    async def body(channel: Any) -> None:
+        call = open_call(channel, kind)
+        await reaches(gate.asked)
+        assert call.cancel()
+        assert await call.code() is grpc.StatusCode.CANCELLED
+        gate.may_answer.set()
+        assert call.cancelled()
+
+    run_on(lambda: aio_channel("interceptors", server.target, provider=provider), body)
+    assert server.calls == []
+
+
+class Cancelling(grpc.aio.UnaryUnaryClientInterceptor):  # type: ignore[type-arg]
+    """Cancels each call as soon as there is one, without waiting for it."""
+
+    async def intercept_unary_unary(
+        self, continuation: Any, client_call_details: Any, request: Any
+    ) -> Any:
+        call = await continuation(client_call_details, request)
+        assert call.cancel()
+        return call
+
+
+def test_an_outer_interceptor_that_cancels_sees_what_it_sees_alone(
+    server: GrpcServer, provider: WatchedProvider
+) -> None:
+    """The call is returned to it before there is a response."""
+
+    async def body(channel: Any) -> list[Any]:
+        call = open_call(channel, "unary_unary")
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        answers = [call.code(), call.details(), call.initial_metadata(), call.trailing_metadata()]
+        return [call.cancelled(), call.done(), *[await answer for answer in answers]]
+
+    alone = run(server.target, body, interceptors=[Cancelling()])
+    assert (
+        run(server.target, body, interceptors=[Cancelling(), *interceptors_of(provider)]) == alone
+    )
+    assert alone[:3] == [True, True, grpc.StatusCode.CANCELLED]
+    assert alone[4] == grpc.aio.Metadata()
+
+
+class Raising(grpc.aio.UnaryUnaryClientInterceptor):  # type: ignore[type-arg]
+    """Awaits its calls, so that their errors are raised in it."""
+
+    async def intercept_unary_unary(
+        self, continuation: Any, client_call_details: Any, request: Any
+    ) -> Any:
+        call = await continuation(client_call_details, request)
+        del client_call_details  # which holds the token
+        await call
+        raise AssertionError
+
+
+def test_an_inner_interceptor_that_raises_at_the_second_try_shows_no_token(
+    server: GrpcServer, provider: WatchedProvider
+) -> None:
+    """No local of this package holds a token, in the error or in what it was raised from."""
+    old = provider.grow_stale()
+    server.refuses = lambda value: True
+
+    async def body(channel: Any) -> None:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await open_call(channel, "unary_unary")
+        error: BaseException | None = caught.value
+        shown = []
+        while error is not None:
+            frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+            shown += [f.f_locals for f in frames if "manor_mcp" in f.f_globals["__name__"]]
+            error = error.__context__
+        assert len(shown) > 1
+        assert old not in repr(shown)
+        assert str(provider.token()) not in repr(shown)
+
+    run(server.target, body, interceptors=[*interceptors_of(provider), Raising()])
+    assert len(server.calls) == 2
+
+
 def test_cancelling_the_awaiting_task(
     mode: str, server: GrpcServer, provider: WatchedProvider
 ) -> None:
-    """A caller that gives up, as `wait_for` does, leaves no call running behind it."""
+    """A caller that gives up, as `wait_for` does, leaves no call running."""
     server.open.clear()
 
     async def body(channel: Any) -> None:
@@ -107,7 +255,7 @@ def test_cancelling_the_awaiting_task(
 def test_every_question_is_answered(
     kind: str, mode: str, server: GrpcServer, provider: WatchedProvider
 ) -> None:
-    """Callbacks, metadata, code and details come, and before the call has been awaited."""
+    """Callbacks, metadata, code and details arrive, also before the call has been awaited."""
 
     async def body(channel: Any) -> None:
         call = open_call(channel, kind)
@@ -128,7 +276,7 @@ def test_every_question_is_answered(
 
 
 def test_a_stream_is_not_awaited(mode: str, server: GrpcServer, provider: WatchedProvider) -> None:
-    """A healthy stream's first message is here while the server has not ended it."""
+    """The first message of a stream arrives before the server has ended the stream."""
     server.open.clear()
 
     async def body(channel: Any) -> None:
@@ -144,7 +292,7 @@ def test_a_stream_is_not_awaited(mode: str, server: GrpcServer, provider: Watche
 def test_a_second_try_has_what_is_left_of_the_timeout(
     mode: str, server: GrpcServer, provider: WatchedProvider
 ) -> None:
-    """A slow refusal, tried again, ends when the caller's timeout does."""
+    """After a slow refusal, the second try ends when the caller's timeout does."""
     provider.grow_stale()
     server.refuses = lambda value: True
     server.refuse_after = 0.4
@@ -165,7 +313,7 @@ def test_a_second_try_has_what_is_left_of_the_timeout(
 def test_many_tasks_with_one_stale_token(
     mode: str, server: GrpcServer, provider: WatchedProvider, mints: list[Any]
 ) -> None:
-    """Fifty tasks that meet the same refusal are all served, and one token is minted."""
+    """Fifty tasks with the same refusal all get their response, and one token is minted."""
     old = provider.grow_stale()
     server.refuses = lambda value: value == bearer(old)
     server.refuse_after = 0.05
@@ -183,7 +331,7 @@ def test_many_tasks_with_one_stale_token(
 
 
 class Passing:
-    """Another interceptor; it changes details, and may await its calls."""
+    """Another interceptor; it changes details and may await its calls."""
 
     def __init__(self, *, awaits: bool = False) -> None:
         self.details: list[Any] = []
@@ -193,7 +341,8 @@ class Passing:
         self.details.append(client_call_details)
         metadata = grpc.aio.Metadata(*client_call_details.metadata, ("x-other", "1"))
         # Call credentials would need a secure channel.
-        changed = client_call_details._replace(metadata=metadata, credentials=None)
+        method, timeout, _, _, wait_for_ready = client_call_details
+        changed = type(client_call_details)(method, timeout, metadata, None, wait_for_ready)
         call = await continuation(changed, request)
         return await call if self._awaits else call
 
@@ -215,19 +364,19 @@ class PassingStreams(Passing, grpc.aio.StreamStreamClientInterceptor):  # type: 
 
 
 @pytest.mark.parametrize("name", AIO_CALLS)
-@pytest.mark.parametrize("order", ["ours first", "ours last"])
+@pytest.mark.parametrize("order", ["adapter first", "adapter last"])
 def test_beside_other_interceptors(
     name: str, order: str, server: GrpcServer, provider: WatchedProvider
 ) -> None:
-    """In either order, with one that awaits unary calls itself, both have their say once."""
+    """Before or after one that awaits unary calls, each takes effect once."""
     others = [
         PassingUnary(awaits=True),
         PassingUnaryStream(),
         PassingStreamUnary(),
         PassingStreams(),
     ]
-    mine = ours(provider)
-    interceptors = [*mine, *others] if order == "ours first" else [*others, *mine]
+    adapter = interceptors_of(provider)
+    interceptors = [*adapter, *others] if order == "adapter first" else [*others, *adapter]
     old = provider.grow_stale()
     server.refuses = lambda value: value == bearer(old)
 
@@ -245,7 +394,7 @@ def test_beside_other_interceptors(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_all_five_fields_survive(kind: str, server: GrpcServer, provider: WatchedProvider) -> None:
-    """What the caller asked for passes through; grpc.aio has compression in the metadata."""
+    """The caller's options pass through; grpc.aio puts compression into the metadata."""
     credentials = grpc.access_token_call_credentials("unused")
     others = [
         cls() for cls in (PassingUnary, PassingUnaryStream, PassingStreamUnary, PassingStreams)
@@ -264,7 +413,7 @@ def test_all_five_fields_survive(kind: str, server: GrpcServer, provider: Watche
             assert [part async for part in call]
         assert await call.code() is grpc.StatusCode.OK
 
-    run(server.target, body, interceptors=[*ours(provider), *others])
+    run(server.target, body, interceptors=[*interceptors_of(provider), *others])
     (details,) = [details for other in others for details in other.details]
     assert details.method.decode().endswith(kind)
     assert details.timeout == 10
@@ -283,7 +432,7 @@ def test_all_five_fields_survive(kind: str, server: GrpcServer, provider: Watche
 def test_what_cannot_be_sent(
     kind: str, unsendable: dict[str, Any], server: GrpcServer, provider: WatchedProvider
 ) -> None:
-    """What gRPC refuses to send ends the call as it does without us, and nothing hangs."""
+    """What gRPC refuses to send ends the call as without an adapter, and nothing hangs."""
 
     async def body(channel: Any) -> Any:
         request = unsendable.get("request", b"")
@@ -305,7 +454,7 @@ def test_what_cannot_be_sent(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_required_token_is_missing(kind: str, mode: str, server: GrpcServer) -> None:
-    """The failed call answers what a caller may ask, and asks the server nothing."""
+    """The failed call answers every question of a caller, and nothing is sent."""
 
     async def body(channel: Any) -> None:
         call = open_call(channel, kind)

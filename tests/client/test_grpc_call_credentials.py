@@ -66,8 +66,8 @@ def server(secure: tuple[Any, Any]) -> Iterator[GrpcServer]:
 
 
 def call(way: Way, server: GrpcServer, secure: tuple[Any, Any], **adapter: Any) -> bytes:
-    ours = grpc_call_credentials(**adapter)
-    credentials = grpc.composite_channel_credentials(secure[1], ours)
+    call_credentials = grpc_call_credentials(**adapter)
+    credentials = grpc.composite_channel_credentials(secure[1], call_credentials)
     if way[0] == "sync":
         with grpc.secure_channel(server.target, credentials) as channel:
             return SYNC_CALLS[way[1]](channel, timeout=10)
@@ -89,7 +89,7 @@ def test_on_every_call(way: Way, on: bool, server: GrpcServer, secure: tuple[Any
 
 
 def test_required(server: GrpcServer, secure: tuple[Any, Any]) -> None:
-    """Where a required token is missing the call fails before it is sent, and says why."""
+    """If a required token is missing, the call fails before it is sent, and the error says why."""
     with pytest.raises(grpc.RpcError) as caught:
         call(CALLS[0], server, secure, provider=WatchedProvider(on=False), required=True)
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
@@ -98,7 +98,7 @@ def test_required(server: GrpcServer, secure: tuple[Any, Any]) -> None:
 
 
 class BrokenProvider(WatchedProvider):
-    def decision(self) -> Any:
+    def decision(self, max_wait: float | None = None) -> Any:
         raise RuntimeError(SECRET)
 
 
@@ -109,7 +109,7 @@ def test_a_bug_neither_hangs_nor_tells(
     secure: tuple[Any, Any],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The callback always comes: with no metadata, or with a failure where one is required."""
+    """The callback is always called: with no metadata, or with a failure if a token is required."""
     adapter = {"provider": BrokenProvider(), "required": required}
     if required:
         with pytest.raises(grpc.RpcError):

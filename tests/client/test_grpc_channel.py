@@ -55,8 +55,8 @@ def thin(server: GrpcServer, provider: WatchedProvider) -> Iterator[grpc.Channel
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_a_stub_passes_goes_on_as_it_is(kind: str) -> None:
-    """`_registered_method` reaches a channel that is given it, and no other."""
+def test_arguments_of_a_stub_are_passed_on_unchanged(kind: str) -> None:
+    """`_registered_method` reaches the inner channel if it was given, and only then."""
     inner = Recorder()
     channel = grpc_authenticated_channel(inner)  # type: ignore[arg-type]
     getattr(channel, kind)("/a/b", len, request_serializer=str, _registered_method=True)
@@ -67,8 +67,8 @@ def test_what_a_stub_passes_goes_on_as_it_is(kind: str) -> None:
     ]
 
 
-def test_the_channels_own_methods() -> None:
-    """Connectivity, closing and the context manager are the inner channel's, its answer too."""
+def test_the_methods_of_the_inner_channel() -> None:
+    """Connectivity, closing and the context manager are those of the inner channel."""
     inner = Recorder()
     channel = grpc_authenticated_channel(inner)  # type: ignore[arg-type]
     channel.subscribe(print, try_to_connect=True)
@@ -83,7 +83,7 @@ def test_the_channels_own_methods() -> None:
 
 
 def test_it_is_a_channel(thin: grpc.Channel) -> None:
-    """It is one to `isinstance`, as are its callables, and it tells when it is ready."""
+    """It is one to `isinstance`, as are its callables, and it reports when it is ready."""
     assert isinstance(thin, grpc.Channel)
     kinds = {
         "unary_unary": grpc.UnaryUnaryMultiCallable,
@@ -105,7 +105,7 @@ def test_closing_closes_the_inner_channel(server: GrpcServer) -> None:
 
 @pytest.mark.parametrize("positional", [False, True])
 @pytest.mark.parametrize("name", SYNC_CALLS)
-def test_every_option_goes_on(name: str, positional: bool) -> None:
+def test_every_option_is_passed_on(name: str, positional: bool) -> None:
     """All five options arrive, however they were passed, with the token in the metadata."""
     kind, _, how = name.partition(".")
     inner, provider = Recorder(), WatchedProvider()
@@ -124,15 +124,15 @@ def test_every_option_goes_on(name: str, positional: bool) -> None:
         call("it", *options.values())
     else:
         call(**{request: "it"}, **options)
-    arrived = next(args for what, args, _ in inner.calls if what == (how or "call"))
     options["metadata"] = (("a", "1"), ("authorization", bearer(provider.token())))
-    assert arrived == ("it", *options.values())
+    arrived = [(args, sent) for what, args, sent in inner.calls if what == (how or "call")]
+    assert arrived == [(("it",), options)]
 
 
 def test_no_second_try_after_the_deadline(
     thin: grpc.Channel, server: GrpcServer, provider: WatchedProvider
 ) -> None:
-    """A call whose time is up is not made again; the error is the first try's."""
+    """A call whose time is up is not sent again; the error is that of the first try."""
     provider.grow_stale()
     server.refuses = lambda value: True
     server.refuse_after = 0.5
@@ -145,36 +145,41 @@ def test_no_second_try_after_the_deadline(
 def test_a_failed_second_try_shows_no_token(
     thin: grpc.Channel, server: GrpcServer, provider: WatchedProvider
 ) -> None:
-    """A traceback that prints our frames' locals prints neither token."""
+    """A traceback that prints the locals of this package prints neither token."""
     old = provider.grow_stale()
     server.refuses = lambda value: True
     with pytest.raises(grpc.RpcError) as caught:
         multi_callable(thin, "unary_unary")(REQUESTS[0], timeout=5)
     assert len(server.calls) == 2
     frames = traceback.walk_tb(caught.value.__traceback__)
-    ours = [f for f, _ in frames if f.f_globals["__name__"].startswith("manor_mcp_interceptors")]
-    shown = repr([frame.f_locals for frame in ours])
-    assert ours
+    package = [f for f, _ in frames if f.f_globals["__name__"].startswith("manor_mcp_interceptors")]
+    shown = repr([frame.f_locals for frame in package])
+    assert package
     assert old not in shown
     assert str(provider.token()) not in shown
 
 
 @pytest.mark.parametrize("name", [name for name in SYNC_CALLS if "with_call" not in name])
-def test_what_is_no_full_call_goes_back_as_it_is(name: str, provider: WatchedProvider) -> None:
-    """Where a channel of another library's answers with something else, that is its answer."""
+def test_what_is_no_complete_call_is_returned_unchanged(
+    name: str, provider: WatchedProvider
+) -> None:
+    """The channel of another library may answer with any object."""
     answer = object()
     kind, _, how = name.partition(".")
-    method = SimpleNamespace(future=lambda *_: answer)
-    inner = SimpleNamespace(**{kind: lambda _: method if how else lambda *_: answer})
-    channel = grpc_authenticated_channel(inner, provider=provider)  # type: ignore[arg-type]
-    made = getattr(channel, kind)("/a/b")
+
+    def inner(*_: Any, **__: Any) -> object:
+        return answer
+
+    inner.future = inner  # type: ignore[attr-defined]
+    library: Any = SimpleNamespace(**{kind: lambda _: inner})
+    made = getattr(grpc_authenticated_channel(library, provider=provider), kind)("/a/b")
     assert (made.future if how else made)(b"") is answer
 
 
 def test_many_threads_share_a_callable(
     thin: grpc.Channel, server: GrpcServer, provider: WatchedProvider
 ) -> None:
-    """One stub serves all threads: nothing of a call is kept in it."""
+    """One stub serves all threads, because it keeps nothing of a call."""
     method = multi_callable(thin, "unary_unary")
     ready = threading.Barrier(8)
 

@@ -14,6 +14,7 @@ import grpc_testing  # type: ignore[import-untyped]
 import pytest
 
 from manor_mcp_interceptors import GrpcAuthInterceptor, TokenUnavailableError
+from tests.support.eventually import eventually
 from tests.support.grpc_clients import WatchedProvider, bearer, sync_channel
 from tests.support.grpc_server import KINDS, REQUESTS, SYNC_CALLS, GrpcServer, multi_callable
 
@@ -36,7 +37,7 @@ def future(channel: grpc.Channel, **options: Any) -> Any:
 
 
 def test_future_does_not_block(channel: grpc.Channel, server: GrpcServer) -> None:
-    """A future comes at once, and is what grpc's is while the server takes its time."""
+    """A future is returned at once, and answers as grpc's does while the server is busy."""
     server.open.clear()
     call = future(channel)
     assert server.hanging.wait(5)
@@ -62,7 +63,7 @@ def test_future_does_not_block(channel: grpc.Channel, server: GrpcServer) -> Non
 
 
 def test_a_failed_future(channel: grpc.Channel, server: GrpcServer) -> None:
-    """A refusal that stands is delivered by every method."""
+    """Every method reports a refusal that stands."""
     server.refuses = lambda value: True
     call = future(channel)
     error = call.exception(10)
@@ -78,7 +79,7 @@ def test_a_failed_future(channel: grpc.Channel, server: GrpcServer) -> None:
 def test_done_callbacks(
     channel: grpc.Channel, server: GrpcServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Callbacks get the future the caller holds, each once; one that raises stops no other."""
+    """Each gets the future of the caller, once; one that raises stops no other."""
     server.open.clear()
     called: list[Any] = []
     finished = threading.Event()
@@ -98,7 +99,7 @@ def test_done_callbacks(
 def test_cancelling_reaches_the_server(
     kind: str, channel: grpc.Channel, server: GrpcServer
 ) -> None:
-    """Cancelling ends the call here and at the server."""
+    """Cancelling ends the call at the client and at the server."""
     server.open.clear()
     method = multi_callable(channel, kind)
     request = REQUESTS[0] if kind.startswith("unary") else iter(REQUESTS)
@@ -117,7 +118,7 @@ def test_cancelling_reaches_the_server(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_dropped_call_is_cancelled(kind: str, channel: grpc.Channel, server: GrpcServer) -> None:
-    """A call that nobody holds any more does not live on, as it does not without us."""
+    """A call that nobody holds is cancelled, as it is without an adapter."""
     server.open.clear()
     method = multi_callable(channel, kind)
     request = REQUESTS[0] if kind.startswith("unary") else iter(REQUESTS)
@@ -131,7 +132,7 @@ def test_a_dropped_call_is_cancelled(kind: str, channel: grpc.Channel, server: G
 def test_a_call_dropped_in_its_second_try_is_cancelled(
     channel: grpc.Channel, server: GrpcServer, provider: WatchedProvider
 ) -> None:
-    """The same holds for a call that is made once more."""
+    """The same holds for a call that is sent a second time."""
     old = provider.grow_stale()
     server.refuses = lambda value: value == bearer(old)
     server.open.clear()
@@ -144,7 +145,7 @@ def test_a_call_dropped_in_its_second_try_is_cancelled(
 
 
 def test_a_dropped_future_with_a_callback_lives(channel: grpc.Channel, server: GrpcServer) -> None:
-    """A future with a done callback goes on without a holder, as grpc's does."""
+    """A future with a done callback continues without a holder, as grpc's does."""
     server.open.clear()
     results: futures.Future[bytes] = futures.Future()
     call = future(channel)
@@ -157,7 +158,7 @@ def test_a_dropped_future_with_a_callback_lives(channel: grpc.Channel, server: G
 
 
 def test_a_stream_is_not_awaited(channel: grpc.Channel, server: GrpcServer) -> None:
-    """A healthy stream's first message is here while the server has not ended it."""
+    """The first message of a stream arrives before the server has ended the stream."""
     server.open.clear()
     stream = multi_callable(channel, "stream_stream")(iter(REQUESTS), timeout=10)
     assert next(stream) == REQUESTS[0]
@@ -168,7 +169,7 @@ def test_a_stream_is_not_awaited(channel: grpc.Channel, server: GrpcServer) -> N
 
 @both
 def test_a_single_threaded_stream(mode: str, server: GrpcServer, provider: WatchedProvider) -> None:
-    """The other of grpc's implementations of unary-stream is watched as well."""
+    """The other implementation of unary-stream in grpc is watched too."""
     option = (grpc.experimental.ChannelOptions.SingleThreadedUnaryStream, 1)  # type: ignore[attr-defined]
     old = provider.grow_stale()
     server.refuses = lambda value: value == bearer(old)
@@ -186,7 +187,7 @@ class Recorder(
     grpc.StreamUnaryClientInterceptor,  # type: ignore[type-arg]
     grpc.StreamStreamClientInterceptor,  # type: ignore[type-arg]
 ):
-    """Notes the details of each call that passes."""
+    """Records the details of each call that passes."""
 
     def __init__(self) -> None:
         self.details: list[Any] = []
@@ -201,7 +202,7 @@ class Recorder(
 
 @pytest.mark.parametrize("name", SYNC_CALLS)
 def test_all_six_fields_survive(name: str, server: GrpcServer, provider: WatchedProvider) -> None:
-    """What the caller asked for passes through, also at a second try, with less time left."""
+    """The caller's options pass through, also at a second try, with less time left."""
     credentials = grpc.access_token_call_credentials("unused")
     asked = {
         "timeout": 9.0,
@@ -213,8 +214,8 @@ def test_all_six_fields_survive(name: str, server: GrpcServer, provider: Watched
     server.refuses = lambda value: value == bearer(old)
     recorder = Recorder()
     with grpc.insecure_channel(server.target) as bare:
-        ours = GrpcAuthInterceptor(provider=provider)
-        channel = grpc.intercept_channel(bare, ours, recorder, Bare())
+        adapter = GrpcAuthInterceptor(provider=provider)
+        channel = grpc.intercept_channel(bare, adapter, recorder, Bare())
         if name in UNARY_UNARY:
             SYNC_CALLS[name](channel, metadata=(("a", "1"),), **asked)
         else:
@@ -232,17 +233,19 @@ def test_all_six_fields_survive(name: str, server: GrpcServer, provider: Watched
 
 
 class Bare(Recorder):
-    """Takes the call credentials away, which would need a secure channel."""
+    """Removes the call credentials, which would need a secure channel."""
 
     def _note(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
-        return continuation(client_call_details._replace(credentials=None), request)
+        method, timeout, metadata, _, *rest = client_call_details
+        bare = type(client_call_details)(method, timeout, metadata, None, *rest)
+        return continuation(bare, request)
 
     intercept_unary_unary = intercept_unary_stream = _note
     intercept_stream_unary = intercept_stream_stream = _note
 
 
 class Waiting(Recorder):
-    """Waits for each unary call, as careless interceptors do; inside a future, too."""
+    """Waits for each unary call, as careless interceptors do; also in a future."""
 
     def _wait(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
         call = continuation(client_call_details, request)
@@ -253,16 +256,16 @@ class Waiting(Recorder):
 
 
 @pytest.mark.parametrize("name", SYNC_CALLS)
-@pytest.mark.parametrize("order", ["ours first", "ours last"])
+@pytest.mark.parametrize("order", ["adapter first", "adapter last"])
 @both
 def test_beside_other_interceptors(
     name: str, mode: str, order: str, server: GrpcServer, provider: WatchedProvider
 ) -> None:
-    """In either order with one that waits for its calls, refusals heal and nothing hangs."""
+    """Before or after one that waits for its calls, refusals are repaired and nothing hangs."""
     old = provider.grow_stale()
     server.refuses = lambda value: value == bearer(old)
     with grpc.insecure_channel(server.target) as bare:
-        if order == "ours first":
+        if order == "adapter first":
             behind = grpc.intercept_channel(bare, Waiting())
             channel = sync_channel(mode, behind, provider=provider)
         else:
@@ -279,7 +282,7 @@ def test_beside_other_interceptors(
 def test_a_second_try_has_what_is_left_of_the_timeout(
     name: str, channel: grpc.Channel, server: GrpcServer, provider: WatchedProvider
 ) -> None:
-    """A slow refusal, tried again, ends when the caller's timeout does."""
+    """After a slow refusal, the second try ends when the caller's timeout does."""
     provider.grow_stale()
     server.refuses = lambda value: True
     server.refuse_after = 0.4
@@ -294,7 +297,7 @@ def test_a_second_try_has_what_is_left_of_the_timeout(
 
 
 class SlowProvider(WatchedProvider):
-    """A provider that takes its time to renew a token."""
+    """A provider that renews a token when the test lets it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -310,7 +313,7 @@ class SlowProvider(WatchedProvider):
 @both
 @pytest.mark.parametrize("others", [(), (Waiting(),)], ids=["alone", "refused at once"])
 def test_renewing_holds_up_no_other_call(mode: str, others: Any, server: GrpcServer) -> None:
-    """While one future's token is renewed, it can be cancelled, and its channel serves others."""
+    """While a token is renewed, the future can be cancelled, and its channel serves others."""
     provider = SlowProvider()
     old = provider.grow_stale()
     server.refuses = lambda value: value == bearer(old)
@@ -327,12 +330,16 @@ def test_renewing_holds_up_no_other_call(mode: str, others: Any, server: GrpcSer
             call.result(5)
         with pytest.raises(grpc.FutureCancelledError):
             call.exception(5)
+        if not others:  # the other interceptor would keep the second try until it has ended
+            server.open.clear()
         provider.go_on.set()
+        assert eventually(lambda: provider.stats().retries == 1)
+        assert not server.hanging.wait(0.2) or server.cancelled.wait(5)
 
 
 @both
 def test_a_channel_closed_meanwhile(mode: str, server: GrpcServer) -> None:
-    """Where the second try cannot be started, the refusal stands."""
+    """If the second try cannot be started, the refusal stands."""
     provider = SlowProvider()
     old = provider.grow_stale()
     server.refuses = lambda value: value == bearer(old)
@@ -351,7 +358,7 @@ def test_many_threads_with_one_stale_token(
     provider: WatchedProvider,
     mints: list[Any],
 ) -> None:
-    """Fifty threads that meet the same refusal are all served, and one token is minted."""
+    """Fifty threads with the same refusal all get their response, and one token is minted."""
     old = provider.grow_stale()
     server.refuses = lambda value: value == bearer(old)
     server.refuse_after = 0.05
@@ -376,7 +383,7 @@ def test_many_threads_with_one_stale_token(
 def test_what_cannot_be_sent(
     name: str, metadata: Any, channel: grpc.Channel, server: GrpcServer
 ) -> None:
-    """Metadata that gRPC refuses ends the call as it does without us."""
+    """Metadata that gRPC refuses ends the call as it does without an adapter."""
     with grpc.insecure_channel(server.target) as bare:
         outcomes = [
             _outcome(partial(SYNC_CALLS[name], each, timeout=5, metadata=metadata))
@@ -396,7 +403,7 @@ def _outcome(call: Callable[[], bytes]) -> Any:
 
 
 def test_a_request_that_cannot_be_encoded(channel: grpc.Channel, provider: WatchedProvider) -> None:
-    """A serializer that raises ends the call as it does without us: INTERNAL, and no hang."""
+    """A serializer that raises ends the call as without an adapter: INTERNAL, and no hang."""
     method: Any = channel.unary_unary(
         "/test.Echo/unary_unary", lambda request: 1 / 0, lambda response: response
     )
@@ -410,7 +417,7 @@ def test_a_request_that_cannot_be_encoded(channel: grpc.Channel, provider: Watch
 @both
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_required_token_is_missing(kind: str, mode: str, server: GrpcServer) -> None:
-    """The failed call answers every question a caller may ask, and asks the server nothing."""
+    """The failed call answers every question of a caller, and nothing is sent."""
     with grpc.insecure_channel(server.target) as bare:
         channel = sync_channel(mode, bare, provider=WatchedProvider(on=False), required=True)
         method = multi_callable(channel, kind)
@@ -434,9 +441,31 @@ def test_a_required_token_is_missing(kind: str, mode: str, server: GrpcServer) -
     assert server.calls == []
 
 
+def test_no_thread_for_a_second_try(
+    channel: grpc.Channel,
+    server: GrpcServer,
+    provider: WatchedProvider,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """If no thread can be started, the refusal stands, and the caller does not wait for ever."""
+
+    def no_thread(**_: Any) -> Any:
+        raise RuntimeError("can't start new thread")
+
+    limited = SimpleNamespace(Thread=no_thread, Condition=threading.Condition)
+    monkeypatch.setattr("manor_mcp_interceptors.client._grpc_retry.threading", limited)
+    provider.grow_stale()
+    server.refuses = lambda value: True
+    call = future(channel)
+    assert call.exception(10).code() is grpc.StatusCode.UNAUTHENTICATED
+    assert not call.cancel()
+    assert not call.cancelled()
+    assert len(server.calls) == 1
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_with_grpcio_testing(kind: str, provider: WatchedProvider) -> None:
-    """The interceptor works on a channel of grpcio-testing's, which is no real one."""
+    """The interceptor works on a channel of grpcio-testing, which is not a real one."""
     fake = grpc_testing.channel([], grpc_testing.strict_real_time())
 
     # Not through intercept_channel: grpcio-testing's calls lack arguments that it passes.
@@ -463,24 +492,24 @@ def test_with_grpcio_testing(kind: str, provider: WatchedProvider) -> None:
 
 
 def test_foreign_call_details(server: GrpcServer, provider: WatchedProvider) -> None:
-    """Details of another interceptor's own class, called directly, reach the next one whole."""
+    """Call details of another interceptor's class keep all their attributes."""
 
     class Details(grpc.ClientCallDetails):
         method = "/test.Echo/unary_unary"
         metadata = (("a", "1"),)
-        theirs = "kept"
+        extra = "kept"
 
     passed: list[Any] = []
 
     def continuation(details: Any, request: bytes) -> Any:
         passed.append(details)
-        return grpc.RpcError()  # no call at all: it goes through as it is
+        return grpc.RpcError()  # not a call: it is returned as it is
 
-    ours = GrpcAuthInterceptor(provider=provider)
-    result = ours.intercept_unary_unary(continuation, Details(), b"")
+    adapter = GrpcAuthInterceptor(provider=provider)
+    result = adapter.intercept_unary_unary(continuation, Details(), b"")
     assert isinstance(result, grpc.RpcError)
-    assert isinstance(ours.intercept_unary_stream(continuation, Details(), b""), grpc.RpcError)
+    assert isinstance(adapter.intercept_unary_stream(continuation, Details(), b""), grpc.RpcError)
     for details in passed:
-        assert details.theirs == "kept"
+        assert details.extra == "kept"
         assert not hasattr(details, "timeout")
         assert details.metadata == (("a", "1"), ("authorization", bearer(provider.token())))

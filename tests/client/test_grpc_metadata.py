@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections import namedtuple
-from types import SimpleNamespace
+from operator import methodcaller
 from typing import Any
 
 import grpc
@@ -19,13 +19,13 @@ NamedDetails = namedtuple("NamedDetails", ["method", "metadata"])  # noqa: PYI02
 
 
 class Foreign(grpc.ClientCallDetails):
-    """Details as other people's interceptors make them: no tuple, an attribute of their own."""
+    """Details of another interceptor: no tuple, and one more attribute."""
 
     def __init__(self) -> None:
         self.method = "/m"
         self.timeout = 3.0
         self.metadata = [("a", "1")]  # type: ignore[assignment]
-        self.deadline_source = "theirs"
+        self.deadline_source = "another"
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ class Foreign(grpc.ClientCallDetails):
     [None, [], (), [("a", "1")], (("a", "1"),), grpc.aio.Metadata(("a", "1"), ("a", "2"))],
 )
 def test_the_entry_comes_last(metadata: Any) -> None:
-    """The result is new, of the caller's type, and theirs is unchanged."""
+    """The result is new and of the caller's type; the caller's object is unchanged."""
     before = list(metadata or ())
     result = add_entry(metadata, ENTRY)
     assert list(result) == [*before, ENTRY]
@@ -53,13 +53,13 @@ def test_the_entry_comes_last(metadata: Any) -> None:
         (grpc.aio.Metadata(("authorization", "v")), True),
     ],
 )
-def test_the_callers_own_is_found(metadata: Any, found: bool) -> None:
-    """An authorization of the caller's counts in any case, as bytes, and where it is empty."""
+def test_the_callers_authorization_is_found(metadata: Any, found: bool) -> None:
+    """It counts in upper and lower case, as bytes, and if it is empty."""
     assert has_authorization(metadata) is found
 
 
 def test_named_tuples_keep_their_attributes() -> None:
-    """A named tuple is replaced as one, with what another interceptor set on it."""
+    """A named tuple stays one, with the attributes that another interceptor set on it."""
 
     class Details(NamedDetails):
         pass
@@ -73,20 +73,19 @@ def test_named_tuples_keep_their_attributes() -> None:
 
 
 def test_foreign_details_keep_everything() -> None:
-    """Any other object is wrapped: its attributes, and the lack of some, are as they were."""
+    """Any other object is wrapped; an attribute that it lacks is still missing."""
     foreign: Any = Foreign()
     changed: Any = replace_details(replace_details(foreign, metadata=(ENTRY,)), timeout=1.0)
     assert (changed.method, changed.timeout, changed.metadata) == ("/m", 1.0, (ENTRY,))
-    assert changed.deadline_source == "theirs"
+    assert changed.deadline_source == "another"
     assert not hasattr(changed, "compression")
     assert issubclass(type(changed), grpc.ClientCallDetails)
     assert (foreign.timeout, foreign.metadata) == (3.0, [("a", "1")])
-    assert changed._replace(method="/n").metadata == (ENTRY,)
+    assert methodcaller("_replace", method="/n")(changed).metadata == (ENTRY,)
 
 
 def test_a_generator_is_read_once() -> None:
-    """Metadata that can be read once becomes a tuple; anything else is left alone."""
-    details = SimpleNamespace(metadata=(entry for entry in [("a", "1")]))
-    assert reusable(details).metadata == (("a", "1"),)
-    plain = SimpleNamespace(metadata=[("a", "1")])
+    """Metadata that can be read only once becomes a tuple; other metadata is left alone."""
+    assert reusable(entry for entry in [("a", "1")]) == (("a", "1"),)
+    plain = [("a", "1")]
     assert reusable(plain) is plain

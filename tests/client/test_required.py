@@ -18,10 +18,9 @@ from manor_mcp_interceptors import (
     grpc_call_credentials,
 )
 from tests.support import SECRET, StaticGate
-from tests.support.grpc_clients import CALLS as GRPC_CALLS
-from tests.support.grpc_clients import TIMEOUT, WAYS
+from tests.support.grpc_clients import ADAPTERS, TIMEOUT
 from tests.support.grpc_clients import call as call_grpc
-from tests.support.grpc_server import AIO_CALLS, SYNC_CALLS, GrpcServer
+from tests.support.grpc_server import AIO_CALLS, KINDS, SYNC_CALLS, GrpcServer
 from tests.support.http_clients import CLIENTS, make_auth
 from tests.support.http_clients import call as call_http
 from tests.support.http_server import HttpServer, ok
@@ -89,11 +88,17 @@ def by_call_credentials(way: tuple[str, str], peers: Peers, adapter: Adapter) ->
 
 Call = Callable[[Peers, Adapter], None]
 WITH_CREDENTIALS: dict[str, Call] = {
-    f"gRPC credentials {' '.join(way)}": partial(by_call_credentials, way) for way in GRPC_CALLS
+    f"gRPC credentials {mode} {kind}": partial(by_call_credentials, (mode, kind))
+    for mode in ("sync", "aio")
+    for kind in KINDS
 }
 CALLS: dict[str, Call] = {
     **{client: partial(by_http, client) for client in CLIENTS},
-    **{f"gRPC {' '.join(way)}": partial(by_channel, way) for way in WAYS},
+    **{
+        f"gRPC {adapter} {kind}": partial(by_channel, (adapter, kind))
+        for adapter in ADAPTERS
+        for kind in KINDS
+    },
     **WITH_CREDENTIALS,
 }
 every_adapter = pytest.mark.parametrize("name", CALLS)
@@ -120,12 +125,12 @@ def test_no_token_no_request(
     peers: Peers,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Whatever the reason is, no server receives the call, and the error gives the reason."""
+    """Whatever the reason, no server receives the call, and its error names the outcome."""
     if outcome is Outcome.SIGNING_FAILED:
         monkeypatch.setattr("manor_mcp_interceptors._decision.token_cache.mint", fail_to_sign)
     gate = StaticGate(on=outcome is not Outcome.FLAG_OFF)
     adapter = {"provider": MCPTokenProvider(Settings(**settings), gate=gate), "required": True}
-    if name in WITH_CREDENTIALS:  # gRPC raises another error
+    if name in WITH_CREDENTIALS:  # gRPC replaces the error
         with pytest.raises(grpc.RpcError, match=f"{outcome}: this call requires") as failed:
             CALLS[name](peers, adapter)
         assert failed.value.code() is grpc.StatusCode.UNAVAILABLE
@@ -139,7 +144,7 @@ def test_no_token_no_request(
 
 @every_adapter
 def test_with_a_token_it_changes_nothing(name: str, peers: Peers) -> None:
-    """The call goes out, once."""
+    """The call is sent, once."""
     provider = MCPTokenProvider(Settings(secret=SECRET), gate=StaticGate())
     CALLS[name](peers, {"provider": provider, "required": True})
     assert peers.seen() == 1

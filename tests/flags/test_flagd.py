@@ -1,4 +1,4 @@
-"""A real rollout with flagd, in file mode: the flag file of the README, and changes to it."""
+"""A real rollout with flagd, in file mode: the flag file of docs/flag.md, and changes to it."""
 
 from __future__ import annotations
 

@@ -33,7 +33,15 @@ IN_WHEEL: Final = [
     "_cli/demo/search_service/search_service_pb2_grpc.py",
     "protos/manor/mcp/v1/search_service.proto",
 ]
-IN_SDIST: Final = ["pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "protos", "tests"]
+IN_SDIST: Final = [
+    "pyproject.toml",
+    "README.md",
+    "LICENSE",
+    "CHANGELOG.md",
+    "docs",
+    "protos",
+    "tests",
+]
 
 CLIENTS: Final = {
     "requests": ["RequestsAuth"],

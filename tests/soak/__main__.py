@@ -1,4 +1,4 @@
-"""``python -m tests.soak --seconds 60``: ends with 0 where no call was refused or lost."""
+"""``python -m tests.soak --seconds 60``: ends with 0 if no call was lost and nothing grew."""
 
 from __future__ import annotations
 

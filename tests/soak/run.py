@@ -22,18 +22,19 @@ from manor_mcp_interceptors._keys.tokens import AccessToken, mint
 from tests.support.openfeature_provider import ToldProvider
 
 from .callers import Tally, run_callers, transports
+from .growth import Growth
 from .mounted import Rotation
 from .servers import Servers, start_servers
 
 RECHECK: Final = 0.25
 ROTATE_SECONDS: Final = 2.0
 SETTLE: Final = 1.0
-"""Seconds in which every verifier, or every signer, has looked, even on a busy machine."""
+"""Seconds in which every verifier, or every signer, has re-read, even on a busy machine."""
 
 
 @dataclass
 class Result:
-    """What the soak came to."""
+    """What happened during the soak."""
 
     calls: Counter[str]
     failures: Counter[str]
@@ -42,12 +43,13 @@ class Result:
     mints: int
     rotations: int
     longest_pause: float
-    """Seconds for which the machine let none of us run; over the margin, tokens expire in it."""
+    """Seconds for which the machine ran no thread; over the margin, tokens expire meanwhile."""
+    growth: Growth
 
     @property
     def is_good(self) -> bool:
-        """Whether no call was lost, refused or bare, and every adapter has called."""
-        bad = self.failures or self.rejections or self.unauthenticated
+        """Whether no call was lost, refused or bare, every adapter has called, and nothing grew."""
+        bad = self.failures or self.rejections or self.unauthenticated or self.growth.has_grown()
         return not bad and all(self.calls[name] for name in transports())
 
     def report(self) -> str:
@@ -64,6 +66,10 @@ class Result:
         lines += [f"{name:24}{count:8}" for name, count in totals.items()]
         lines += [f"  {text} ×{count}" for text, count in self.failures.most_common(5)]  # noqa: RUF001
         lines += [f"  refused: {reason} ×{count}" for reason, count in self.rejections.items()]  # noqa: RUF001
+        lines += [
+            f"{kind} after the first seconds, at the end: {before}, {after}"
+            for kind, before, after in self.growth.table()
+        ]
         lines.append(f"longest pause of the machine: {self.longest_pause:.2f} s")
         return "\n".join(lines)
 
@@ -123,10 +129,12 @@ def _run(
     threads = [*run_callers(servers, tally, stop), *troubles]
     for thread in troubles:
         thread.start()
-    while (left := end - time.monotonic()) > 0:
-        stop.wait(min(1.0, left))
-        calls, refused = sum(tally.calls.values()), sum(servers.rejections().values())
-        say(f"{max(left, 0):4.0f} s left: {calls} calls, {len(mints)} mints, {refused} refused")
+    growth = Growth()
+    with growth.watched():
+        while (left := end - time.monotonic()) > 0:
+            stop.wait(min(1.0, left))
+            calls, refused = sum(tally.calls.values()), sum(servers.rejections().values())
+            say(f"{max(left, 0):4.0f} s left: {calls} calls, {len(mints)} mints, {refused} refused")
     stop.set()
     for thread in threads:
         thread.join(60)
@@ -138,6 +146,7 @@ def _run(
         len(mints),
         rotation.count,
         max(pauses),
+        growth,
     )
 
 

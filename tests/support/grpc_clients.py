@@ -1,10 +1,10 @@
-"""Channels with our adapters, sync and aio behind one face, and providers to watch."""
+"""Channels with the gRPC adapters, sync and aio behind one interface, and a provider to watch."""
 
 from __future__ import annotations
 
 import asyncio
 import queue
-from contextlib import suppress
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -23,18 +23,14 @@ from tests.support.grpc_server import AIO_CALLS, SYNC_CALLS
 TIMEOUT = 10
 CALLS = [*(("sync", name) for name in SYNC_CALLS), *(("aio", name) for name in AIO_CALLS)]
 """Every way to call each kind, on both channels."""
-WAYS = [
-    (f"{mode}{adapter}", name) for adapter in ("", " thin", " thin leased") for mode, name in CALLS
-]
-"""The same through each of our adapters: interceptors, and the thin channels.
-
-A thin channel looks by itself at a decision whose lease runs, and asks for one where it has ended:
-"leased" makes sure of the first.
-"""
+ADAPTERS = ("sync", "sync thin", "aio", "aio thin")
+"""The interceptors and the thin channels."""
+WAYS = [(adapter, name) for adapter in ADAPTERS for mode, name in CALLS if adapter.startswith(mode)]
+"""Every way to call each kind through each adapter."""
 
 
 class WatchedProvider(MCPTokenProvider):
-    """A provider on a clock that stands still, whose refusals a test can wait for."""
+    """A provider on a clock that stands still; a test can wait for the refusals it learns of."""
 
     def __init__(self, *, on: bool = True, clock: FakeClock | None = None, **settings: Any) -> None:
         self.clock = clock or FakeClock()
@@ -59,30 +55,27 @@ def bearer(token: str | None) -> str:
 
 
 def sync_channel(mode: str, bare: grpc.Channel, **adapter: Any) -> grpc.Channel:
-    """Put our adapter before a channel: the interceptor, or where `mode` says so the thin one."""
+    """Return a channel with the adapter that `mode` names; "bare": with none."""
+    if "bare" in mode:
+        return bare
     if "thin" in mode:
         return grpc_authenticated_channel(bare, **adapter)
     return grpc.intercept_channel(bare, GrpcAuthInterceptor(**adapter))
 
 
 def aio_channel(mode: str, target: str, **adapter: Any) -> grpc.aio.Channel:
-    """Open an aio channel with our adapter."""
+    """As `sync_channel`, and open it."""
+    if "bare" in mode:
+        return grpc.aio.insecure_channel(target)
     if "thin" in mode:
         return grpc_aio_authenticated_channel(grpc.aio.insecure_channel(target), **adapter)
     return grpc.aio.insecure_channel(target, interceptors=grpc_aio_interceptors(**adapter))
 
 
-def lease(provider: MCPTokenProvider | None = None, audience: str | None = None, **_: Any) -> None:
-    """Have the provider decide, so that the next call finds a lease that runs."""
-    with suppress(RuntimeError):  # of a provider that is broken on purpose
-        source = provider or MCPTokenProvider.get_instance(audience)
-        (source.for_audience(audience) if provider and audience else source).decision()
-
-
 def call(
     way: tuple[str, str], target: str, *, adapter: dict[str, Any] | None = None, **options: Any
 ) -> bytes:
-    """Make one call through an adapter of ours.
+    """Make one call through an adapter.
 
     Args:
         way: One of `WAYS`.
@@ -91,8 +84,6 @@ def call(
         **options: Options of the call.
     """
     options = {"timeout": TIMEOUT, **options}
-    if "leased" in way[0]:
-        lease(**adapter or {})
     if way[0].startswith("sync"):
         with grpc.insecure_channel(target) as bare:
             return SYNC_CALLS[way[1]](sync_channel(way[0], bare, **adapter or {}), **options)
@@ -102,3 +93,60 @@ def call(
             return await AIO_CALLS[way[1]](channel, **options)
 
     return asyncio.run(run())
+
+
+def calls(
+    way: tuple[str, str],
+    target: str,
+    times: int,
+    *,
+    adapter: dict[str, Any],
+    after: Callable[[], None] = lambda: None,
+    **options: Any,
+) -> list[Any]:
+    """Make calls through one adapter, one after the other.
+
+    Args:
+        way: One of `WAYS`.
+        target: The server's address.
+        times: How many.
+        adapter: The adapter's arguments.
+        after: Is called after each call.
+        **options: Options of the calls.
+
+    Returns:
+        What each came to: the response, the status code, or the type of another error.
+    """
+    options = {"timeout": TIMEOUT, **options}
+    if way[0].startswith("sync"):
+        with grpc.insecure_channel(target) as bare:
+            channel = sync_channel(way[0], bare, **adapter)
+            return [_outcome(way[1], channel, after, options) for _ in range(times)]
+
+    async def run() -> list[Any]:
+        async with aio_channel(way[0], target, **adapter) as channel:
+            return [await _aio_outcome(way[1], channel, after, options) for _ in range(times)]
+
+    return asyncio.run(run())
+
+
+def _outcome(
+    name: str, channel: grpc.Channel, after: Callable[[], None], options: dict[str, Any]
+) -> Any:
+    try:
+        return SYNC_CALLS[name](channel, **options)
+    except Exception as error:
+        return error.code() if isinstance(error, grpc.RpcError) else type(error)
+    finally:
+        after()
+
+
+async def _aio_outcome(
+    name: str, channel: grpc.aio.Channel, after: Callable[[], None], options: dict[str, Any]
+) -> Any:
+    try:
+        return await AIO_CALLS[name](channel, **options)
+    except (Exception, asyncio.CancelledError) as error:
+        return error.code() if isinstance(error, grpc.RpcError) else type(error)
+    finally:
+        after()

@@ -93,7 +93,7 @@ class GrpcServer(grpc.GenericRpcHandler):  # type: ignore[type-arg]
         seen = Seen(kind, metadata, context.time_remaining(), [])
         self.calls.append(seen)
         if self.refuses(next(iter(seen.authorization), None)):
-            # Read to the end first: grpc.aio reports a call that ends under its own writing as
+            # Read to the end first: grpc.aio reports a call that ends while it is written to as
             # INTERNAL, at times, whatever the server said.
             seen.requests.extend([requests] if kind.startswith("unary") else requests)
             time.sleep(self.refuse_after)
@@ -184,7 +184,7 @@ async def _aio_written(kind: str, channel: Any, **options: Any) -> bytes:
         for request in REQUESTS:
             await call.write(request)
         await call.done_writing()
-    except asyncio.InvalidStateError:  # grpc's way to say: it has ended, look at the call
+    except asyncio.InvalidStateError:  # the call has ended; the call itself says how
         pass
     if kind == "stream_unary":
         response: bytes = await call

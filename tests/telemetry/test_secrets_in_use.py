@@ -11,11 +11,7 @@ import pytest
 
 from manor_mcp_interceptors import MCPTokenProvider, Settings, TokenVerifier
 from manor_mcp_interceptors._keys.fingerprint import fingerprint
-from manor_mcp_interceptors._telemetry.secrets_in_use import (
-    MAX_OWNERS,
-    SecretsInUse,
-    secrets_in_use,
-)
+from manor_mcp_interceptors._telemetry.secrets_in_use import MAX_OWNERS, SecretsInUse
 from tests.support import OTHER_SECRET, SECRET, FakeClock, StaticGate
 from tests.support.eventually import eventually
 
@@ -35,26 +31,31 @@ class Recorder:
         return [("verifying", self.name)]
 
 
-def test_a_rotation_is_seen_on_an_idle_service(tmp_path: Path, clock: FakeClock) -> None:
+def test_a_rotation_is_seen_on_an_idle_service(
+    tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The files are read when an exporter asks: no call has to come first."""
+    registry = SecretsInUse()
+    for module in ("_decision.configuration", "server._verification"):
+        monkeypatch.setattr(f"manor_mcp_interceptors.{module}.secrets_in_use", registry)
     current, previous = tmp_path / "current", tmp_path / "previous"
     current.write_text(SECRET)
     settings = Settings(secret_file=current, previous_secret_file=previous)
     verifier = TokenVerifier(settings, clock=clock)
     provider = MCPTokenProvider(settings, gate=StaticGate(on=False), clock=clock)
     old, new = fingerprint(SECRET), fingerprint(OTHER_SECRET)
-    mine = {(role, mark) for role in ("signing", "verifying") for mark in (old, new)}
 
     def seen() -> set[tuple[str, str]]:
         clock.advance(1)
-        return mine & secrets_in_use.read()
+        return set(registry.read())
 
-    gc.collect()  # the services of other tests
-    assert {("signing", old), ("verifying", old)} <= seen()
+    assert seen() == {("signing", old), ("verifying", old)}
     previous.write_text(f"{SECRET}\n{OTHER_SECRET}\n")
-    assert {("verifying", old), ("verifying", new)} <= seen()
+    assert seen() == {("signing", old), ("verifying", old), ("verifying", new)}
     current.write_text(OTHER_SECRET)
-    assert ("signing", new) in seen()
+    assert seen() == {("signing", new), ("verifying", old), ("verifying", new)}
+    previous.write_text("")
+    assert seen() == {("signing", new), ("verifying", new)}
     assert (verifier.stats().accepted, provider.stats().mints) == (0, 0)
 
 

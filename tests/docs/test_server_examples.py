@@ -1,9 +1,8 @@
-"""The server examples of the README run: they accept verified callers, and refuse all others."""
+"""The server examples run: they accept verified callers, and refuse all others."""
 
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable
 from http.client import HTTPConnection
 from pathlib import Path
@@ -11,25 +10,39 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import grpc
+import jwt
 import pytest
+from fastapi import Depends, FastAPI
 from grpc import _server
 from grpc.aio import _server as _aio_server
+from starlette.middleware.authentication import AuthenticationMiddleware
 
-from manor_mcp_interceptors.server.verifier import Reason
+from manor_mcp_interceptors.server.fastapi_dependency import verify_mcp_token
+from manor_mcp_interceptors.server.starlette_backend import TokenAuthBackend, on_auth_error
+from tests.docs.pages import example
 from tests.server.callers import PHRASE, token
 from tests.server.http_services import post
 from tests.support import SECRET
 from tests.support.uvicorn_server import serve
 
-README = (Path(__file__).parent.parent.parent / "README.md").read_text()
 METHOD = "/manor.mcp.v1.SearchService/ListTools"
+HTTP = ["A FastAPI server", "A Starlette server, or any other on ASGI"]
+MCP = ["An MCP server of the official SDK", "A FastMCP server"]
+SERVERS = [
+    *HTTP,
+    *MCP,
+    "A gRPC server",
+    "A grpc.aio server",
+    "Anything else that serves",
+    "A check that you have already",
+]
 
 
-def example(heading: str) -> str:
-    """Return the one Python block under a heading of the third level."""
-    section = re.split(r"\n##+ ", README.split(f"\n### {heading}\n")[1])[0]
-    (block,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
-    return str(block)
+def run(heading: str) -> dict[str, Any]:
+    """Run the example of a server; return what it defines."""
+    names: dict[str, Any] = {}
+    exec(compile(example("docs/servers.md", heading), heading, "exec"), names)
+    return names
 
 
 @pytest.fixture(autouse=True)
@@ -48,13 +61,10 @@ def get(url: str, headers: dict[str, str]) -> tuple[int, str]:
     return status, body
 
 
-@pytest.mark.parametrize(
-    "heading", ["A FastAPI server", "A Starlette server, or any other on ASGI"]
-)
+@pytest.mark.parametrize("heading", HTTP)
 def test_http_servers(heading: str) -> None:
     """The caller is known; without a token, 401."""
-    names: dict[str, Any] = {}
-    exec(example(heading), names)
+    names = run(heading)
     with serve(names["app"]) as url:
         assert get(f"{url}/whoami", {"Authorization": f"Bearer {token()}"}) == (
             200,
@@ -71,11 +81,10 @@ WHOAMI = {
 }
 
 
-@pytest.mark.parametrize("heading", ["An MCP server of the official SDK", "A FastMCP server"])
+@pytest.mark.parametrize("heading", MCP)
 def test_mcp_servers(heading: str) -> None:
     """A tool knows its caller; without a token, 401."""
-    names: dict[str, Any] = {}
-    exec(example(heading), names)
+    names = run(heading)
     with serve(names["app"]) as url:
         session = post(f"{url}/mcp", [f"Bearer {token()}"]).session
         answer = post(f"{url}/mcp", [f"Bearer {token()}"], WHOAMI, session)
@@ -115,7 +124,7 @@ def test_the_grpc_server(monkeypatch: pytest.MonkeyPatch) -> None:
         self.stop(None).wait()
 
     monkeypatch.setattr(_server._Server, "wait_for_termination", asked)
-    exec(example("A gRPC server"), {})
+    run("A gRPC server")
     assert found == [(b"service-a", grpc.StatusCode.UNAUTHENTICATED)]
 
 
@@ -130,21 +139,45 @@ def test_the_grpc_aio_server(monkeypatch: pytest.MonkeyPatch) -> None:
         await self.stop(None)
 
     monkeypatch.setattr(server, "wait_for_termination", asked)
-    exec(example("A grpc.aio server"), {})
+    run("A grpc.aio server")
     assert found == [(b"service-a", grpc.StatusCode.UNAUTHENTICATED)]
 
 
 def test_any_other_server() -> None:
     """The verifier by itself."""
-    names: dict[str, Any] = {}
-    exec(example("Anything else that serves"), names)
+    names = run("Anything else that serves")
     assert names["caller_of"](token()) == "service-a"
     assert names["caller_of"]("nonsense") is None
 
 
-def test_every_reason_is_explained() -> None:
-    """The table of reasons has all of them, in the order of the code."""
-    section = README.split("### What a refused caller sees, and what the log says\n")[1]
-    section = re.split(r"\n##+ ", section)[0].split("| reason |")[1]
-    rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
-    assert re.findall(r"`(\w+)`", "".join(rows)) == [reason.value for reason in Reason]
+def test_a_check_with_pyjwt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A newline at the end of the secret's file is no part of the secret."""
+    (tmp_path / "secret.txt").write_text(f"{SECRET}\n")
+    monkeypatch.delenv("MCP_AUTH_SECRET")
+    monkeypatch.setenv("MCP_AUTH_SECRET_FILE", str(tmp_path / "secret.txt"))
+    names = run("A check that you have already")
+    assert names["caller_of"](token()) == "service-a"
+    with pytest.raises(jwt.InvalidAudienceError):
+        names["caller_of"](token(aud="other-mcp"))
+
+
+def test_dependencies_of_a_fastapi_application_leave_some_paths_open() -> None:
+    """As the page warns; the middleware closes them."""
+    app = FastAPI(dependencies=[Depends(verify_mcp_token)])
+    app.mount("/mounted", FastAPI())
+    app.get("/route")(lambda: None)
+    closed = AuthenticationMiddleware(app, backend=TokenAuthBackend(), on_error=on_auth_error)
+    paths = ["/route", "/mounted/docs", "/docs", "/redoc", "/openapi.json"]
+    with serve(app) as url, serve(closed) as closed_url:
+        assert [get(f"{url}{path}", {})[0] for path in paths] == [401, 200, 200, 200, 200]
+        assert {get(f"{closed_url}{path}", {})[0] for path in paths} == {401}
+
+
+@pytest.mark.parametrize("heading", MCP)
+def test_mcp_servers_read_the_first_of_two_headers(heading: str) -> None:
+    """As the page warns."""
+    names = run(heading)
+    good, bad = f"Bearer {token()}", "Bearer nonsense"
+    with serve(names["app"]) as url:
+        assert post(f"{url}/mcp", [good, bad]).status == 200
+        assert post(f"{url}/mcp", [bad, good]).status == 401
