@@ -34,7 +34,7 @@ from tests.support.uvicorn_server import serve
 
 NAMES = ("orders", "stock", "search", "prices", "mail")
 RECHECK = 0.05
-CALLS = 3_000
+CALLS = 5_000
 STEPS = [
     ("previous", f"{SECRET}\n{OTHER_SECRET}\n"),
     ("current", f"{OTHER_SECRET}\n"),
