@@ -198,6 +198,10 @@ class MCPTokenProvider:
         """What adapters count with."""
         return self._lease.counters
 
+    def count_decision(self, outcome: Outcome) -> None:
+        """Count a decision of an adapter: that a host may have no token."""
+        self._lease.count_decision(outcome)
+
     def invalidate(self, token: str) -> None:
         """Report that a server refused `token`.
 

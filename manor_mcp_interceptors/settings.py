@@ -21,6 +21,7 @@ _TEN_YEARS: Final = 315_360_000
 _SERVICE_NAME: Final = "SERVICE_NAME"
 _DEFAULT_SUBJECT: Final = "service-application"
 _DEFAULT_FLAG: Final = "manor_search_enable_api_token_v1"
+_SCOPE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,8 @@ class Settings(HoldsSecret):
     issuer: str = "manor-internal"
     audience: str = "service-search-mcp"
     subject: str = _DEFAULT_SUBJECT
+    scope: str | None = None
+    """Scopes with a space between them."""
     ttl_seconds: int = 3600
     margin_seconds: int = 30
     feature_flag: str = _DEFAULT_FLAG
@@ -217,6 +220,16 @@ def _text(value: Any) -> str | None:
     return None if not text or re.search("[\ud800-\udfff]", text) else text
 
 
+def is_scope(value: object) -> bool:
+    """Return whether `value` is one scope-token (RFC 6749, section 3.3)."""
+    return isinstance(value, str) and _SCOPE.fullmatch(value) is not None
+
+
+def _scope(value: Any) -> str | None:
+    scopes = trim(value).split() if isinstance(value, str) else []
+    return " ".join(scopes) if scopes and all(map(is_scope, scopes)) else None
+
+
 def _secret(value: Any) -> str | None:
     return None if _text(value) is None else value
 
@@ -260,6 +273,13 @@ VARIABLES: Final[tuple[Variable, ...]] = (
     Variable("MCP_AUTH_ISSUER", "issuer", *_TEXT),
     Variable("MCP_AUTH_AUDIENCE", "audience", *_TEXT),
     Variable("MCP_AUTH_SUBJECT", "subject", *_TEXT),
+    Variable(
+        "MCP_AUTH_SCOPE",
+        "scope",
+        "scopes with a space between them, such as search:read search:write",
+        _scope,
+        blank_is_unset=True,
+    ),
     Variable(
         "MCP_AUTH_TTL_SECONDS",
         "ttl_seconds",

@@ -44,6 +44,9 @@ class VerifierStats:
     """Tokens accepted because they had been verified before."""
     rejected: Mapping[str, int]
     """Calls refused, by the word of `TokenRejectedError.reason`."""
+    by_key: Mapping[str, int]
+    """Tokens accepted, the remembered ones too, by the key that signed them: ``current`` (or its
+    key id, if one is set) and ``previous``."""
     observed: Mapping[str, int]
     """Calls without a valid token that observe mode has let through, by the same words."""
     other_issuers: int
@@ -70,9 +73,9 @@ def provider_stats(counters: Counters) -> ProviderStats:
     decisions = counters.words("decisions")
     return ProviderStats(
         {Outcome(word): count for word, count in decisions.items()},
-        counts.get(("mints", ""), 0),
-        counts.get(("refreshes", ""), 0),
-        counts.get(("retries", ""), 0),
+        counts.get(("mints", "", ""), 0),
+        counts.get(("refreshes", "", ""), 0),
+        counts.get(("retries", "", ""), 0),
     )
 
 
@@ -81,4 +84,5 @@ def verifier_stats(counters: Counters) -> VerifierStats:
     results = counters.words("verifications")
     accepted, remembered = results.pop("accepted", 0), results.pop("remembered", 0)
     others = results.pop(_OTHER_ISSUER, 0)
-    return VerifierStats(accepted, remembered, results, counters.words("observed"), others)
+    by_key, observed = counters.details("verifications"), counters.words("observed")
+    return VerifierStats(accepted, remembered, results, by_key, observed, others)

@@ -163,16 +163,24 @@ grpc.composite_channel_credentials(
 # The server door
 Settings(enforcement="observe", enforcement_flag="enforce-tokens")
 Settings(enforcement="observ")  # type: ignore[arg-type]
-verifier = TokenVerifier(settings, leeway_seconds=1, allowed_subjects=["s"], clock=FakeClock())
+verifier = TokenVerifier(
+    settings,
+    leeway_seconds=1,
+    allowed_subjects=["s"],
+    required_scopes=["search:read"],
+    clock=FakeClock(),
+)
 TokenVerifier(settings, other_issuers=True, gate=StaticGate())
 assert_type(TokenVerifier.from_env(), TokenVerifier)
 assert_type(verifier.verify("token"), VerifiedToken)
 assert_type(verifier.verify("token").subject, str)
+assert_type(verifier.verify("token").scopes, tuple[str, ...])
 assert_type(verifier.verify("token").claims, Mapping[str, Any])
 assert_type(verifier.rejections(), dict[str, int])
 assert_type(verifier.stats(), VerifierStats)
 assert_type(verifier.stats().observed, Mapping[str, int])
 assert_type(verifier.stats().other_issuers, int)
+assert_type(verifier.stats().by_key, Mapping[str, int])
 assert_type(Reason("missing").value, str)
 
 app = fastapi.FastAPI(dependencies=[fastapi.Depends(MCPTokenDependency(verifier))])
@@ -180,6 +188,13 @@ app = fastapi.FastAPI(dependencies=[fastapi.Depends(MCPTokenDependency(verifier)
 
 @app.get("/")
 async def read(caller: Annotated[VerifiedToken, fastapi.Depends(verify_mcp_token)]) -> str:
+    return caller.subject
+
+
+@app.get("/write")
+async def write(
+    caller: Annotated[VerifiedToken, fastapi.Security(verify_mcp_token, scopes=["search:write"])],
+) -> str:
     return caller.subject
 
 
@@ -215,7 +230,7 @@ Starlette(
     middleware=[
         Middleware(
             AuthenticationMiddleware,
-            backend=TokenAuthBackend(verifier, required=False),
+            backend=TokenAuthBackend(verifier, required=False, required_scopes=["a"]),
             on_error=on_auth_error,
         )
     ]
@@ -224,8 +239,12 @@ assert_type(MCPUser(verifier.verify("token")).token, VerifiedToken)
 grpc.server(None, interceptors=[GrpcAuthServerInterceptor(verifier, exempt=["/a.B/C"])])  # type: ignore[arg-type]
 grpc.aio.server(interceptors=[GrpcAioAuthServerInterceptor(verifier, exempt=["/a.B/C"])])
 assert_type(current_caller(), VerifiedToken | None)
-protocol: MCPProtocol = MCPTokenVerifier(verifier, resource="https://mcp.example")
-auth: AuthProvider = FastMCPTokenVerifier(verifier, resource="https://mcp.example")
+protocol: MCPProtocol = MCPTokenVerifier(
+    verifier, resource="https://mcp.example", required_scopes=["a"]
+)
+auth: AuthProvider = FastMCPTokenVerifier(
+    verifier, resource="https://mcp.example", required_scopes=["a"]
+)
 
 # Stand-ins for tests
 with auth_on("secret", clock=FakeClock()) as secret, auth_off() as other:

@@ -14,6 +14,7 @@ from manor_mcp_interceptors._flags.evaluation import FlagEvaluator
 from manor_mcp_interceptors._flags.gates import FlagAnswer, FlagQuestion
 from manor_mcp_interceptors._keys.keys import KeySource, SigningKey
 from manor_mcp_interceptors._telemetry.log import LogThrottle, log
+from manor_mcp_interceptors._telemetry.secrets_in_use import secrets_in_use
 from manor_mcp_interceptors._waiting import reset_after_fork
 from manor_mcp_interceptors.errors import SettingsError, import_problem
 from manor_mcp_interceptors.outcomes import Outcome
@@ -119,6 +120,13 @@ class Configuration:
             reason = f"the secret cannot be checked ({type(error).__name__})"
             return SettingsError(reason, outcome=Outcome.SIGNING_FAILED)
 
+    def fingerprints(self) -> list[tuple[str, str]]:
+        """Return the one of the secret that signs, or would if the flag were on; with its role."""
+        from manor_mcp_interceptors._keys.fingerprint import fingerprint  # rarely used
+
+        key = self.signing_key(self.read_settings(None))
+        return [("signing", fingerprint(key.secret))] if isinstance(key, SigningKey) else []
+
     def warn(self, snapshot: SettingsSnapshot, key: SigningKey) -> None:
         """Log each warning that did not hold at the last recheck."""
         for text in self._warnings.new([*snapshot.warnings(), *key.warnings]):
@@ -126,6 +134,7 @@ class Configuration:
 
     def add(self, lease: _Lease) -> None:
         """Register `lease`, so that `end_leases` ends it. It is held weakly."""
+        secrets_in_use.add(self)  # now, as a process that only verifies has no lease
         with self.lock:
             self._leases.add(lease)
 

@@ -9,7 +9,12 @@ from typing import Final
 
 from manor_mcp_interceptors._flags.gates import FlagAnswer
 from manor_mcp_interceptors._keys.keys import SigningKey
-from manor_mcp_interceptors._telemetry.counters import TOTALS, Counters, look_for_telemetry
+from manor_mcp_interceptors._telemetry.counters import (
+    AUDIENCES,
+    TOTALS,
+    Counters,
+    look_for_telemetry,
+)
 from manor_mcp_interceptors._telemetry.log import LogThrottle, log
 from manor_mcp_interceptors._waiting import LOOP_WAIT, event_loop, reset_after_fork
 from manor_mcp_interceptors.outcomes import Outcome, TokenStatus
@@ -133,7 +138,8 @@ class Lease:
     ) -> Decision:
         configuration = self.configuration
         if configuration.flags.per_call and not answer.enabled:
-            return self._counted(refusal(snapshot, answer))  # for this call alone: no lease
+            # For this call alone: no lease.
+            return self._counted(refusal(snapshot, answer), snapshot)
         key = configuration.signing_key(snapshot) if answer.enabled else None
         lock = configuration.lock  # nearly always free: then no time-out is worked out
         if not (lock.acquire(blocking=False) or lock.acquire(timeout=self._lock_timeout())):
@@ -147,7 +153,7 @@ class Lease:
             decision = self._publish(decision, snapshot, asked_at, times_ended)
         finally:
             lock.release()
-        self._counted(decision)
+        self._counted(decision, snapshot)
         self._log(decision, before, snapshot, key)
         return decision
 
@@ -160,9 +166,9 @@ class Lease:
     def _while_another_decides(self, snapshot: SettingsSnapshot, answer: FlagAnswer) -> Decision:
         """Return the last decision while its token is usable."""
         if not answer.enabled:
-            return self._counted(refusal(snapshot, answer))
+            return self._counted(refusal(snapshot, answer), snapshot)
         latest = self._latest
-        return latest if self._cache.is_usable(latest.token) else self._counted(UNDECIDED)
+        return latest if self._cache.is_usable(latest.token) else self._counted(UNDECIDED, snapshot)
 
     def _publish(
         self, decision: Decision, snapshot: SettingsSnapshot, asked_at: float, times_ended: int
@@ -176,8 +182,8 @@ class Lease:
         self.decision = UNDECIDED if self.configuration.flags.per_call else decision
         return decision
 
-    def _counted(self, decision: Decision) -> Decision:
-        self.counters.count("decisions", decision.outcome.value)
+    def _counted(self, decision: Decision, snapshot: SettingsSnapshot | None) -> Decision:
+        self.count_decision(decision.outcome, snapshot)
         look_for_telemetry()
         return decision
 
@@ -196,6 +202,12 @@ class Lease:
             level = logging.INFO if quiet else logging.WARNING
             log(level, "MCP auth %s: %s", outcome, decision.reason)
 
+    def count_decision(self, outcome: Outcome, snapshot: SettingsSnapshot | None = None) -> None:
+        """Count a decision, with the audience in `snapshot` or else in the latest one."""
+        snapshot = snapshot or self._snapshot
+        audience = "" if snapshot is None else AUDIENCES(snapshot.settings.audience)
+        self.counters.count("decisions", outcome.value, audience)
+
     def failed(self, error: Exception) -> Decision:
         """Return what a call carries after an error that nothing else has handled."""
         reason = f"deciding failed ({type(error).__name__})"  # its text may hold anything
@@ -204,7 +216,7 @@ class Lease:
         with suppress(Exception):  # a clock that raises
             if self._cache.is_usable(self._latest.token):
                 return self._latest
-        return self._counted(without_token(Outcome.SIGNING_FAILED, reason))
+        return self._counted(without_token(Outcome.SIGNING_FAILED, reason), None)
 
     def invalidate(self, token: str) -> None:
         """Take note that a server refused `token`.

@@ -150,6 +150,7 @@ def _inputs(settings: Settings, key: SigningKey) -> tuple[object, ...]:
         settings.issuer,
         settings.audience,
         settings.subject,
+        settings.scope,
         settings.ttl_seconds,
         settings.margin_seconds,
         settings.clock_skew_seconds,

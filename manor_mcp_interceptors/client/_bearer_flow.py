@@ -153,14 +153,14 @@ class BearerFlow:
 
     def _not_allowed(self, host: str, why: str) -> Decision:
         outcome = Outcome.TARGET_NOT_ALLOWED
-        self._count("decisions", outcome.value)
+        self._source.provider.count_decision(outcome)
         reason = f"{host[:255]!r} may not have a token: {why}"
         if self._logged_hosts.due(host):
             log(logging.WARNING, "MCP auth %s: %s", outcome, reason)
         return without_token(outcome, reason)
 
-    def _count(self, name: str, word: str = "") -> None:
-        self._source.provider.counters.count(name, word)
+    def _count(self, name: str) -> None:
+        self._source.provider.counters.count(name)
 
     def _was_refused(self, sent: Sent, answered: Any, status: int) -> bool:
         """Return whether `status` refuses our token; it is then reported to the provider.

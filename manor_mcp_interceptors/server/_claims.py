@@ -46,6 +46,8 @@ class VerifiedToken:
     """Unix time, seconds."""
     expires_at: int
     """Unix time, seconds; from this second on the token is refused."""
+    scopes: tuple[str, ...] = ()
+    """Those in `scope` (RFC 8693, section 4.2); empty if there is none, or if it is not text."""
     claims: Mapping[str, Any] = field(default_factory=ReadOnlyDict, repr=False, hash=False)
     """All claims, read-only at every depth: JSON arrays are tuples here."""
 
@@ -110,6 +112,7 @@ def _read(claims: ReadOnlyDict, audience: str) -> tuple[VerifiedToken, float]:
         audience=audience,
         issued_at=_whole_seconds(claims["iat"]),
         expires_at=_whole_seconds(claims["exp"]),
+        scopes=_scopes(claims.get("scope")),
         claims=claims,
     )
     not_before = _whole_seconds(claims["nbf"]) if "nbf" in claims else -math.inf
@@ -162,6 +165,10 @@ def _text(value: object) -> str:
     if not isinstance(value, str) or not value:
         raise Refused(Reason.CLAIM_INVALID)
     return value
+
+
+def _scopes(value: object) -> tuple[str, ...]:
+    return tuple(filter(None, value.split(" "))) if isinstance(value, str) else ()
 
 
 def _whole_seconds(value: Any) -> int:

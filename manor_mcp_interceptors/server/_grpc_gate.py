@@ -13,7 +13,8 @@ from manor_mcp_interceptors._bearer import METADATA_KEY
 
 from ._caller import caller_var
 from ._observation import grpc_peer
-from .reasons import Reason, Unverified
+from ._scopes import required
+from .reasons import Reason, Unverified, message
 from .verifier import TokenVerifier, VerifiedToken, start_serving, verification_of
 
 HEALTH: Final = ("/grpc.health.v1.Health/*",)
@@ -37,7 +38,10 @@ _END: Final = object()
 class CallGate:
     """Decides by method and metadata whether a call is let in."""
 
-    def __init__(self, verifier: TokenVerifier | None, exempt: Iterable[str]) -> None:
+    def __init__(
+        self, verifier: TokenVerifier | None, exempt: Iterable[str], scopes: Iterable[str]
+    ) -> None:
+        self._scopes = required(scopes)
         patterns = tuple(exempt)
         for pattern in patterns:
             if pattern.count("/") != 2 or not pattern.startswith("/"):  # noqa: PLR2004 - /service/method
@@ -53,13 +57,14 @@ class CallGate:
         """Decide on a call for `handler`, which is None if there is no such method."""
         if handler is None or self._is_exempt(details.method):
             return None
-        return verification_of(self._verifier).admit(_authorizations(details))
+        return verification_of(self._verifier).admit(_authorizations(details), self._scopes)
 
     async def admit_async(self, handler: Any, details: grpc.HandlerCallDetails) -> Admission:
         """As `admit`; the event loop goes on while a flag is asked."""
         if handler is None or self._is_exempt(details.method):
             return None
-        return await verification_of(self._verifier).admit_async(_authorizations(details))
+        values = _authorizations(details)
+        return await verification_of(self._verifier).admit_async(values, self._scopes)
 
     def guard(
         self,
@@ -67,7 +72,7 @@ class CallGate:
         details: grpc.HandlerCallDetails,
         admission: Admission,
         entering: Callable[..., Behavior],
-        refuse: Behavior,
+        refuse: Callable[[Reason], Behavior],
     ) -> Any:
         """Return a handler of the same kind that runs as the caller, or one that refuses.
 
@@ -77,14 +82,14 @@ class CallGate:
             admission: What `admit` has decided.
             entering: Returns its first argument, a behavior, that first calls its second, an
                 `Enter`.
-            refuse: Aborts the call.
+            refuse: Returns a behavior that aborts the call for a reason.
         """
         if admission is None:
             return handler
         streams = bool(handler.response_streaming)
         kind, make = _KINDS[bool(handler.request_streaming), streams]
         if isinstance(admission, Reason):  # no deserializer: a refused request is not parsed
-            return make(refuse, None, handler.response_serializer)
+            return make(refuse(admission), None, handler.response_serializer)
         enter = self._enter(admission, details)
         behavior = entering(getattr(handler, kind), enter, stream=streams)
         return make(behavior, handler.request_deserializer, handler.response_serializer)
@@ -111,6 +116,13 @@ class CallGate:
 def _authorizations(details: grpc.HandlerCallDetails) -> list[str]:
     metadata = details.invocation_metadata or ()
     return [str(value) for key, value in metadata if key == METADATA_KEY]
+
+
+def status(reason: Reason) -> tuple[grpc.StatusCode, str]:
+    """Return the status of a refused call, and its message."""
+    code = grpc.StatusCode
+    refused = code.PERMISSION_DENIED if reason is Reason.SCOPE else code.UNAUTHENTICATED
+    return refused, message(reason)
 
 
 def _set_caller(caller: VerifiedToken | None) -> None:

@@ -8,8 +8,9 @@ from typing import Any, Final
 
 from ._caller import caller_var, current_caller
 from ._http_admission import admit_http
-from .reasons import REFUSAL_MESSAGE, Reason, challenge
-from .verifier import TokenVerifier, start_serving
+from ._scopes import required
+from .reasons import Reason, challenge, http_status, message
+from .verifier import TokenVerifier, start_serving, verification_of
 
 __all__ = ["TokenAuthMiddleware", "current_caller"]
 
@@ -25,9 +26,10 @@ _POLICY_VIOLATION: Final = 1008
 class TokenAuthMiddleware:
     """Lets in requests and WebSockets with a valid token: ``TokenAuthMiddleware(app)``.
 
-    All others are answered with 401, or a WebSocket is closed before its handshake, and no code of
-    the application runs. In observe mode (``MCP_AUTH_ENFORCEMENT``) they are let through, counted
-    and logged. A handler reads its caller with `current_caller`.
+    All others are answered with 401, with 403 if a required scope is missing, or a WebSocket is
+    closed before its handshake, and no code of the application runs. In observe mode
+    (``MCP_AUTH_ENFORCEMENT``) they are let through, counted and logged. A handler reads its
+    caller with `current_caller`.
 
     It stands outside of the application's routes, so that mounted applications, static files and
     404 pages are covered too. What passes without a token: ``lifespan``; a CORS preflight, which
@@ -35,7 +37,12 @@ class TokenAuthMiddleware:
     """
 
     def __init__(
-        self, app: ASGIApp, *, verifier: TokenVerifier | None = None, exempt: Iterable[str] = ()
+        self,
+        app: ASGIApp,
+        *,
+        verifier: TokenVerifier | None = None,
+        exempt: Iterable[str] = (),
+        required_scopes: Iterable[str] = (),
     ) -> None:
         """Take the application and the verifier of the tokens.
 
@@ -48,13 +55,16 @@ class TokenAuthMiddleware:
                 with every method, for requests and WebSockets. No caller is known there, whatever
                 token is sent. A path with ``//``, ``.`` or ``..`` in it is never exempt, because
                 an application may resolve it to another one.
+            required_scopes: What the tokens must have in `scope`.
 
         Raises:
             ValueError: An exempt path has another form.
+            SettingsError: A required scope is malformed.
         """
         self._app = app
         self._verifier = verifier
         self._exempt = _checked(exempt)
+        self._scopes = required(required_scopes)
         start_serving(verifier)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -65,10 +75,11 @@ class TokenAuthMiddleware:
         caller = None
         if not _is_preflight(scope) and not self._is_exempt(scope):
             values = header_values(scope, b"authorization")
-            result = await admit_http(self._verifier, values, scope)
+            result = await admit_http(self._verifier, values, scope, self._scopes)
             del values  # a traceback that prints locals prints no token
             if isinstance(result, Reason):
-                await _refuse(scope["type"], result, send)
+                scopes = verification_of(self._verifier).all_scopes(self._scopes)
+                await _refuse(scope["type"], result, scopes, send)
                 return
             caller = result
         before = caller_var.set(caller)
@@ -128,16 +139,17 @@ def header_values(scope: Scope, name: bytes) -> list[str]:
     return [value.decode("latin-1") for key, value in scope["headers"] if key.lower() == name]
 
 
-async def _refuse(kind: str, reason: Reason, send: Send) -> None:
+async def _refuse(kind: str, reason: Reason, scopes: Iterable[str], send: Send) -> None:
     if kind == "websocket":
-        close = {"code": _POLICY_VIOLATION, "reason": REFUSAL_MESSAGE}
+        close = {"code": _POLICY_VIOLATION, "reason": message(reason)}
         await send({"type": "websocket.close", **close})
         return
-    body = json.dumps({"detail": REFUSAL_MESSAGE}, separators=(",", ":")).encode()
+    body = json.dumps({"detail": message(reason)}, separators=(",", ":")).encode()
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", str(len(body)).encode()),
-        (b"www-authenticate", challenge(reason).encode()),
+        (b"www-authenticate", challenge(reason, scopes).encode()),
     ]
-    await send({"type": "http.response.start", "status": 401, "headers": headers})
+    status = http_status(reason)
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -15,8 +15,8 @@ with needs("grpc", __name__):
     import grpc.aio
 
 from ._caller import current_caller
-from ._grpc_gate import HEALTH, Behavior, CallGate, Enter, entering
-from .reasons import REFUSAL_MESSAGE
+from ._grpc_gate import HEALTH, Behavior, CallGate, Enter, entering, status
+from .reasons import Reason
 from .verifier import TokenVerifier
 
 __all__ = ["GrpcAioAuthServerInterceptor", "current_caller"]
@@ -31,7 +31,11 @@ class GrpcAioAuthServerInterceptor(_ServerInterceptor):
     """As `GrpcAuthServerInterceptor`, for ``grpc.aio.server(interceptors=[...])``."""
 
     def __init__(
-        self, verifier: TokenVerifier | None = None, *, exempt: Iterable[str] = HEALTH
+        self,
+        verifier: TokenVerifier | None = None,
+        *,
+        exempt: Iterable[str] = HEALTH,
+        required_scopes: Iterable[str] = (),
     ) -> None:
         """Take the verifier of the tokens.
 
@@ -40,8 +44,13 @@ class GrpcAioAuthServerInterceptor(_ServerInterceptor):
                 usable secret, a warning is logged now.
             exempt: Methods that need no token, as ``/package.Service/Method`` or
                 ``/package.Service/*``. They replace the default, the health service of gRPC.
+            required_scopes: What the tokens must have in `scope`; a call with too few ends as
+                PERMISSION_DENIED.
+
+        Raises:
+            SettingsError: A required scope is malformed.
         """
-        self._gate = CallGate(verifier, exempt)
+        self._gate = CallGate(verifier, exempt, required_scopes)
 
     async def intercept_service(
         self,
@@ -58,8 +67,11 @@ class GrpcAioAuthServerInterceptor(_ServerInterceptor):
         return guarded
 
 
-async def _refuse(_: Any, context: Any) -> Any:
-    await context.abort(grpc.StatusCode.UNAUTHENTICATED, REFUSAL_MESSAGE)
+def _refuse(reason: Reason) -> Behavior:
+    async def abort(_: Any, context: Any) -> Any:
+        await context.abort(*status(reason))
+
+    return abort
 
 
 def _entering(behavior: Behavior, enter: Enter, *, stream: bool) -> Behavior:

@@ -11,8 +11,8 @@ with needs("grpc", __name__):
     import grpc
 
 from ._caller import current_caller
-from ._grpc_gate import HEALTH, CallGate, entering
-from .reasons import REFUSAL_MESSAGE
+from ._grpc_gate import HEALTH, Behavior, CallGate, entering, status
+from .reasons import Reason
 from .verifier import TokenVerifier
 
 __all__ = ["GrpcAuthServerInterceptor", "current_caller"]
@@ -34,7 +34,11 @@ class GrpcAuthServerInterceptor(_ServerInterceptor):
     """
 
     def __init__(
-        self, verifier: TokenVerifier | None = None, *, exempt: Iterable[str] = HEALTH
+        self,
+        verifier: TokenVerifier | None = None,
+        *,
+        exempt: Iterable[str] = HEALTH,
+        required_scopes: Iterable[str] = (),
     ) -> None:
         """Take the verifier of the tokens.
 
@@ -43,8 +47,13 @@ class GrpcAuthServerInterceptor(_ServerInterceptor):
                 usable secret, a warning is logged now.
             exempt: Methods that need no token, as ``/package.Service/Method`` or
                 ``/package.Service/*``. They replace the default, the health service of gRPC.
+            required_scopes: What the tokens must have in `scope`; a call with too few ends as
+                PERMISSION_DENIED.
+
+        Raises:
+            SettingsError: A required scope is malformed.
         """
-        self._gate = CallGate(verifier, exempt)
+        self._gate = CallGate(verifier, exempt, required_scopes)
 
     def intercept_service(
         self,
@@ -59,5 +68,5 @@ class GrpcAuthServerInterceptor(_ServerInterceptor):
         return guarded
 
 
-def _refuse(_: Any, context: grpc.ServicerContext) -> Any:
-    context.abort(grpc.StatusCode.UNAUTHENTICATED, REFUSAL_MESSAGE)
+def _refuse(reason: Reason) -> Behavior:
+    return lambda _, context: context.abort(*status(reason))

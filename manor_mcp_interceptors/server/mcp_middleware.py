@@ -36,7 +36,12 @@ class MCPAuthMiddleware:
     """
 
     def __init__(
-        self, app: ASGIApp, *, verifier: TokenVerifier | None = None, exempt: Iterable[str] = ()
+        self,
+        app: ASGIApp,
+        *,
+        verifier: TokenVerifier | None = None,
+        exempt: Iterable[str] = (),
+        required_scopes: Iterable[str] = (),
     ) -> None:
         """Take the same arguments as `TokenAuthMiddleware`.
 
@@ -44,7 +49,10 @@ class MCPAuthMiddleware:
             ValueError: An exempt path has another form.
         """
         self._app = TokenAuthMiddleware(
-            _Identified(AuthContextMiddleware(app)), verifier=verifier, exempt=exempt
+            _Identified(AuthContextMiddleware(app)),
+            verifier=verifier,
+            exempt=exempt,
+            required_scopes=required_scopes,
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from manor_mcp_interceptors._optional import needs
@@ -10,6 +11,7 @@ with needs("mcp", __name__):
     from mcp.server.auth.provider import AccessToken
     from pydantic import Field
 
+from ._scopes import required
 from .reasons import Reason
 from .verifier import TokenVerifier, VerifiedToken, start_serving_strictly, verification_of
 
@@ -35,7 +37,11 @@ class MCPTokenVerifier:
     """
 
     def __init__(
-        self, verifier: TokenVerifier | None = None, *, resource: str | None = None
+        self,
+        verifier: TokenVerifier | None = None,
+        *,
+        resource: str | None = None,
+        required_scopes: Iterable[str] = (),
     ) -> None:
         """Take the verifier of the tokens.
 
@@ -44,14 +50,21 @@ class MCPTokenVerifier:
                 usable secret, a warning is logged now.
             resource: The `resource_server_url` of the server's settings, required if these have
                 ``validate_token_resource=True``; None reports the token's audience.
+            required_scopes: What the tokens must have in `scope`, counted and logged here. The
+                SDK knows one refusal of a verifier: 401. For 403, give the scopes to its
+                ``AuthSettings(required_scopes=...)`` instead.
+
+        Raises:
+            SettingsError: A required scope is malformed.
         """
+        self._scopes = required(required_scopes)
         self._verifier = verifier
         self._resource = resource
         start_serving_strictly(verifier, type(self).__name__)
 
     async def verify_token(self, token: str) -> AccessToken | None:
         """Return the caller, or None if the token is refused. Never raises."""
-        result = verification_of(self._verifier).check_token(token)
+        result = verification_of(self._verifier).check_token(token, self._scopes)
         if isinstance(result, Reason):
             return None
         return access_token(token, result, self._resource)
@@ -59,13 +72,12 @@ class MCPTokenVerifier:
 
 def access_token(token: str, caller: VerifiedToken, resource: str | None = None) -> AccessToken:
     """Return `caller` as the SDK knows callers; None for `resource` is the token's audience."""
-    scope = caller.claims.get("scope")
     return _AccessToken(
         token=token,
         # A shared secret knows no OAuth clients: the subject is the client.
         client_id=caller.subject,
         subject=caller.subject,
-        scopes=scope.split() if isinstance(scope, str) else [],
+        scopes=list(caller.scopes),
         expires_at=caller.expires_at,
         resource=resource or caller.audience,
         claims=caller.copy_claims(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
@@ -10,6 +11,8 @@ __all__ = ["Reason"]
 
 REFUSAL_MESSAGE: Final = "invalid or missing bearer token"
 """What the client is told, whatever the reason: the reason is for the server's log only."""
+SCOPE_MESSAGE: Final = "insufficient scope"
+"""The exception: a client with a valid token must know that another token would not help."""
 
 
 class Reason(str, Enum):
@@ -43,6 +46,8 @@ class Reason(str, Enum):
     """`aud` does not name this service."""
     SUBJECT = "subject"
     """`sub` is not one of the allowed subjects."""
+    SCOPE = "scope"
+    """`scope` lacks one that is required. The client gets 403, or PERMISSION_DENIED."""
     EXPIRED = "expired"
     """`exp` has passed."""
     NOT_YET_VALID = "not_yet_valid"
@@ -64,8 +69,25 @@ class Reason(str, Enum):
 _NO_TOKEN_SENT: Final = frozenset({Reason.MISSING, Reason.NOT_BEARER})
 
 
-def challenge(reason: Reason) -> str:
-    """Return the ``WWW-Authenticate`` value for a refusal (RFC 6750, section 3.1)."""
+def message(reason: Reason) -> str:
+    """Return what the client is told of a refusal."""
+    return SCOPE_MESSAGE if reason is Reason.SCOPE else REFUSAL_MESSAGE
+
+
+def http_status(reason: Reason) -> int:
+    """Return the HTTP status of a refusal (RFC 6750, section 3.1)."""
+    return 403 if reason is Reason.SCOPE else 401
+
+
+def challenge(reason: Reason, scopes: Iterable[str] = ()) -> str:
+    """Return the ``WWW-Authenticate`` value for a refusal (RFC 6750, section 3.1).
+
+    Args:
+        reason: Why the call is refused.
+        scopes: Those that the call requires.
+    """
+    if reason is Reason.SCOPE:
+        return f'Bearer error="insufficient_scope", scope="{" ".join(scopes)}"'
     if reason in _NO_TOKEN_SENT:
         return "Bearer"
     return f'Bearer error="invalid_token", error_description="{REFUSAL_MESSAGE}"'

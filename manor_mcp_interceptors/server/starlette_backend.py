@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from manor_mcp_interceptors._optional import needs
 
 with needs("starlette", __name__):
@@ -15,8 +17,9 @@ with needs("starlette", __name__):
     from starlette.responses import JSONResponse, Response
 
 from ._http_admission import admit_http
-from .reasons import REFUSAL_MESSAGE, Reason, challenge
-from .verifier import TokenVerifier, VerifiedToken, start_serving
+from ._scopes import required as required_by
+from .reasons import REFUSAL_MESSAGE, Reason, challenge, http_status, message
+from .verifier import TokenVerifier, VerifiedToken, start_serving, verification_of
 
 __all__ = ["MCPUser", "TokenAuthBackend", "on_auth_error"]
 
@@ -44,9 +47,10 @@ class MCPUser(BaseUser):
 
 
 class _RefusedError(AuthenticationError):
-    def __init__(self, reason: Reason) -> None:
-        super().__init__(REFUSAL_MESSAGE)
-        self.challenge = challenge(reason)
+    def __init__(self, reason: Reason, scopes: Iterable[str]) -> None:
+        super().__init__(message(reason))
+        self.status = http_status(reason)
+        self.challenge = challenge(reason, scopes)
 
 
 class TokenAuthBackend(AuthenticationBackend):
@@ -59,7 +63,13 @@ class TokenAuthBackend(AuthenticationBackend):
     ``AuthenticationMiddleware(app, backend=TokenAuthBackend(), on_error=on_auth_error)``.
     """
 
-    def __init__(self, verifier: TokenVerifier | None = None, *, required: bool = True) -> None:
+    def __init__(
+        self,
+        verifier: TokenVerifier | None = None,
+        *,
+        required: bool = True,
+        required_scopes: Iterable[str] = (),
+    ) -> None:
         """Take the verifier of the tokens.
 
         Args:
@@ -70,13 +80,21 @@ class TokenAuthBackend(AuthenticationBackend):
                 with ``@requires("authenticated")``. The same holds for a call with another scheme,
                 such as ``Basic``, and for a token of another issuer if the verifier has
                 ``other_issuers=True``: they are left to other backends. A bad token is refused.
+            required_scopes: What the tokens must have in `scope`. To require one of single pages,
+                use ``@requires("search:write")``.
+
+        Raises:
+            SettingsError: A required scope is malformed.
         """
+        self._scopes = required_by(required_scopes)
         self._verifier = verifier
         self._required = required
         start_serving(verifier)
 
     async def authenticate(self, conn: HTTPConnection) -> tuple[AuthCredentials, BaseUser] | None:
-        """Return the caller, with the scope ``authenticated``; None: nobody was verified.
+        """Return the caller, with the scope ``authenticated`` and those of the token.
+
+        None: nobody was verified, and the call is let in all the same.
 
         Raises:
             AuthenticationError: The call is refused.
@@ -84,13 +102,14 @@ class TokenAuthBackend(AuthenticationBackend):
         values = conn.headers.getlist("authorization")
         if not self._required and not any(map(_names_bearer, values)):
             return None
-        result = await admit_http(self._verifier, values, conn.scope)
+        result = await admit_http(self._verifier, values, conn.scope, self._scopes)
         del values  # a traceback that prints locals prints no token
         if result is None or (result is Reason.OTHER_ISSUER and not self._required):
             return None
         if isinstance(result, Reason):
-            raise _RefusedError(result)
-        return AuthCredentials(["authenticated"]), MCPUser(result)
+            scopes = verification_of(self._verifier).all_scopes(self._scopes)
+            raise _RefusedError(result, scopes)
+        return AuthCredentials(["authenticated", *result.scopes]), MCPUser(result)
 
 
 def _names_bearer(value: str) -> bool:
@@ -98,8 +117,10 @@ def _names_bearer(value: str) -> bool:
 
 
 def on_auth_error(conn: HTTPConnection, exc: AuthenticationError) -> Response:  # noqa: ARG001 - Starlette's signature
-    """Answer 401 with ``WWW-Authenticate: Bearer``."""
-    header = exc.challenge if isinstance(exc, _RefusedError) else "Bearer"
+    """Answer 401 with ``WWW-Authenticate: Bearer``; 403 if a scope is missing."""
+    status, detail, header = 401, REFUSAL_MESSAGE, "Bearer"
+    if isinstance(exc, _RefusedError):
+        status, detail, header = exc.status, str(exc), exc.challenge
     return JSONResponse(
-        {"detail": REFUSAL_MESSAGE}, status_code=401, headers={"WWW-Authenticate": header}
+        {"detail": detail}, status_code=status, headers={"WWW-Authenticate": header}
     )

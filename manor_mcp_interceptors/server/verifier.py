@@ -48,6 +48,7 @@ class TokenVerifier:
         leeway_seconds: float = 0.0,
         allowed_subjects: Iterable[str] | None = None,
         other_issuers: bool = False,
+        required_scopes: Iterable[str] = (),
         gate: Gate | None = None,
         clock: Clock | None = None,
     ) -> None:
@@ -62,6 +63,7 @@ class TokenVerifier:
                 here, but counts as `Reason.OTHER_ISSUER` and not as a refusal; it is not logged.
             gate: Who answers for the flag `Settings.enforcement_flag`; None is the same default
                 as for callers. It must not answer per call.
+            required_scopes: What every token must have in `scope`; an adapter may require more.
             clock: An object with ``time()`` and ``monotonic()``; None is the `time` module.
 
         Raises:
@@ -76,6 +78,7 @@ class TokenVerifier:
             leeway_seconds=leeway_seconds,
             subjects=allowed_subjects,
             other_issuers=other_issuers,
+            scopes=required_scopes,
             gate=gate,
             clock=clock,
         )
@@ -89,6 +92,7 @@ class TokenVerifier:
         leeway_seconds: float = 0.0,
         allowed_subjects: Iterable[str] | None = None,
         other_issuers: bool = False,
+        required_scopes: Iterable[str] = (),
         gate: Gate | None = None,
         clock: Clock | None = None,
     ) -> TokenVerifier:
@@ -101,6 +105,7 @@ class TokenVerifier:
             leeway_seconds=leeway_seconds,
             allowed_subjects=allowed_subjects,
             other_issuers=other_issuers,
+            required_scopes=required_scopes,
             gate=gate,
             clock=clock,
         )
@@ -141,6 +146,7 @@ class TokenVerifier:
             "leeway_seconds": made.leeway_seconds,
             "subjects": made.subjects,
             "other_issuers": made.other_issuers,
+            "scopes": made.scopes,
             "gate": made.gate,
         }
         return _unpickle, (type(self), made.settings, options)

@@ -21,7 +21,7 @@ from tests.support.openfeature_provider import ToldProvider
 
 FINGERPRINT = "9de3-17ee"
 """The one of SECRET, on every host."""
-ORDER = ["flag", "settings", "secret", "PyJWT", "token", "adapters"]
+ORDER = ["flag", "settings", "secret", "rotation", "PyJWT", "token", "adapters"]
 
 
 def test_all_is_well(env_on: None) -> None:

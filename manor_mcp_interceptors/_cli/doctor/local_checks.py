@@ -8,6 +8,7 @@ import time
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
+from manor_mcp_interceptors._keys.fingerprint import fingerprint
 from manor_mcp_interceptors._keys.signing_key import MIN_SECRET_BYTES, SigningKey
 from manor_mcp_interceptors._keys.tokens import mint
 from manor_mcp_interceptors.client.mcp_http import http_library
@@ -16,8 +17,8 @@ from manor_mcp_interceptors.outcomes import Outcome
 
 from .checks import Check, State, cause
 from .claims import read_unverified, readable
-from .fingerprint import fingerprint
 from .host import Host
+from .rotation import check_rotation
 from .settings_checks import check_settings
 
 ADAPTERS: Final = (
@@ -105,9 +106,8 @@ def _check_secrets(host: Host) -> list[Check]:
     if keys.problem is not None:
         finding = f"for verifying: {keys.problem}"
         checks.append(Check("previous secret", State.WARNING, finding, "correct or unset it"))
-    elif keys.previous is not None:
-        checks.append(_good_secret("previous secret", keys.previous))
-    return checks
+    checks += [_good_secret("previous secret", key) for key in keys.others]
+    return [*checks, check_rotation(keys, host.settings)]
 
 
 def _bad_secret(host: Host, error: SettingsError) -> Check:
