@@ -249,7 +249,7 @@ class _Family:
     """The providers of one configuration, by audience."""
 
     def __init__(self, configuration: Configuration) -> None:
-        self.configuration = configuration
+        self.configuration: Configuration = configuration
         self._throttle = LogThrottle(every=60.0)
         self.providers: dict[str | None, MCPTokenProvider] = {}
         # The same and those that have made room, as long as an adapter holds them.

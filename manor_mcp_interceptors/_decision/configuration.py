@@ -8,7 +8,7 @@ import threading
 import time
 import weakref
 from dataclasses import dataclass, replace
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from manor_mcp_interceptors._flags.evaluation import FlagEvaluator
 from manor_mcp_interceptors._flags.gates import FlagAnswer, FlagQuestion
@@ -89,7 +89,7 @@ class Configuration:
     def after_fork(self) -> None:
         """Start with a free lock: in a forked child, the thread that held it is gone."""
         # Re-entrant: a finalizer or a signal handler may make a call on the thread that holds it.
-        self.lock = threading.RLock()
+        self.lock: Any = threading.RLock()
 
     def read_settings(self, audience: str | None) -> SettingsSnapshot:
         """Read the settings as they are now, for `audience` or the configured one."""

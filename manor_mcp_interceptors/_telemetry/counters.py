@@ -114,5 +114,7 @@ TOTALS: Final = Counters()
 def look_for_telemetry() -> None:
     """Export the totals if the application uses OpenTelemetry. For slow paths; raises nothing."""
     # `isdisjoint` would walk through all modules: 20 µs in a large application.
-    if any(name in sys.modules for name in tuple(otel.not_imported_yet)):
-        otel.look(TOTALS.read)
+    for name in tuple(otel.not_imported_yet):
+        if name in sys.modules:
+            otel.look(TOTALS.read)
+            return  # that has changed the set
