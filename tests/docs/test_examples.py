@@ -227,7 +227,7 @@ def test_the_wrong_class_is_the_error_that_troubleshooting_shows() -> None:
     """`HttpxAuth` in an httpx2 client."""
     import httpx2
 
-    with pytest.raises(TypeError, match='Invalid "auth" argument: .* httpx2 takes Httpx2Auth'):
+    with pytest.raises(TypeError, match=r'Invalid "auth" argument: .* httpx2 takes Httpx2Auth'):
         httpx2.Client(auth=HttpxAuth())  # type: ignore[arg-type]
 
 
