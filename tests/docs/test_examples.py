@@ -111,7 +111,7 @@ def test_the_first_server_and_the_first_client_talk_to_each_other(
         assert capsys.readouterr().out == "service-application\n"
         monkeypatch.setenv(FLAG.upper(), "off")
         MCPTokenProvider.reset()
-        code = code.replace("Httpx2Auth()", "Httpx2Auth(required=True)")
+        code = code.replace("mcp_http_client()", "mcp_http_client(required=True)")
         with pytest.raises(BaseException) as refused:  # noqa: PT011 - the SDK puts it into groups
             exec(code.replace("http://localhost:8001", url), {"__name__": "__main__"})
     assert TokenUnavailableError in set(causes(refused.value))
@@ -227,7 +227,7 @@ def test_the_wrong_class_is_the_error_that_troubleshooting_shows() -> None:
     """`HttpxAuth` in an httpx2 client."""
     import httpx2
 
-    with pytest.raises(TypeError, match='Invalid "auth" argument'):
+    with pytest.raises(TypeError, match=r'Invalid "auth" argument: .* httpx2 takes Httpx2Auth'):
         httpx2.Client(auth=HttpxAuth())  # type: ignore[arg-type]
 
 
