@@ -18,6 +18,7 @@ from .settings import Settings
 
 if TYPE_CHECKING:
     from ._flags.openfeature_gate import OpenFeatureGate
+    from .client.aiohttp_middleware import AiohttpAuth
     from .client.grpc_aio_channel import grpc_aio_authenticated_channel
     from .client.grpc_aio_interceptors import grpc_aio_interceptors
     from .client.grpc_call_credentials import grpc_call_credentials
@@ -25,11 +26,13 @@ if TYPE_CHECKING:
     from .client.grpc_interceptors import GrpcAuthInterceptor
     from .client.httpx2_auth import Httpx2Auth
     from .client.httpx_auth import HttpxAuth
+    from .client.mcp_http import mcp_auth, mcp_http_client
     from .client.requests_auth import RequestsAuth
     from .server.reasons import Reason
     from .server.verifier import TokenVerifier, VerifiedToken
 
 __all__ = [
+    "AiohttpAuth",
     "Clock",
     "Gate",
     "GrpcAuthInterceptor",
@@ -57,9 +60,12 @@ __all__ = [
     "grpc_authenticated_channel",
     "grpc_call_credentials",
     "is_enabled",
+    "mcp_auth",
+    "mcp_http_client",
 ]
 
 _LAZY = {
+    "AiohttpAuth": "client.aiohttp_middleware",
     "GrpcAuthInterceptor": "client.grpc_interceptors",
     "Httpx2Auth": "client.httpx2_auth",
     "HttpxAuth": "client.httpx_auth",
@@ -72,6 +78,8 @@ _LAZY = {
     "grpc_aio_interceptors": "client.grpc_aio_interceptors",
     "grpc_authenticated_channel": "client.grpc_channel",
     "grpc_call_credentials": "client.grpc_call_credentials",
+    "mcp_auth": "client.mcp_http",
+    "mcp_http_client": "client.mcp_http",
 }
 
 __version__: str

@@ -19,17 +19,16 @@ class needs:  # noqa: N801 - it reads as a statement
         MissingExtraError: The library is not installed. No other import error is touched.
     """
 
-    def __init__(self, library: str, user: str, *, install: str | None = None) -> None:
+    def __init__(self, library: str, user: str) -> None:
         """Take what the message names.
 
         Args:
-            library: The top-level module.
+            library: The top-level module, which the extra is named after.
             user: What cannot be used without it.
-            install: What pip installs; None is this package with the extra named `library`.
         """
         self._library = library
-        command = install or f"'manor-mcp-interceptors[{library}]'"
-        self._message = f"{user} needs {library}: pip install {command}"
+        extra = f"'manor-mcp-interceptors[{library}]'"
+        self._message = f"{user} needs {library}: pip install {extra}"
 
     def __enter__(self) -> None:
         pass

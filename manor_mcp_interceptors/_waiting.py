@@ -10,6 +10,8 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, Final, Protocol, TypeVar
 
+LOOP_WAIT: Final = 0.01
+"""Seconds that a synchronous call may block the event loop on whose thread it runs."""
 POLL_SECONDS: Final = 0.002
 """How often a coroutine checks whether another thread has finished."""
 

@@ -198,6 +198,10 @@ class MCPTokenProvider:
         """What adapters count with."""
         return self._lease.counters
 
+    def count_decision(self, outcome: Outcome) -> None:
+        """Count a decision of an adapter: that a host may have no token."""
+        self._lease.count_decision(outcome)
+
     def invalidate(self, token: str) -> None:
         """Report that a server refused `token`.
 
@@ -249,7 +253,7 @@ class _Family:
     """The providers of one configuration, by audience."""
 
     def __init__(self, configuration: Configuration) -> None:
-        self.configuration = configuration
+        self.configuration: Configuration = configuration
         self._throttle = LogThrottle(every=60.0)
         self.providers: dict[str | None, MCPTokenProvider] = {}
         # The same and those that have made room, as long as an adapter holds them.
@@ -260,6 +264,7 @@ class _Family:
     def after_fork(self) -> None:
         """Start with a free lock: in a forked child, the thread that held it is gone."""
         self._lock = threading.RLock()
+        self.configuration.after_fork()  # first, because a lease takes its lock
         for provider in self._all:
             if provider._lease.configuration is not self.configuration:  # it was in `configure`
                 provider._lease = Lease(self.configuration, provider._audience)

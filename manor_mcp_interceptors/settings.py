@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import partial, wraps
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 from ._hosts import compile_hosts
 from ._secrecy import HoldsSecret
@@ -21,6 +21,7 @@ _TEN_YEARS: Final = 315_360_000
 _SERVICE_NAME: Final = "SERVICE_NAME"
 _DEFAULT_SUBJECT: Final = "service-application"
 _DEFAULT_FLAG: Final = "manor_search_enable_api_token_v1"
+_SCOPE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +65,10 @@ def _checked(settings: type[_T]) -> type[_T]:
 class Settings(HoldsSecret):
     """The settings of a provider or a verifier. Immutable; checked when it is made.
 
-    Each field is documented at its variable in `VARIABLES` and in the README. White space around
-    a value is removed, except around a secret; `allowed_hosts` takes hosts separated by commas or
-    any iterable of them. A pickled `Settings` leaves its secrets behind: they do not belong in a
-    task queue or on a disk.
+    Each field is documented at its variable in `VARIABLES` and in docs/reference.md. White space
+    around a value is removed, except around a secret; `allowed_hosts` takes hosts separated by
+    commas or any iterable of them. A pickled `Settings` leaves its secrets behind: they do not
+    belong in a task queue or on a disk.
 
     Raises:
         SettingsError: A value is malformed.
@@ -79,6 +80,8 @@ class Settings(HoldsSecret):
     issuer: str = "manor-internal"
     audience: str = "service-search-mcp"
     subject: str = _DEFAULT_SUBJECT
+    scope: str | None = None
+    """Scopes with a space between them."""
     ttl_seconds: int = 3600
     margin_seconds: int = 30
     feature_flag: str = _DEFAULT_FLAG
@@ -87,6 +90,8 @@ class Settings(HoldsSecret):
     key_id: str | None = None
     previous_secret: str | None = field(default=None, repr=False)
     previous_secret_file: str | os.PathLike[str] | None = field(default=None, repr=False)
+    enforcement: Literal["enforce", "observe"] = "enforce"
+    enforcement_flag: str | None = None
     allowed_hosts: Iterable[str] | None = None
     """Held as a tuple."""
 
@@ -158,6 +163,20 @@ def flag_and_subject(environ: Mapping[str, str]) -> tuple[str, str]:
     return flag, subject
 
 
+def enforcement_settings(environ: Mapping[str, str]) -> Settings:
+    """Return settings with subject, enforcement and its flag, whatever else in `environ` is wrong.
+
+    A server that observes must not begin to refuse calls because of a broken TTL. If one of these
+    three is malformed, it has its default: a malformed `MCP_AUTH_ENFORCEMENT` enforces.
+    """
+    values: dict[str, Any] = {
+        "subject": _text(flag_and_subject(environ)[1]),
+        "enforcement": _enforcement(environ.get("MCP_AUTH_ENFORCEMENT")),
+        "enforcement_flag": _text(environ.get("MCP_AUTH_ENFORCEMENT_FLAG")),
+    }
+    return Settings(**{name: value for name, value in values.items() if value is not None})
+
+
 def trim(text: str) -> str:
     """Remove what nobody sees around `text`: white space, a CR, a byte order mark (BOM)."""
     return text.strip().strip("\ufeff\u200b\u2060").strip()
@@ -201,6 +220,16 @@ def _text(value: Any) -> str | None:
     return None if not text or re.search("[\ud800-\udfff]", text) else text
 
 
+def is_scope(value: object) -> bool:
+    """Return whether `value` is one scope-token (RFC 6749, section 3.3)."""
+    return isinstance(value, str) and _SCOPE.fullmatch(value) is not None
+
+
+def _scope(value: Any) -> str | None:
+    scopes = trim(value).split() if isinstance(value, str) else []
+    return " ".join(scopes) if scopes and all(map(is_scope, scopes)) else None
+
+
 def _secret(value: Any) -> str | None:
     return None if _text(value) is None else value
 
@@ -208,6 +237,11 @@ def _secret(value: Any) -> str | None:
 def _path(value: Any) -> str | None:
     path = _text(os.fspath(value) if isinstance(value, os.PathLike) else value)
     return None if path is None or "\0" in path else path
+
+
+def _enforcement(value: Any) -> str | None:
+    mode = trim(value).lower() if isinstance(value, str) else None
+    return mode if mode in ("enforce", "observe") else None
 
 
 def _hosts(value: Any) -> tuple[str, ...] | None:
@@ -239,6 +273,13 @@ VARIABLES: Final[tuple[Variable, ...]] = (
     Variable("MCP_AUTH_ISSUER", "issuer", *_TEXT),
     Variable("MCP_AUTH_AUDIENCE", "audience", *_TEXT),
     Variable("MCP_AUTH_SUBJECT", "subject", *_TEXT),
+    Variable(
+        "MCP_AUTH_SCOPE",
+        "scope",
+        "scopes with a space between them, such as search:read search:write",
+        _scope,
+        blank_is_unset=True,
+    ),
     Variable(
         "MCP_AUTH_TTL_SECONDS",
         "ttl_seconds",
@@ -272,10 +313,18 @@ VARIABLES: Final[tuple[Variable, ...]] = (
     _secret_variable("MCP_AUTH_PREVIOUS_SECRET", "previous_secret"),
     _path_variable("MCP_AUTH_PREVIOUS_SECRET_FILE", "previous_secret_file"),
     Variable(
+        "MCP_AUTH_ENFORCEMENT",
+        "enforcement",
+        "enforce or observe",
+        _enforcement,
+        blank_is_unset=True,
+    ),
+    Variable("MCP_AUTH_ENFORCEMENT_FLAG", "enforcement_flag", *_TEXT, blank_is_unset=True),
+    Variable(
         "MCP_AUTH_ALLOWED_HOSTS",
         "allowed_hosts",
         "a comma-separated list of hosts, such as mcp.example.com,*.internal (unset it for any)",
         _hosts,
     ),
 )
-"""Every variable there is, in the order of the README's table."""
+"""Every variable, in the order of the table in docs/reference.md."""

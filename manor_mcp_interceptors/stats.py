@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from ._telemetry.counters import TOTALS, Counters
 from .outcomes import Outcome
 
 __all__ = ["ProcessStats", "ProviderStats", "VerifierStats", "process_stats"]
+
+_OTHER_ISSUER: Final = "other_issuer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,15 @@ class VerifierStats:
     remembered: int
     """Tokens accepted because they had been verified before."""
     rejected: Mapping[str, int]
-    """Tokens refused, by the word of `TokenRejectedError.reason`."""
+    """Calls refused, by the word of `TokenRejectedError.reason`."""
+    by_key: Mapping[str, int]
+    """Tokens accepted, the remembered ones too, by the key that signed them: ``current`` (or its
+    key id, if one is set) and ``previous``."""
+    observed: Mapping[str, int]
+    """Calls without a valid token that observe mode has let through, by the same words."""
+    other_issuers: int
+    """Tokens of other issuers, on a verifier with ``other_issuers=True``. Not refused: another
+    verifier may have accepted them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +73,9 @@ def provider_stats(counters: Counters) -> ProviderStats:
     decisions = counters.words("decisions")
     return ProviderStats(
         {Outcome(word): count for word, count in decisions.items()},
-        counts.get(("mints", ""), 0),
-        counts.get(("refreshes", ""), 0),
-        counts.get(("retries", ""), 0),
+        counts.get(("mints", "", ""), 0),
+        counts.get(("refreshes", "", ""), 0),
+        counts.get(("retries", "", ""), 0),
     )
 
 
@@ -72,4 +83,6 @@ def verifier_stats(counters: Counters) -> VerifierStats:
     """Return the numbers of the verifier that `counters` belong to."""
     results = counters.words("verifications")
     accepted, remembered = results.pop("accepted", 0), results.pop("remembered", 0)
-    return VerifierStats(accepted, remembered, results)
+    others = results.pop(_OTHER_ISSUER, 0)
+    by_key, observed = counters.details("verifications"), counters.words("observed")
+    return VerifierStats(accepted, remembered, results, by_key, observed, others)

@@ -15,6 +15,7 @@ import jwt
 import pytest
 
 from manor_mcp_interceptors import (
+    AiohttpAuth,
     GrpcAuthInterceptor,
     Httpx2Auth,
     HttpxAuth,
@@ -42,6 +43,7 @@ from tests.support.http_call import get
 from tests.support.leak_guard import PACKAGE
 
 CLIENTS: list[Callable[..., object]] = [
+    AiohttpAuth,
     GrpcAuthInterceptor,
     Httpx2Auth,
     HttpxAuth,

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from manor_mcp_interceptors import (
+    AiohttpAuth,
     GrpcAuthInterceptor,
     Httpx2Auth,
     HttpxAuth,
@@ -29,6 +30,7 @@ from tests.support import FLAG, SECRET, FakeClock, StaticGate, legacy_check
 
 ADAPTERS: dict[str, Callable[..., Any]] = {
     "RequestsAuth": RequestsAuth,
+    "AiohttpAuth": AiohttpAuth,
     "HttpxAuth": HttpxAuth,
     "Httpx2Auth": Httpx2Auth,
     "GrpcAuthInterceptor": GrpcAuthInterceptor,

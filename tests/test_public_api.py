@@ -10,6 +10,7 @@ import pytest
 import manor_mcp_interceptors
 
 PUBLIC = [
+    "AiohttpAuth",
     "Clock",
     "Gate",
     "GrpcAuthInterceptor",
@@ -37,8 +38,11 @@ PUBLIC = [
     "grpc_authenticated_channel",
     "grpc_call_credentials",
     "is_enabled",
+    "mcp_auth",
+    "mcp_http_client",
 ]
 ADAPTERS = {
+    "AiohttpAuth": "aiohttp",
     "GrpcAuthInterceptor": "grpc",
     "Httpx2Auth": "httpx2",
     "HttpxAuth": "httpx",
@@ -118,7 +122,17 @@ class Blocker:
 
 sys.meta_path.insert(0, Blocker())
 """
-LIBRARIES = {"grpc", "httpx", "httpx2", "requests", "fastapi", "starlette", "mcp", "openfeature"}
+LIBRARIES = {
+    "aiohttp",
+    "fastapi",
+    "grpc",
+    "httpx",
+    "httpx2",
+    "mcp",
+    "openfeature",
+    "requests",
+    "starlette",
+}
 
 
 @pytest.mark.parametrize("name", ADAPTERS)

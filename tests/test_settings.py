@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from manor_mcp_interceptors import Settings, SettingsError
 from manor_mcp_interceptors.outcomes import Outcome
-from manor_mcp_interceptors.settings import VARIABLES, flag_and_subject
+from manor_mcp_interceptors.settings import VARIABLES, enforcement_settings, flag_and_subject
 from tests.support import SECRET
 
 
@@ -40,6 +40,7 @@ def test_every_variable_reaches_its_field() -> None:
         "MCP_AUTH_ISSUER": "iss",
         "MCP_AUTH_AUDIENCE": "aud",
         "MCP_AUTH_SUBJECT": "sub",
+        "MCP_AUTH_SCOPE": "search:read  search:write",
         "MCP_AUTH_TTL_SECONDS": "60",
         "MCP_AUTH_MARGIN_SECONDS": "0",
         "MCP_AUTH_FEATURE_FLAG": "flag",
@@ -48,6 +49,8 @@ def test_every_variable_reaches_its_field() -> None:
         "MCP_AUTH_KEY_ID": "2026-11",
         "MCP_AUTH_PREVIOUS_SECRET": "before",
         "MCP_AUTH_PREVIOUS_SECRET_FILE": "/run/secrets/mcp-before",
+        "MCP_AUTH_ENFORCEMENT": "observe",
+        "MCP_AUTH_ENFORCEMENT_FLAG": "enforce-tokens",
         "MCP_AUTH_ALLOWED_HOSTS": "a.example, *.b.example:8443",
     }
     assert set(environ) == {variable.name for variable in VARIABLES}
@@ -57,6 +60,7 @@ def test_every_variable_reaches_its_field() -> None:
         issuer="iss",
         audience="aud",
         subject="sub",
+        scope="search:read search:write",
         ttl_seconds=60,
         margin_seconds=0,
         feature_flag="flag",
@@ -65,6 +69,8 @@ def test_every_variable_reaches_its_field() -> None:
         key_id="2026-11",
         previous_secret="before",
         previous_secret_file="/run/secrets/mcp-before",
+        enforcement="observe",
+        enforcement_flag="enforce-tokens",
         allowed_hosts=("a.example", "*.b.example:8443"),
     )
 
@@ -88,6 +94,9 @@ def test_the_environment_is_read_when_asked_for(monkeypatch: pytest.MonkeyPatch)
         *(("MCP_AUTH_ISSUER", text) for text in ("", "\udcff")),
         ("MCP_AUTH_AUDIENCE", ""),
         ("MCP_AUTH_FEATURE_FLAG", " "),
+        *(("MCP_AUTH_ENFORCEMENT", text) for text in ("observ", "off", "0")),
+        ("MCP_AUTH_ENFORCEMENT_FLAG", "\udcff"),
+        *(("MCP_AUTH_SCOPE", text) for text in ('a"b', "a\\b", "a b\x7f", "schön", "a\u00a0ü")),
         *(("MCP_AUTH_ALLOWED_HOSTS", text) for text in ("", "a.example,,b.example")),
     ],
 )
@@ -116,12 +125,15 @@ def test_a_malformed_secret_is_not_shown() -> None:
         "MCP_AUTH_SECRET",
         "MCP_AUTH_SECRET_FILE",
         "MCP_AUTH_KEY_ID",
+        "MCP_AUTH_SCOPE",
         "MCP_AUTH_PREVIOUS_SECRET",
         "MCP_AUTH_PREVIOUS_SECRET_FILE",
+        "MCP_AUTH_ENFORCEMENT",
+        "MCP_AUTH_ENFORCEMENT_FLAG",
     ],
 )
 @pytest.mark.parametrize("blank", ["", " ", "\t\n"])
-def test_a_blank_secret_path_or_key_id_counts_as_missing(name: str, blank: str) -> None:
+def test_a_blank_value_of_these_counts_as_missing(name: str, blank: str) -> None:
     """An empty secret is no secret, rather than a bad one."""
     assert Settings.from_env({name: blank}) == Settings()
 
@@ -173,11 +185,23 @@ def test_flag_and_subject_are_known_whatever_else_is_wrong() -> None:
     assert flag_and_subject(environ) == ("f", "s")
 
 
+def test_enforcement_is_known_whatever_else_is_wrong() -> None:
+    """A broken variable beside it does not turn observe mode off; a broken one itself enforces."""
+    environ = {"MCP_AUTH_TTL_SECONDS": "1h", "MCP_AUTH_ENFORCEMENT": "observe"}
+    assert enforcement_settings(environ).enforcement == "observe"
+    environ |= {"MCP_AUTH_ENFORCEMENT_FLAG": " f ", "MCP_AUTH_SUBJECT": "\udcff"}
+    found = enforcement_settings(environ)
+    assert (found.enforcement_flag, found.subject) == ("f", "service-application")
+    environ |= {"MCP_AUTH_ENFORCEMENT": "observ"}
+    assert enforcement_settings(environ).enforcement == "enforce"
+
+
 VALUES = {
     "MCP_AUTH_SECRET_FILE": "/run/secrets/mcp",
     "MCP_AUTH_ISSUER": "iss",
     "MCP_AUTH_AUDIENCE": "aud",
     "MCP_AUTH_SUBJECT": "sub",
+    "MCP_AUTH_SCOPE": "search:read search:write",
     "MCP_AUTH_TTL_SECONDS": "60",
     "MCP_AUTH_MARGIN_SECONDS": "7",
     "MCP_AUTH_FEATURE_FLAG": "flag",
@@ -185,6 +209,8 @@ VALUES = {
     "MCP_AUTH_RECHECK_SECONDS": "0.5",
     "MCP_AUTH_KEY_ID": "2026-11",
     "MCP_AUTH_PREVIOUS_SECRET_FILE": "/run/secrets/mcp-before",
+    "MCP_AUTH_ENFORCEMENT": "observe",
+    "MCP_AUTH_ENFORCEMENT_FLAG": "enforce-tokens",
     "MCP_AUTH_ALLOWED_HOSTS": "a.example",
     "SERVICE_NAME": "service",
 }

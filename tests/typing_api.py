@@ -5,20 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any
 
+import aiohttp
 import fastapi
 import grpc
 import httpx
 import httpx2
 import requests
+from fastmcp import FastMCP
 from fastmcp.server.auth import AuthProvider
+from mcp.client.sse import sse_client
+from mcp.client.streamable_http import streamable_http_client
 from mcp.server.auth.provider import TokenVerifier as MCPProtocol
+from mcp.server.mcpserver import MCPServer
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.authentication import AuthenticationMiddleware
+from starlette.requests import HTTPConnection
 from typing_extensions import assert_type
 
 import manor_mcp_interceptors
 from manor_mcp_interceptors import (
+    AiohttpAuth,
     Clock,
     Gate,
     GrpcAuthInterceptor,
@@ -45,14 +52,23 @@ from manor_mcp_interceptors import (
     grpc_authenticated_channel,
     grpc_call_credentials,
     is_enabled,
+    mcp_auth,
+    mcp_http_client,
 )
-from manor_mcp_interceptors.server.fastapi_dependency import MCPTokenDependency, verify_mcp_token
+from manor_mcp_interceptors.server.asgi_middleware import TokenAuthMiddleware
+from manor_mcp_interceptors.server.fastapi_dependency import (
+    MCPAdmissionDependency,
+    MCPTokenDependency,
+    admit_mcp_token,
+    verify_mcp_token,
+)
 from manor_mcp_interceptors.server.fastmcp_verifier import FastMCPTokenVerifier
 from manor_mcp_interceptors.server.grpc_aio_interceptors import GrpcAioAuthServerInterceptor
 from manor_mcp_interceptors.server.grpc_interceptors import (
     GrpcAuthServerInterceptor,
     current_caller,
 )
+from manor_mcp_interceptors.server.mcp_middleware import MCPAuthMiddleware
 from manor_mcp_interceptors.server.mcp_verifier import MCPTokenVerifier
 from manor_mcp_interceptors.server.starlette_backend import MCPUser, TokenAuthBackend, on_auth_error
 from manor_mcp_interceptors.stats import ProcessStats, ProviderStats, VerifierStats, process_stats
@@ -124,6 +140,11 @@ httpx.Client(auth=HttpxAuth(provider=provider, audience="a", required=True, allo
 httpx.AsyncClient(auth=HttpxAuth())
 httpx2.Client(auth=Httpx2Auth(provider=provider, audience="a", required=True, allowed_hosts=["h"]))
 httpx2.AsyncClient(auth=Httpx2Auth())
+of_aiohttp = AiohttpAuth(provider=provider, audience="a", required=True, allowed_hosts=["h"])
+aiohttp.ClientSession(middlewares=(of_aiohttp, AiohttpAuth()))
+httpx2.AsyncClient(auth=mcp_auth(provider=provider, audience="a", required=True, allowed_hosts="h"))
+streamable_http_client("http://localhost", http_client=mcp_http_client({"a": "b"}, 5.0, mcp_auth()))
+sse_client("http://localhost", httpx_client_factory=mcp_http_client)
 channel = grpc.insecure_channel("localhost:1")
 grpc.intercept_channel(channel, GrpcAuthInterceptor(provider=provider, audience="a", required=True))
 grpc_authenticated_channel(channel, provider=provider, audience="a", required=True).close()
@@ -140,13 +161,26 @@ grpc.composite_channel_credentials(
 )
 
 # The server door
-verifier = TokenVerifier(settings, leeway_seconds=1, allowed_subjects=["s"], clock=FakeClock())
+Settings(enforcement="observe", enforcement_flag="enforce-tokens")
+Settings(enforcement="observ")  # type: ignore[arg-type]
+verifier = TokenVerifier(
+    settings,
+    leeway_seconds=1,
+    allowed_subjects=["s"],
+    required_scopes=["search:read"],
+    clock=FakeClock(),
+)
+TokenVerifier(settings, other_issuers=True, gate=StaticGate())
 assert_type(TokenVerifier.from_env(), TokenVerifier)
 assert_type(verifier.verify("token"), VerifiedToken)
 assert_type(verifier.verify("token").subject, str)
+assert_type(verifier.verify("token").scopes, tuple[str, ...])
 assert_type(verifier.verify("token").claims, Mapping[str, Any])
 assert_type(verifier.rejections(), dict[str, int])
 assert_type(verifier.stats(), VerifierStats)
+assert_type(verifier.stats().observed, Mapping[str, int])
+assert_type(verifier.stats().other_issuers, int)
+assert_type(verifier.stats().by_key, Mapping[str, int])
 assert_type(Reason("missing").value, str)
 
 app = fastapi.FastAPI(dependencies=[fastapi.Depends(MCPTokenDependency(verifier))])
@@ -157,11 +191,46 @@ async def read(caller: Annotated[VerifiedToken, fastapi.Depends(verify_mcp_token
     return caller.subject
 
 
+@app.get("/write")
+async def write(
+    caller: Annotated[VerifiedToken, fastapi.Security(verify_mcp_token, scopes=["search:write"])],
+) -> str:
+    return caller.subject
+
+
+app = fastapi.FastAPI(dependencies=[fastapi.Depends(MCPAdmissionDependency(verifier))])
+
+
+@app.get("/")
+async def admit(
+    caller: Annotated[VerifiedToken | None, fastapi.Depends(admit_mcp_token)],
+) -> str:
+    return "nobody" if caller is None else caller.subject
+
+
+async def nobody_is_taken_for_a_caller(connection: HTTPConnection) -> None:
+    assert_type(await verify_mcp_token(connection), VerifiedToken)
+    assert_type(await admit_mcp_token(connection), VerifiedToken | None)
+    (await admit_mcp_token(connection)).subject  # type: ignore[union-attr]  # noqa: B018
+    current_caller().subject  # type: ignore[union-attr]  # noqa: B018
+    caller: VerifiedToken = await admit_mcp_token(connection)  # type: ignore[assignment]
+    caller = current_caller()  # type: ignore[assignment]
+    del caller
+
+
+app.add_middleware(TokenAuthMiddleware, verifier=verifier, exempt=["/health", "/public/*"])
+app.add_middleware(MCPAuthMiddleware, verifier=verifier, exempt=["/health"])
+Starlette(middleware=[Middleware(TokenAuthMiddleware, exempt=["/health"])])
+TokenAuthMiddleware(app)
+TokenAuthMiddleware(TokenAuthMiddleware(Starlette(), verifier=None), exempt=())
+MCPAuthMiddleware(MCPServer("search").streamable_http_app(), verifier=verifier)
+MCPAuthMiddleware(FastMCP("search").http_app())
+
 Starlette(
     middleware=[
         Middleware(
             AuthenticationMiddleware,
-            backend=TokenAuthBackend(verifier, required=False),
+            backend=TokenAuthBackend(verifier, required=False, required_scopes=["a"]),
             on_error=on_auth_error,
         )
     ]
@@ -170,8 +239,12 @@ assert_type(MCPUser(verifier.verify("token")).token, VerifiedToken)
 grpc.server(None, interceptors=[GrpcAuthServerInterceptor(verifier, exempt=["/a.B/C"])])  # type: ignore[arg-type]
 grpc.aio.server(interceptors=[GrpcAioAuthServerInterceptor(verifier, exempt=["/a.B/C"])])
 assert_type(current_caller(), VerifiedToken | None)
-protocol: MCPProtocol = MCPTokenVerifier(verifier, resource="https://mcp.example")
-auth: AuthProvider = FastMCPTokenVerifier(verifier, resource="https://mcp.example")
+protocol: MCPProtocol = MCPTokenVerifier(
+    verifier, resource="https://mcp.example", required_scopes=["a"]
+)
+auth: AuthProvider = FastMCPTokenVerifier(
+    verifier, resource="https://mcp.example", required_scopes=["a"]
+)
 
 # Stand-ins for tests
 with auth_on("secret", clock=FakeClock()) as secret, auth_off() as other:

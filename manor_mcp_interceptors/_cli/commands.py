@@ -12,6 +12,7 @@ import typer
 
 from manor_mcp_interceptors import __version__
 from manor_mcp_interceptors._bearer import HEADER_NAME
+from manor_mcp_interceptors._optional import MissingExtraError
 from manor_mcp_interceptors.errors import SettingsError, TokenRejectedError
 from manor_mcp_interceptors.outcomes import Outcome
 from manor_mcp_interceptors.provider import MCPTokenProvider
@@ -69,6 +70,13 @@ Verbose = Annotated[
     bool, typer.Option("--verbose", "-v", help="Also show default settings and adapters.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Port = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=1, max=65_535, help="The port; any free one by default."),
+]
+Stdio = Annotated[
+    bool, typer.Option("--stdio", help="Serve one client on standard input and output instead.")
+]
 TokenArgument = Annotated[
     str,
     typer.Argument(metavar="[TOKEN|-]", help="The token; - (the default) reads standard input."),
@@ -148,7 +156,11 @@ def token(audience: Audience = None) -> None:
 
 @app.command(epilog=EXIT_CODES)
 def headers(audience: Audience = None, json: AsJson = False) -> None:  # noqa: FBT002
-    """Print the header, for curl -H "$(manor-mcp headers)"."""
+    """Print the header, for curl -H "$(manor-mcp headers)".
+
+    With --json it is an object of headers: the command that Claude Code runs as
+    a headersHelper prints one.
+    """
     value = f"Bearer {_token(audience)}"
     if json:
         show_json({HEADER_NAME: value})
@@ -228,6 +240,43 @@ def demo() -> None:
         print_line(f"The demo needs {error.name}: pip install 'manor-mcp-interceptors[all]'", "red")
         raise typer.Exit(2) from None
     raise typer.Exit(run_demo())
+
+
+@app.command(epilog=EXIT_CODES)
+def bridge(
+    url: Annotated[str, typer.Argument(metavar="URL", help="The MCP server, up to its /mcp.")],
+    port: Port = None,
+    stdio: Stdio = False,  # noqa: FBT002
+    audience: Audience = None,
+) -> None:
+    """Let an MCP client without tokens call a server that verifies them.
+
+    The client calls the URL that this command prints, or starts this command with
+    --stdio. A token that the client sends is not passed on.
+
+    Every program on this machine can call that URL. If other people use the
+    machine, too, choose --stdio.
+    """
+    if stdio and port is not None:
+        raise wrong_usage("standard input and output have no port", "--port")
+    url = http_url(url, "URL")
+    try:
+        from .bridge import Bridge, shown_log
+    except MissingExtraError as missing:
+        print_line(str(missing), "red")
+        raise typer.Exit(2) from None
+    bridge = Bridge(url, _provider(audience))
+    problem = bridge.problem()
+    if problem is not None:
+        _fail(f"{problem}; `manor-mcp doctor --url {url}` finds out why")
+    with shown_log():
+        if stdio:
+            bridge.run_stdio()
+            return
+        try:
+            bridge.run_http(port or 0, lambda local: typer.echo(f"{local} -> {url}"))
+        except OSError as error:
+            _fail(f"port {port} cannot be used: {error.strerror}")
 
 
 def _fail(line: str) -> NoReturn:

@@ -16,7 +16,7 @@ from manor_mcp_interceptors._bearer import HEADER_NAME
 from .output import wrong_usage
 
 
-def http_url(url: str) -> str:
+def http_url(url: str, parameter: str = "--url") -> str:
     """Return `url` without user and password, so that neither is sent or shown."""
     try:
         parts = urlsplit(url)
@@ -24,7 +24,7 @@ def http_url(url: str) -> str:
     except ValueError:  # a bad address or port
         is_http = False
     if not is_http:
-        raise wrong_usage("not of the form http://host:port/path", "--url")
+        raise wrong_usage("not of the form http://host:port/path", parameter)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 

@@ -8,12 +8,13 @@ import threading
 import time
 import weakref
 from dataclasses import dataclass, replace
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from manor_mcp_interceptors._flags.evaluation import FlagEvaluator
 from manor_mcp_interceptors._flags.gates import FlagAnswer, FlagQuestion
 from manor_mcp_interceptors._keys.keys import KeySource, SigningKey
 from manor_mcp_interceptors._telemetry.log import LogThrottle, log
+from manor_mcp_interceptors._telemetry.secrets_in_use import secrets_in_use
 from manor_mcp_interceptors._waiting import reset_after_fork
 from manor_mcp_interceptors.errors import SettingsError, import_problem
 from manor_mcp_interceptors.outcomes import Outcome
@@ -65,8 +66,8 @@ class Explanation:
     """The audience that the provider was made for; None: the configured one."""
 
 
-Key = SigningKey | SettingsError | None
-"""What signs, or why nothing can; None if it was not read."""
+KeyOrProblem = SigningKey | SettingsError | None
+"""What signs, or why nothing can; None if it was not read because the flag is off."""
 
 
 class _Lease(Protocol):
@@ -96,7 +97,7 @@ class Configuration:
     def after_fork(self) -> None:
         """Start with a free lock: in a forked child, the thread that held it is gone."""
         # Re-entrant: a finalizer or a signal handler may make a call on the thread that holds it.
-        self.lock = threading.RLock()
+        self.lock: Any = threading.RLock()
 
     def read_settings(self, audience: str | None) -> SettingsSnapshot:
         """Read the settings as they are now, for `audience` or the configured one."""
@@ -113,7 +114,7 @@ class Configuration:
         )
         return SettingsSnapshot(question, settings)
 
-    def signing_key(self, snapshot: SettingsSnapshot) -> Key:
+    def signing_key(self, snapshot: SettingsSnapshot) -> KeyOrProblem:
         """Read the key that signs; return why there is none instead of raising it."""
         if snapshot.error is not None:
             return snapshot.error
@@ -123,6 +124,16 @@ class Configuration:
             return SettingsError(import_problem(error), outcome=Outcome.PYJWT_MISSING)
         except SettingsError as error:
             return error.with_traceback(None)  # its frames hold the secret's objects
+        except Exception as error:  # PyJWT, or a module that it imports, is broken
+            reason = f"the secret cannot be checked ({type(error).__name__})"
+            return SettingsError(reason, outcome=Outcome.SIGNING_FAILED)
+
+    def fingerprints(self) -> list[tuple[str, str]]:
+        """Return the one of the secret that signs, or would if the flag were on; with its role."""
+        from manor_mcp_interceptors._keys.fingerprint import fingerprint  # rarely used
+
+        key = self.signing_key(self.read_settings(None))
+        return [("signing", fingerprint(key.secret))] if isinstance(key, SigningKey) else []
 
     def warn(self, snapshot: SettingsSnapshot, key: SigningKey) -> None:
         """Log each warning that did not hold at the last recheck."""
@@ -130,7 +141,8 @@ class Configuration:
             log(logging.WARNING, "%s", text)
 
     def add(self, lease: _Lease) -> None:
-        """End `lease` as well when the flag's answer changes, as long as it lives."""
+        """Register `lease`, so that `end_leases` ends it. It is held weakly."""
+        secrets_in_use.add(self)  # now, as a process that only verifies has no lease
         with self.lock:
             self._leases.add(lease)
 

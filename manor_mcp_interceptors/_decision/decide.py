@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Final
 
 from manor_mcp_interceptors._bearer import METADATA_KEY
@@ -12,7 +11,7 @@ from manor_mcp_interceptors._keys.keys import SigningKey
 from manor_mcp_interceptors.errors import SettingsError
 from manor_mcp_interceptors.outcomes import Outcome, TokenStatus
 
-from .configuration import Key, SettingsSnapshot
+from .configuration import KeyOrProblem, SettingsSnapshot
 from .decision import Decision, without_token
 from .token_cache import CachedToken, CacheResult, TokenCache
 
@@ -22,7 +21,7 @@ NOT_ASKED: Final = FlagAnswer(enabled=False, source="not asked yet")
 def decide(
     snapshot: SettingsSnapshot,
     answer: FlagAnswer,
-    key: Key,
+    key: KeyOrProblem,
     cache: TokenCache,
 ) -> Decision:
     """Return the decision; `valid_until` is the end of its token's freshness.
@@ -33,8 +32,9 @@ def decide(
         key: What signs, or why nothing can; read only if the flag is on.
         cache: Holds the token, and signs a new one.
     """
-    if not answer.enabled or key is None:
+    if not answer.enabled:
         return refusal(snapshot, answer)
+    assert key is not None  # it is read if the flag is on
     if isinstance(key, SettingsError):
         return without_token(key.outcome, str(key), answer)
     result = cache.renew(snapshot.settings, key)
@@ -55,7 +55,7 @@ def _with_token(
         cached.authorization,
         (METADATA_KEY, cached.authorization),
         Outcome.OK,
-        sys.intern(reason),  # one text for all audiences
+        reason,
         None if hosts is None else compile_hosts(hosts),
         result.problem,
         answer,
@@ -72,7 +72,7 @@ def refusal(snapshot: SettingsSnapshot, answer: FlagAnswer) -> Decision:
 
 
 def describe(
-    snapshot: SettingsSnapshot, key: Key, decision: Decision, expires_in: float | None
+    snapshot: SettingsSnapshot, key: KeyOrProblem, decision: Decision, expires_in: float | None
 ) -> TokenStatus:
     """Return `decision` and its inputs for an operator."""
     answer = decision.answer or NOT_ASKED

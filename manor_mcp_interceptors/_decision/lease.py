@@ -7,17 +7,21 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
-from manor_mcp_interceptors._flags.evaluation import LOOP_WAIT
 from manor_mcp_interceptors._flags.gates import FlagAnswer
 from manor_mcp_interceptors._keys.keys import SigningKey
-from manor_mcp_interceptors._telemetry.counters import TOTALS, Counters, look_for_telemetry
+from manor_mcp_interceptors._telemetry.counters import (
+    AUDIENCES,
+    TOTALS,
+    Counters,
+    look_for_telemetry,
+)
 from manor_mcp_interceptors._telemetry.log import LogThrottle, log
-from manor_mcp_interceptors._waiting import event_loop, reset_after_fork
+from manor_mcp_interceptors._waiting import LOOP_WAIT, event_loop, reset_after_fork
 from manor_mcp_interceptors.outcomes import Outcome, TokenStatus
 
-from .configuration import UNREAD, Configuration, Explanation, Key, SettingsSnapshot
+from .configuration import UNREAD, Configuration, Explanation, KeyOrProblem, SettingsSnapshot
 from .decide import NOT_ASKED, decide, describe, refusal
-from .decision import UNDECIDED, Decision, without_token
+from .decision import ENDED, UNDECIDED, Decision, without_token
 from .token_cache import TokenCache
 
 WAIT_SECONDS: Final = 5.0
@@ -37,11 +41,11 @@ class Lease:
         "__weakref__",
         "_audience",
         "_cache",
-        "_generation",
         "_latest",
         "_renewing",
         "_snapshot",
         "_throttle",
+        "_times_ended",
         "clock",
         "configuration",
         "counters",
@@ -54,18 +58,20 @@ class Lease:
         self.counters: Counters = Counters(TOTALS)
         self.decision: Decision = UNDECIDED
         """The decision for all calls; always ended if the gate answers per call."""
-        self._latest = UNDECIDED  # the same; if the gate answers per call, once it said yes
-        self._snapshot: SettingsSnapshot | None = None  # of the latest decision
+        self._latest = UNDECIDED
+        """Equals `decision`; with a per-call gate, the last decision with the flag on."""
+        self._snapshot: SettingsSnapshot | None = None
+        """The settings of the latest decision."""
         self._audience = audience
         self._cache = TokenCache(self.clock, self.counters)
         self._throttle = LogThrottle()
-        self._generation = 0
+        self._times_ended = 0
         self._renewing = False
         configuration.add(self)
         reset_after_fork(self)
 
     def after_fork(self) -> None:
-        """Renew nothing: in a forked child, the thread that did is gone."""
+        """Forget a renewal in progress: in a forked child, its thread is gone."""
         self._renewing = False
 
     @property
@@ -90,9 +96,10 @@ class Lease:
             return self._latest
         try:
             self._renewing = True
-            generation, snapshot = self._generation, self._read_settings()
+            asked_at, times_ended = self.clock.time(), self._times_ended
+            snapshot = self._read_settings()
             answer = self.configuration.flags.ask(snapshot.question, max_wait)
-            return self._decide(snapshot, answer, generation)
+            return self._decide(snapshot, answer, asked_at, times_ended)
         finally:
             self._renewing = False
 
@@ -102,9 +109,10 @@ class Lease:
             return self._latest
         try:
             self._renewing = True
-            generation, snapshot = self._generation, self._read_settings()
+            asked_at, times_ended = self.clock.time(), self._times_ended
+            snapshot = self._read_settings()
             answer = await self.configuration.flags.ask_async(snapshot.question, max_wait)
-            return self._decide(snapshot, answer, generation)
+            return self._decide(snapshot, answer, asked_at, times_ended)
         finally:
             self._renewing = False
 
@@ -125,32 +133,34 @@ class Lease:
                 return self._snapshot  # the gate is asked at every call, the settings are not
         return self.configuration.read_settings(self._audience)
 
-    def _decide(self, snapshot: SettingsSnapshot, answer: FlagAnswer, generation: int) -> Decision:
+    def _decide(
+        self, snapshot: SettingsSnapshot, answer: FlagAnswer, asked_at: float, times_ended: int
+    ) -> Decision:
         configuration = self.configuration
         if configuration.flags.per_call and not answer.enabled:
-            return self._counted(refusal(snapshot, answer))  # for this call alone: no lease
-        asked_at = self.clock.time()
+            # For this call alone: no lease.
+            return self._counted(refusal(snapshot, answer), snapshot)
         key = configuration.signing_key(snapshot) if answer.enabled else None
-        lock = configuration.lock
+        lock = configuration.lock  # nearly always free: then no time-out is worked out
         try:  # from here on: a signal handler may raise as soon as the lock is acquired
-            if not (lock.acquire(blocking=False) or lock.acquire(timeout=self._patience())):
+            if not (lock.acquire(blocking=False) or lock.acquire(timeout=self._lock_timeout())):
                 return self._while_another_decides(snapshot, answer)
             # Another thread may have decided while this one read flag, settings and key.
             before = self._latest
             if before.valid_from <= self.clock.time() < before.valid_until:
                 return before
             decision = decide(snapshot, answer, key, self._cache)
-            decision = self._publish(decision, snapshot, asked_at, generation)
+            decision = self._publish(decision, snapshot, asked_at, times_ended)
         finally:
             try:  # noqa: SIM105 - in `suppress`, a signal handler may raise before the release
                 lock.release()
             except RuntimeError:  # it was not acquired
                 pass
-        self._counted(decision)
+        self._counted(decision, snapshot)
         self._log(decision, before, snapshot, key)
         return decision
 
-    def _patience(self) -> float:
+    def _lock_timeout(self) -> float:
         """Return how long a call waits for another thread that is minting, seconds."""
         if self._cache.is_usable(self._latest.token):
             return 0.0
@@ -159,29 +169,29 @@ class Lease:
     def _while_another_decides(self, snapshot: SettingsSnapshot, answer: FlagAnswer) -> Decision:
         """Return the last decision while its token is usable."""
         if not answer.enabled:
-            return self._counted(refusal(snapshot, answer))
+            return self._counted(refusal(snapshot, answer), snapshot)
         latest = self._latest
-        return latest if self._cache.is_usable(latest.token) else UNDECIDED
+        return latest if self._cache.is_usable(latest.token) else self._counted(UNDECIDED, snapshot)
 
     def _publish(
-        self, decision: Decision, snapshot: SettingsSnapshot, asked_at: float, generation: int
+        self, decision: Decision, snapshot: SettingsSnapshot, asked_at: float, times_ended: int
     ) -> Decision:
         """Return `decision` with its lease, which all calls use from now on."""
         until = min(decision.valid_until, asked_at + snapshot.settings.recheck_seconds)
-        if self._generation != generation:  # the lease was ended meanwhile
-            until = min(until, self.clock.time())
+        if self._times_ended != times_ended:  # the inputs are older than what ended the lease
+            until = ENDED
         self._latest = decision = replace(decision, valid_from=asked_at, valid_until=until)
         self._snapshot = snapshot
         self.decision = UNDECIDED if self.configuration.flags.per_call else decision
         return decision
 
-    def _counted(self, decision: Decision) -> Decision:
-        self.counters.count("decisions", decision.outcome.value)
+    def _counted(self, decision: Decision, snapshot: SettingsSnapshot | None) -> Decision:
+        self.count_decision(decision.outcome, snapshot)
         look_for_telemetry()
         return decision
 
     def _log(
-        self, decision: Decision, before: Decision, snapshot: SettingsSnapshot, key: Key
+        self, decision: Decision, before: Decision, snapshot: SettingsSnapshot, key: KeyOrProblem
     ) -> None:
         """Log what is new. No lock is held: a log handler may do anything."""
         if isinstance(key, SigningKey):
@@ -195,6 +205,12 @@ class Lease:
             level = logging.INFO if quiet else logging.WARNING
             log(level, "MCP auth %s: %s", outcome, decision.reason)
 
+    def count_decision(self, outcome: Outcome, snapshot: SettingsSnapshot | None = None) -> None:
+        """Count a decision, with the audience in `snapshot` or else in the latest one."""
+        snapshot = snapshot or self._snapshot
+        audience = "" if snapshot is None else AUDIENCES(snapshot.settings.audience)
+        self.counters.count("decisions", outcome.value, audience)
+
     def failed(self, error: Exception) -> Decision:
         """Return what a call carries after an error that nothing else has handled."""
         reason = f"deciding failed ({type(error).__name__})"  # its text may hold anything
@@ -203,7 +219,7 @@ class Lease:
         with suppress(Exception):  # a clock that raises
             if self._cache.is_usable(self._latest.token):
                 return self._latest
-        return without_token(Outcome.SIGNING_FAILED, reason)
+        return self._counted(without_token(Outcome.SIGNING_FAILED, reason), None)
 
     def invalidate(self, token: str) -> None:
         """Take note that a server refused `token`.
@@ -236,11 +252,9 @@ class Lease:
     def end(self) -> None:
         """Have the next call read flag, settings and secret again."""
         with self.configuration.lock:
-            self._generation += 1  # a decision that is being made has old inputs
-            now = self.clock.time()
-            ended = replace(self._latest, valid_until=min(self._latest.valid_until, now))
-            self._latest = ended
-            self.decision = UNDECIDED if self.configuration.flags.per_call else ended
+            self._times_ended += 1  # a decision that is being made has old inputs
+            self._latest = replace(self._latest, valid_until=ENDED)  # no grace period either
+            self.decision = UNDECIDED
 
     def status(self, decision: Decision) -> TokenStatus:
         """Describe `decision`, which was made now. Never raises."""

@@ -16,7 +16,7 @@ from manor_mcp_interceptors.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class CachedToken:
-    """A token, the inputs that it was made from, and the time of that by both clocks."""
+    """A token, the inputs that it was made from, and when, by the wall and the monotonic clock."""
 
     token: str = field(repr=False)
     authorization: str = field(repr=False)
@@ -26,20 +26,20 @@ class CachedToken:
     margin: int
     """Seconds before `expires_at` from which the token is stale."""
     inputs: tuple[object, ...] = field(repr=False)
-    wall: float
-    monotonic: float
+    minted_wall: float
+    minted_monotonic: float
 
     def remaining(self, clock: Clock) -> float:
         """Return the seconds until `expires_at`, by the stricter of both clocks.
 
-        A suspended process may not see time pass on its monotonic clock, nor a stepped wall clock
-        on the other.
+        The monotonic clock may stop while the process is suspended; the wall clock may be set. So
+        the larger elapsed time counts.
         """
         wall = clock.time()
-        if wall < self.wall:  # set back since: what the token's own times mean is unknown
+        if wall < self.minted_wall:  # set back since: what the token's own times mean is unknown
             return 0.0
-        elapsed = max(wall - self.wall, clock.monotonic() - self.monotonic)
-        return self.expires_at - self.wall - elapsed
+        elapsed = max(wall - self.minted_wall, clock.monotonic() - self.minted_monotonic)
+        return self.expires_at - self.minted_wall - elapsed
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ class TokenCache:
         cached = self._cached
         if cached is None or cached.token != value or value != self._rejected:
             return False
-        return self._clock.monotonic() - cached.monotonic >= max(cached.margin, 1)
+        return self._clock.monotonic() - cached.minted_monotonic >= max(cached.margin, 1)
 
     def reject(self, value: str) -> bool:
         """Remember that a server refused the token `value`; return whether that was not known."""
@@ -145,10 +145,12 @@ class TokenCache:
 
 
 def _inputs(settings: Settings, key: SigningKey) -> tuple[object, ...]:
+    """Return all that a token is made from: if one changes, the next token is a new one."""
     return (
         settings.issuer,
         settings.audience,
         settings.subject,
+        settings.scope,
         settings.ttl_seconds,
         settings.margin_seconds,
         settings.clock_skew_seconds,

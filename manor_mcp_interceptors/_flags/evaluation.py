@@ -9,10 +9,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Hashable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from manor_mcp_interceptors._telemetry.log import LogThrottle, log
 from manor_mcp_interceptors._waiting import (
+    LOOP_WAIT,
     event_loop,
     in_worker_thread,
     reset_after_fork,
@@ -31,8 +33,6 @@ FIRST_WAIT: Final = 1.0
 """Seconds that a call waits for the first answer to a question."""
 WAIT: Final = 0.03
 """Seconds that a call waits for any later answer."""
-LOOP_WAIT: Final = 0.01
-"""Seconds that a synchronous call may block the event loop on whose thread it runs."""
 MAX_KNOWN: Final = 4096
 """How many last known answers are kept."""
 MAX_PENDING: Final = 1024
@@ -79,13 +79,19 @@ class DefaultGates:
 class _Evaluation:
     """One question that the gate is asked in the worker thread; any number of callers wait."""
 
-    def __init__(self, gate: LibraryGate, question: FlagQuestion, wait: float) -> None:
+    def __init__(
+        self,
+        gate: LibraryGate,
+        question: FlagQuestion,
+        context: contextvars.Context,
+        wait: float,
+    ) -> None:
         from concurrent.futures import Future  # only if a gate may block
 
         self.gate = gate
         self.question = question
         self.answer: Future[FlagAnswer] = Future()
-        self.context = contextvars.copy_context()
+        self.context = context
         self.has_been_late = False
         """Whether a caller has continued without the answer."""
         self._until = time.monotonic() + wait
@@ -104,8 +110,20 @@ class FlagEvaluator:
     block, is asked on the caller's thread.
     """
 
-    def __init__(self, gate: Gate | None, on_change: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        gate: Gate | None,
+        on_change: Callable[[], None],
+        *,
+        isolated: bool = False,
+    ) -> None:
         """Take the gate (None: the default ones) and what to call when an answer has changed.
+
+        Args:
+            gate: Who answers.
+            on_change: What to call when an answer has changed.
+            isolated: Whether the gate sees none of the caller's context variables, so that no
+                request can influence the answer.
 
         Raises:
             SettingsError: The gate is malformed.
@@ -113,6 +131,7 @@ class FlagEvaluator:
         self._custom = None if gate is None else adapt(gate)
         self._defaults = DefaultGates(self.changed)
         self._on_change = on_change
+        self._isolated = isolated
         self._known: dict[Hashable, FlagAnswer] = {}
         self._problem: str | None = None
         self._throttle = LogThrottle(LOG_SECONDS)
@@ -188,7 +207,11 @@ class FlagEvaluator:
         if gate is self._defaults.environment:
             self._report(None)  # nothing to remember: it stands while nothing else is known
             return gate.evaluate(question)
-        return self._learn(_cache_key(gate, question), question, _evaluate(gate, question))
+        if self._isolated:
+            result = contextvars.Context().run(_evaluate, gate, question)
+        else:
+            result = _evaluate(gate, question)
+        return self._learn(_cache_key(gate, question), question, result)
 
     def _submit(self, gate: LibraryGate, question: FlagQuestion) -> _Evaluation | None:
         """Queue the question, or join it if it is pending; None if the gate cannot be asked."""
@@ -199,7 +222,8 @@ class FlagEvaluator:
                 return None
             wait = WAIT if question in self._known else FIRST_WAIT
             is_overdue = self._running and time.monotonic() > self._started + wait
-            evaluation = _Evaluation(gate, question, 0.0 if is_overdue else wait)
+            context = contextvars.Context() if self._isolated else contextvars.copy_context()
+            evaluation = _Evaluation(gate, question, context, 0.0 if is_overdue else wait)
             self._pending[question] = evaluation
             self._queue.append(evaluation)
             return evaluation
@@ -227,7 +251,7 @@ class FlagEvaluator:
     def _work(self) -> None:
         try:
             while (evaluation := self._next()) is not None:
-                self._evaluate(evaluation)
+                self._answer(evaluation)
         except BaseException:  # a gate that raises SystemExit: the next question gets a new worker
             with self._lock:
                 self._queue.clear()
@@ -242,7 +266,7 @@ class FlagEvaluator:
             self._has_worker = self._running is not None
             return self._running
 
-    def _evaluate(self, evaluation: _Evaluation) -> None:
+    def _answer(self, evaluation: _Evaluation) -> None:
         question = evaluation.question
         before = self._known.get(question)
         result = evaluation.context.run(_evaluate, evaluation.gate, question)
@@ -276,7 +300,7 @@ class FlagEvaluator:
         # A slow answer after a bad one is the same failure.
         if problem != _LATE or self._problem is None:
             self._report(problem)
-        return FlagAnswer(known.enabled, f"{known.source}, last known", problem, known.invalid)
+        return replace(known, source=f"{known.source}, last known", problem=problem)
 
     def _report(self, problem: str | None) -> None:
         """Log a failure or a recovery of the gate when it begins."""

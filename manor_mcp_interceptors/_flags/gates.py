@@ -37,6 +37,8 @@ class FlagAnswer:
     """Why this is not a fresh answer of the gate, in a few words; None if it is one."""
     invalid: bool = False
     """Whether the flag's value is malformed: there is no token then."""
+    is_default: bool = False
+    """Whether nobody has answered: no variable is set, and no other gate answers."""
 
 
 class LibraryGate:
@@ -95,10 +97,11 @@ class EnvironmentGate(LibraryGate):
                 continue
             word = text.strip().lower()
             if word in TRUE_WORDS or word in FALSE_WORDS:
-                return _answer(f"environment variable {name}", enabled=word in TRUE_WORDS)
+                return FlagAnswer(word in TRUE_WORDS, f"environment variable {name}")
             message = f"{name}={text[:80]!r} is not 1/true/yes/on or 0/false/no/off"
             raise SettingsError(message, variable=name)
-        return _answer(f"default: {names[-1]} is not set", enabled=False)
+        source = f"default: {names[-1]} is not set"
+        return FlagAnswer(enabled=False, source=source, is_default=True)
 
 
 @lru_cache(maxsize=64)
@@ -110,11 +113,6 @@ def variable_names(key: str) -> tuple[str, ...]:
     """
     exportable = re.sub(r"\W|^[0-9]", "_", key.upper(), flags=re.ASCII)
     return tuple(dict.fromkeys((key, key.upper(), exportable)))
-
-
-@lru_cache(maxsize=64)  # one object for the providers of all audiences
-def _answer(source: str, *, enabled: bool) -> FlagAnswer:
-    return FlagAnswer(enabled, source)
 
 
 class ManorGate(LibraryGate):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from manor_mcp_interceptors._secrecy import HoldsSecret
 from manor_mcp_interceptors.errors import SettingsError
@@ -14,31 +16,47 @@ from .signing_key import SigningKey, form_warnings
 
 __all__ = ["KeySource", "SigningKey", "VerificationKeys"]
 
+MAX_SECRETS: Final = 8
+"""In one file. A rotation needs two; a file with more lines is hardly a file of secrets."""
+
+_STRUCTURE: Final = re.compile(r"\A[\s\ufeff]*[{\[]|^-----(?:BEGIN|END) ", re.MULTILINE)
+
 
 @dataclass(frozen=True, slots=True)
 class VerificationKeys(HoldsSecret):
-    """The secrets whose tokens are accepted: the current one, and one being retired."""
+    """The secrets whose tokens are accepted: the current one, and others during a rotation."""
 
     current: SigningKey
-    previous: SigningKey | None
+    previous: tuple[SigningKey, ...] = ()
+    """In the order of their file. The current one may be among them, as the runbook has it."""
     problem: SettingsError | None = field(default=None, compare=False)
     """Why there is no previous secret although the settings name one."""
 
-    def keys_for(self, key_id: str | None) -> tuple[SigningKey, ...]:
-        """Return the keys that may have signed a token; none for an unknown `kid`.
+    @property
+    def others(self) -> tuple[SigningKey, ...]:
+        """The previous ones that are not the current one."""
+        return tuple(key for key in self.previous if key.secret != self.current.secret)
 
-        The previous secret's `kid` has no setting: it is any that is not the current one. If the
-        settings name no `kid`, or the token has none, both are tried.
+    def keys_for(self, key_id: str | None) -> tuple[SigningKey, ...]:
+        """Return the keys that may have signed a token, the likeliest first.
+
+        A `kid` is a hint (RFC 7515, section 4.1.4) and only sets the order: during a rotation,
+        the `kid` of a service may change before its secret does, or after. If the settings name a
+        `kid`, an unknown one can only be that of a previous secret: none is returned if there is
+        no previous secret.
         """
-        current, previous = self.current, self.previous
-        retired = () if previous is None else (previous,)
-        if key_id is None or current.key_id is None:
-            return (current, *retired)
-        return (current,) if key_id == current.key_id else retired
+        current, others = self.current, self.others
+        if key_id is None or current.key_id in (None, key_id):
+            return (current, *others)
+        return (*others, current) if others else ()
+
+    def name_of(self, key: SigningKey) -> str:
+        """Return ``previous``, or the `kid` of the current key, or ``current`` if it has none."""
+        return (key.key_id or "current") if key is self.current else "previous"
 
     def warnings(self) -> list[str]:
         """Return what an operator should know about them."""
-        previous = () if self.previous is None else self.previous.warnings
+        previous = [text for key in self.previous for text in key.warnings]
         problem = [] if self.problem is None else [f"no previous secret: {self.problem}"]
         return [*self.current.warnings, *previous, *problem]
 
@@ -71,9 +89,9 @@ class KeySource(HoldsSecret):
     def verification_keys(self, settings: Settings) -> VerificationKeys:
         """Return the secrets whose tokens are accepted now.
 
-        A previous secret that is not usable leaves the current one in use; `problem` says what is
-        wrong with it. A previous secret's file that is missing or empty is no problem: that is
-        how a rotation ends.
+        The file of the previous secret may hold several, one a line. A previous secret that is not
+        usable leaves the current one in use; `problem` says what is wrong with it. A file that is
+        missing or empty is no problem: that is how a rotation ends.
 
         Raises:
             SettingsError: There is no usable current secret.
@@ -85,15 +103,28 @@ class KeySource(HoldsSecret):
         try:
             return VerificationKeys(current, self._previous(settings))
         except SettingsError as error:
-            return VerificationKeys(current, None, error)
+            return VerificationKeys(current, problem=error)
 
-    def _previous(self, settings: Settings) -> SigningKey | None:
-        if settings.previous_secret is None and settings.previous_secret_file is not None:
-            file = self._file(settings, "previous_secret_file")
-            if file.is_removed():
-                file.forget()
-                return None
-        return self._find(settings, "previous_secret", None)
+    def _previous(self, settings: Settings) -> tuple[SigningKey, ...]:
+        if settings.previous_secret is not None or settings.previous_secret_file is None:
+            key = self._find(settings, "previous_secret", None)
+            return () if key is None else (key,)
+        file = self._file(settings, "previous_secret_file")
+        if file.is_removed():
+            file.forget()
+            return ()
+        whole = file.read(None)
+        self._check(whole)
+        keys = whole.lines()
+        # A JWK set or half of a PEM: anybody could guess the secret "{" or "-----BEGIN …".
+        if len(keys) > 1 and _STRUCTURE.search(whole.secret):
+            raise _asymmetric(whole)
+        if len(keys) > MAX_SECRETS:
+            raise SettingsError(
+                f"{whole.source} holds {len(keys)} lines; it takes {MAX_SECRETS} secrets at most",
+                variable=whole.source.partition(" ")[0],
+            )
+        return tuple(self._check(key) for key in keys)
 
     def _find(self, settings: Settings, name: str, key_id: str | None) -> SigningKey | None:
         """Return the secret that is set, as text or as a file; None if neither is.
@@ -135,8 +166,12 @@ def _checked(key: SigningKey) -> SigningKey:
     from .hs256 import is_asymmetric_key  # imports PyJWT, which is not needed if the flag is off
 
     if is_asymmetric_key(key):
-        raise SettingsError(
-            f"{key.source} holds a PEM, ssh or JWK key; HS256 takes a shared secret: random text",
-            variable=key.source.partition(" ")[0],
-        )
+        raise _asymmetric(key)
     return replace(key, warnings=form_warnings(key))
+
+
+def _asymmetric(key: SigningKey) -> SettingsError:
+    return SettingsError(
+        f"{key.source} holds a PEM, ssh or JWK key; HS256 takes a shared secret: random text",
+        variable=key.source.partition(" ")[0],
+    )

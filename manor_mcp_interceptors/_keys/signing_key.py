@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from manor_mcp_interceptors._secrecy import HoldsSecret
+from manor_mcp_interceptors.settings import trim
 
 MIN_SECRET_BYTES: Final = 32
 """RFC 7518, section 3.2: an HS256 key has at least the size of its hash."""
@@ -26,6 +27,9 @@ _ACCIDENTS: Final = {
 }
 """What is hardly ever meant to be part of a secret. A base64 text ends in ``=``: no value."""
 
+_COMMENT: Final = re.compile(r"#(?:\s|\Z)")
+"""A comment beside secrets. As a secret it would be one that anybody can guess."""
+
 
 @dataclass(frozen=True, slots=True)
 class SigningKey(HoldsSecret):
@@ -37,6 +41,24 @@ class SigningKey(HoldsSecret):
     """The variable or field it came from, and the file's path if there is one."""
     warnings: tuple[str, ...] = field(default=(), compare=False)
     """What an operator should know about it; no warning shows any part of the secret."""
+
+    def lines(self) -> tuple[SigningKey, ...]:
+        """Return a key for each line of a file that may hold several secrets.
+
+        Blank lines, and comments (``#`` and a space), are left out. A line keeps its white space,
+        apart from its end.
+        """
+        texts = [line.rstrip("\r") for line in self.secret.split("\n")]
+        if len(texts) == 1:
+            return () if _COMMENT.match(texts[0]) else (self,)
+        numbered = [
+            (f"{self.source}, line {number}", text)
+            for number, text in enumerate(texts, start=1)
+            if trim(text) and not _COMMENT.match(text)
+        ]
+        keys = [replace(self, secret=text, source=at, warnings=()) for at, text in numbered]
+        # What is wrong with the whole file is said once.
+        return tuple(replace(key, warnings=self.warnings) for key in keys[:1]) + tuple(keys[1:])
 
 
 def form_warnings(key: SigningKey) -> tuple[str, ...]:

@@ -25,10 +25,10 @@ class AccessToken(HoldsSecret):
 
 
 def mint(settings: Settings, key: SigningKey, now: float) -> AccessToken:
-    """Sign a new token.
+    """Sign a new token. A setting that it reads belongs to `token_cache._inputs` as well.
 
     Args:
-        settings: Issuer, audience, subject, lifetime and clock skew.
+        settings: Issuer, audience, subject, scope, lifetime and clock skew.
         key: The shared secret and its optional `kid`.
         now: Unix time, seconds.
 
@@ -48,6 +48,8 @@ def mint(settings: Settings, key: SigningKey, now: float) -> AccessToken:
         "iat": issued_at,
         "exp": expires_at,
     }
+    if settings.scope is not None:
+        claims["scope"] = settings.scope  # RFC 8693, section 4.2
     return AccessToken(sign(claims, key), issued_at, expires_at)
 
 

@@ -30,9 +30,10 @@ class LogThrottle:
     __slots__ = ("_capacity", "_current", "_events", "_every")
 
     def __init__(self, every: float = 0.0, capacity: int = 256) -> None:
-        """Allow one line per key in `every` seconds, for `capacity` keys.
+        """Allow one line per key in `every` seconds, for `capacity` keys in that time.
 
-        With ``math.inf`` a key is logged once. Further keys than `capacity` are not logged.
+        With ``math.inf`` a key is logged once. Further keys than `capacity` are not logged until
+        others are older than `every` seconds.
         """
         self._every = every
         self._capacity = capacity
@@ -45,10 +46,18 @@ class LogThrottle:
         if 0 <= now - logged_at < self._every:
             self._events[key] = logged_at, unlogged + 1
             return 0
-        if key not in self._events and len(self._events) >= self._capacity:
+        if key not in self._events and not self._make_room(now):
             return 0
         self._events[key] = now, 0
         return unlogged + 1
+
+    def _make_room(self, now: float) -> bool:
+        """Forget keys whose time has passed if there are too many; return whether one more fits."""
+        if len(self._events) >= self._capacity:
+            for key, (logged_at, _) in self._events.copy().items():
+                if not 0 <= now - logged_at < self._every:
+                    self._events.pop(key, None)
+        return len(self._events) < self._capacity
 
     def new(self, states: Iterable[_State], now: float = 0.0) -> list[_State]:
         """Return the states to log: they hold now, and did not hold at the last call.

@@ -12,45 +12,67 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
 from .log import log
+from .secrets_in_use import secrets_in_use
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import CallbackOptions, Observation
 
-Counts = Mapping[tuple[str, str], int]
+Counts = Mapping[tuple[str, str, str], int]
 
 OUTCOME: Final = "manor.mcp_auth.outcome"
 """Attribute of the metric of decisions and of the caller's span: a word of `Outcome`."""
 RESULT: Final = "manor.mcp_auth.result"
 """Attribute of the metric of verifications: accepted, remembered or a reason to reject."""
+AUDIENCE: Final = "manor.mcp_auth.audience"
+"""Attribute of the metric of decisions: the audience of the token, ``other`` if there are many."""
+KEY: Final = "manor.mcp_auth.key"
+"""Attribute of accepted tokens: ``current``, ``previous`` or the id of the key that signed them."""
+ERROR: Final = "error.type"
+"""Attribute of what failed, by OpenTelemetry's conventions: the word of the outcome or reason."""
+ROLE: Final = "manor.mcp_auth.role"
+"""Attribute of the secrets in use: ``signing`` or ``verifying``."""
+FINGERPRINT: Final = "manor.mcp_auth.fingerprint"
+"""Attribute of the secrets in use: what `manor-mcp doctor` shows of them."""
 
-METRICS: Final[Mapping[str, tuple[str, str, str, str | None]]] = {
+SECRET_INFO: Final = "manor.mcp_auth.secret.info"  # noqa: S105 - a metric's name
+"""The gauge of the secrets in use; its value is always 1."""
+_GOOD: Final = frozenset({"", "ok", "flag_off", "accepted", "remembered", "other_issuer"})
+
+METRICS: Final[Mapping[str, tuple[str, str, str, tuple[str, ...]]]] = {
     "decisions": (
         "manor.mcp_auth.decisions",
         "{decision}",
         "Decisions whether calls carry a token: one for each lease, not one for each call",
-        OUTCOME,
+        (OUTCOME, AUDIENCE),
     ),
-    "mints": ("manor.mcp_auth.mints", "{token}", "Tokens signed", None),
+    "mints": ("manor.mcp_auth.mints", "{token}", "Tokens signed", ()),
     "refreshes": (
         "manor.mcp_auth.refreshes",
         "{refresh}",
         "Times that a server refused the current token, so that the lease ended",
-        None,
+        (),
     ),
     "retries": (
         "manor.mcp_auth.retries",
         "{request}",
         "Calls sent a second time, with a new token",
-        None,
+        (),
     ),
     "verifications": (
         "manor.mcp_auth.verifications",
         "{token}",
         "Inbound tokens verified, by result",
-        RESULT,
+        (RESULT, KEY),
+    ),
+    "observed": (
+        "manor.mcp_auth.observed",
+        "{call}",
+        "Inbound calls without a valid token that observe mode has let through, by reason",
+        (RESULT,),
     ),
 }
-"""Each counter: its metric's name, unit and description, and the attribute that holds its word."""
+"""Each counter: its metric's name, unit and description, and the attributes that hold its word
+and its detail."""
 
 annotate: Callable[[str], None] | None = None
 """Puts the outcome on the current span; None as long as the application traces nothing."""
@@ -95,6 +117,11 @@ def _export(totals: Callable[[], Counts]) -> None:
         meter.create_observable_counter(
             name, [_callback(counter, totals)], unit=unit, description=description
         )
+    meter.create_observable_gauge(
+        SECRET_INFO,
+        [_observe_secrets],
+        description="The secrets that this process signs and verifies with, by fingerprint",
+    )
 
 
 def _version() -> str:
@@ -109,16 +136,26 @@ def _version() -> str:
 def _callback(
     counter: str, totals: Callable[[], Counts]
 ) -> Callable[[CallbackOptions], Iterator[Observation]]:
-    attribute = METRICS[counter][3]
+    names = METRICS[counter][3]
 
     def observe(_: CallbackOptions) -> Iterator[Observation]:
         from opentelemetry.metrics import Observation
 
-        for (name, word), count in totals().items():
+        for (name, *words), count in totals().items():
             if name == counter:
-                yield Observation(count, {} if attribute is None else {attribute: word})
+                attributes = {key: word for key, word in zip(names, words, strict=False) if word}
+                if words[0] not in _GOOD:
+                    attributes[ERROR] = words[0]
+                yield Observation(count, attributes)
 
     return observe
+
+
+def _observe_secrets(_: CallbackOptions) -> Iterator[Observation]:
+    from opentelemetry.metrics import Observation
+
+    for role, fingerprint in secrets_in_use.read():
+        yield Observation(1, {ROLE: role, FINGERPRINT: fingerprint})
 
 
 def _trace() -> None:

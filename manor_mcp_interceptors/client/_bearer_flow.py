@@ -50,9 +50,13 @@ class Origin(NamedTuple):
     def may_redirect_to(self, target: Origin) -> bool:
         """Return whether a redirect to `target` keeps the token.
 
-        As in requests, httpx and the MCP SDK, an upgrade to https on the default ports does.
+        As in requests, httpx and the MCP SDK, an upgrade to https on the default ports does. A
+        redirect that the library follows itself does not pass here: the library decides.
         """
-        is_upgrade = (self.scheme, self.port) == ("http", 80) and target[::2] == ("https", 443)
+        is_upgrade = (self.scheme, self.port) == ("http", 80) and (target.scheme, target.port) == (
+            "https",
+            443,
+        )
         return target == self or (is_upgrade and target.host == self.host)
 
 
@@ -65,7 +69,7 @@ class Sent:
         self, url: Any, token: str | None, authorization: str | None, body_start: int | None
     ) -> None:
         self.url = url
-        """The request's; without a token, that of the first request that led here."""
+        """The request's; without a token, that of the first request in a chain of redirects."""
         self.token = token
         self.authorization = authorization
         self.body_start = body_start
@@ -149,14 +153,14 @@ class BearerFlow:
 
     def _not_allowed(self, host: str, why: str) -> Decision:
         outcome = Outcome.TARGET_NOT_ALLOWED
-        self._count("decisions", outcome.value)
+        self._source.provider.count_decision(outcome)
         reason = f"{host[:255]!r} may not have a token: {why}"
         if self._logged_hosts.due(host):
             log(logging.WARNING, "MCP auth %s: %s", outcome, reason)
         return without_token(outcome, reason)
 
-    def _count(self, name: str, word: str = "") -> None:
-        self._source.provider.counters.count(name, word)
+    def _count(self, name: str) -> None:
+        self._source.provider.counters.count(name)
 
     def _was_refused(self, sent: Sent, answered: Any, status: int) -> bool:
         """Return whether `status` refuses our token; it is then reported to the provider.

@@ -153,7 +153,10 @@ class RetryingCall(grpc.Call, grpc.Future):  # type: ignore[type-arg]
 
 def _try_ended(reference: weakref.ref[RetryingCall], callbacks: Callbacks) -> None:
     call = reference()
-    run_all(callbacks) if call is None else call._on_end()
+    if call is None:
+        run_all(callbacks)
+    else:
+        call._on_end()
 
 
 def _try_again(
@@ -164,7 +167,10 @@ def _try_again(
     except Exception:  # the channel was closed, for example: the refusal stands
         second = None
     call = reference()
-    run_all(callbacks) if call is None else call._continue_with(second)
+    if call is None:
+        run_all(callbacks)
+    else:
+        call._continue_with(second)
 
 
 def run_all(callbacks: Callbacks) -> None:

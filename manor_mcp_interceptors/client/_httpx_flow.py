@@ -27,6 +27,13 @@ class HttpxFlow(BearerFlow):
     refusal_body: ClassVar[type]
     """A `RefusalBody` that is a stream of the library."""
 
+    def __repr__(self) -> str:
+        """Name both classes: a client of the other library shows this when it refuses the auth."""
+        return (
+            f"<{type(self).__name__}: httpx takes HttpxAuth, httpx2 takes Httpx2Auth,"
+            " and mcp_auth() makes the one that the installed mcp SDK takes>"
+        )
+
     def auth_flow(self, request: Any) -> Generator[Any, Any, None]:
         """Send `request` with a token, and again if that token was refused."""
         decide = self._source.provider.decision
@@ -39,7 +46,7 @@ class HttpxFlow(BearerFlow):
     async def async_auth_flow(self, request: Any) -> AsyncGenerator[Any, Any]:
         """As `auth_flow`; the event loop continues while a flag is slow."""
         decide = self._source.provider.decision_async
-        steps = self._steps(request, await decide(), _to_be_sent)
+        steps = self._steps(request, await decide(), _no_decision_yet)
         try:
             wanted = next(steps)
             while True:
@@ -54,7 +61,7 @@ class HttpxFlow(BearerFlow):
     def _steps(
         self, request: Any, decision: Decision, decide: Callable[[], Decision | None]
     ) -> Generator[Any, Any, None]:
-        """Yield each request to be sent its response, and None to be sent the next decision.
+        """Yield a request and receive its response; yield None and receive the next decision.
 
         Args:
             request: The first to send.
@@ -102,6 +109,8 @@ class HttpxFlow(BearerFlow):
         if response.cookies:
             response.cookies.set_cookie_header(request)
         response.stream = self.refusal_body(response.stream)
+        # The library decodes the body, and fails if it ends early.
+        response.headers.pop("content-encoding", None)
         self._count("retries")
         return self._attach(request, decision, sent)
 
@@ -123,7 +132,7 @@ class HttpxFlow(BearerFlow):
         return type(source) in (list, tuple) or rewind(source, sent.body_start)
 
 
-def _to_be_sent() -> None:
+def _no_decision_yet() -> None:
     """Stand in for a decision that has to be awaited."""
 
 

@@ -46,6 +46,8 @@ class VerifiedToken:
     """Unix time, seconds."""
     expires_at: int
     """Unix time, seconds; from this second on the token is refused."""
+    scopes: tuple[str, ...] = ()
+    """Those in `scope` (RFC 8693, section 4.2); empty if there is none, or if it is not text."""
     claims: Mapping[str, Any] = field(default_factory=ReadOnlyDict, repr=False, hash=False)
     """All claims, read-only at every depth: JSON arrays are tuples here."""
 
@@ -78,9 +80,9 @@ class VerifiedClaims:
     def at(self, now: float) -> VerifiedToken:
         """Return the token if it is valid at `now`, Unix time; otherwise raise Refused."""
         if now >= self.valid_until:
-            raise Refused(Reason.EXPIRED)
+            raise Refused(Reason.EXPIRED, self.token.subject)
         if now < self.valid_from:
-            raise Refused(Reason.NOT_YET_VALID)
+            raise Refused(Reason.NOT_YET_VALID, self.token.subject)
         return self.token
 
 
@@ -92,9 +94,9 @@ def verify_claims(payload: bytes, rules: ClaimRules) -> VerifiedClaims:
     """
     token, not_before = _read(parse_object(payload), rules.audience)
     if token.issuer != rules.issuer:
-        raise Refused(Reason.ISSUER)
+        raise Refused(Reason.ISSUER, token.subject)
     if rules.subjects is not None and token.subject not in rules.subjects:
-        raise Refused(Reason.SUBJECT)
+        raise Refused(Reason.SUBJECT, token.subject)
     valid_from = max(token.issued_at - MAX_AHEAD_SECONDS, not_before - rules.leeway)
     return VerifiedClaims(token, valid_from, token.expires_at + rules.leeway)
 
@@ -110,12 +112,13 @@ def _read(claims: ReadOnlyDict, audience: str) -> tuple[VerifiedToken, float]:
         audience=audience,
         issued_at=_whole_seconds(claims["iat"]),
         expires_at=_whole_seconds(claims["exp"]),
+        scopes=_scopes(claims.get("scope")),
         claims=claims,
     )
     not_before = _whole_seconds(claims["nbf"]) if "nbf" in claims else -math.inf
     # Text, or a list of texts (RFC 7519, section 4.1.3).
     if audience not in [_text(each) for each in audiences]:
-        raise Refused(Reason.AUDIENCE)
+        raise Refused(Reason.AUDIENCE, token.subject)
     return token, not_before
 
 
@@ -162,6 +165,10 @@ def _text(value: object) -> str:
     if not isinstance(value, str) or not value:
         raise Refused(Reason.CLAIM_INVALID)
     return value
+
+
+def _scopes(value: object) -> tuple[str, ...]:
+    return tuple(filter(None, value.split(" "))) if isinstance(value, str) else ()
 
 
 def _whole_seconds(value: Any) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextvars import Context, ContextVar, copy_context
+from contextvars import Context, copy_context
 from functools import wraps
 from typing import Any, Final
 
@@ -11,13 +11,20 @@ import grpc
 
 from manor_mcp_interceptors._bearer import METADATA_KEY
 
-from .reasons import Reason
-from .verifier import TokenVerifier, VerifiedToken, verification_of
+from ._caller import caller_var
+from ._observation import grpc_peer
+from ._scopes import required
+from .reasons import Reason, Unverified, message
+from .verifier import TokenVerifier, VerifiedToken, start_serving, verification_of
 
 HEALTH: Final = ("/grpc.health.v1.Health/*",)
 """Probes carry no token. Reflection is not exempt: it lists what can be attacked."""
 
 Behavior = Callable[..., Any]
+Enter = Callable[[Any], None]
+"""Called with the RPC's context before its behavior: sets the caller."""
+Admission = VerifiedToken | Unverified | Reason | None
+"""The caller; that a call is let through unverified; why it is refused; None if it needs none."""
 
 _KINDS: Final = {
     (False, False): ("unary_unary", grpc.unary_unary_rpc_method_handler),
@@ -27,24 +34,14 @@ _KINDS: Final = {
 }
 _END: Final = object()
 
-caller_var: Final[ContextVar[VerifiedToken | None]] = ContextVar(
-    "manor_mcp_interceptors_caller", default=None
-)
-
-
-def current_caller() -> VerifiedToken | None:
-    """Return the verified caller of the RPC that this code serves.
-
-    None outside of an RPC and in an exempt method. Code that a handler runs in another thread
-    sees the caller only if the context is passed on, as `asyncio.to_thread` does.
-    """
-    return caller_var.get()
-
 
 class CallGate:
     """Decides by method and metadata whether a call is let in."""
 
-    def __init__(self, verifier: TokenVerifier | None, exempt: Iterable[str]) -> None:
+    def __init__(
+        self, verifier: TokenVerifier | None, exempt: Iterable[str], scopes: Iterable[str]
+    ) -> None:
+        self._scopes = required(scopes)
         patterns = tuple(exempt)
         for pattern in patterns:
             if pattern.count("/") != 2 or not pattern.startswith("/"):  # noqa: PLR2004 - /service/method
@@ -54,45 +51,86 @@ class CallGate:
                 )
         self._verifier = verifier
         self._exempt = frozenset(patterns)
-        verification_of(verifier)  # a server without a secret logs it now, before its first call
+        start_serving(verifier)
+
+    def admit(self, handler: Any, details: grpc.HandlerCallDetails) -> Admission:
+        """Decide on a call for `handler`, which is None if there is no such method."""
+        if handler is None or self._is_exempt(details.method):
+            return None
+        return verification_of(self._verifier).admit(_authorizations(details), self._scopes)
+
+    async def admit_async(self, handler: Any, details: grpc.HandlerCallDetails) -> Admission:
+        """As `admit`; the event loop goes on while a flag is asked."""
+        if handler is None or self._is_exempt(details.method):
+            return None
+        values = _authorizations(details)
+        return await verification_of(self._verifier).admit_async(values, self._scopes)
 
     def guard(
         self,
         handler: Any,
         details: grpc.HandlerCallDetails,
-        as_caller: Callable[..., Behavior],
-        refuse: Behavior,
+        admission: Admission,
+        entering: Callable[..., Behavior],
+        refuse: Callable[[Reason], Behavior],
     ) -> Any:
         """Return a handler of the same kind that runs as the caller, or one that refuses.
 
         Args:
             handler: The method's handler; None if there is no such method: UNIMPLEMENTED.
             details: Method and metadata of the call.
-            as_caller: Returns its first argument, a behavior, with its second as the caller.
-            refuse: Aborts the call.
+            admission: What `admit` has decided.
+            entering: Returns its first argument, a behavior, that first calls its second, an
+                `Enter`.
+            refuse: Returns a behavior that aborts the call for a reason.
         """
-        if handler is None or self._is_exempt(details.method):
+        if admission is None:
             return handler
         streams = bool(handler.response_streaming)
         kind, make = _KINDS[bool(handler.request_streaming), streams]
-        result = self._check(details)
-        if isinstance(result, Reason):  # no deserializer: a refused request is not parsed
-            return make(refuse, None, handler.response_serializer)
-        behavior = as_caller(getattr(handler, kind), result, stream=streams)
+        if isinstance(admission, Reason):  # no deserializer: a refused request is not parsed
+            return make(refuse(admission), None, handler.response_serializer)
+        enter = self._enter(admission, details)
+        behavior = entering(getattr(handler, kind), enter, stream=streams)
         return make(behavior, handler.request_deserializer, handler.response_serializer)
+
+    def _enter(
+        self, admission: VerifiedToken | Unverified, details: grpc.HandlerCallDetails
+    ) -> Enter:
+        if isinstance(admission, VerifiedToken):
+            return lambda _: _set_caller(admission)
+
+        def enter_unverified(context: Any) -> None:
+            _set_caller(None)
+            metadata = details.invocation_metadata or ()
+            verification = verification_of(self._verifier)
+            verification.observe(admission, lambda: grpc_peer(context.peer(), metadata))
+
+        return enter_unverified
 
     def _is_exempt(self, method: str) -> bool:
         service = method.rpartition("/")[0]
         return method in self._exempt or f"{service}/*" in self._exempt
 
-    def _check(self, details: grpc.HandlerCallDetails) -> VerifiedToken | Reason:
-        metadata = details.invocation_metadata or ()
-        values = [str(value) for key, value in metadata if key == METADATA_KEY]
-        return verification_of(self._verifier).check_authorization(values)
+
+def _authorizations(details: grpc.HandlerCallDetails) -> list[str]:
+    metadata = details.invocation_metadata or ()
+    return [str(value) for key, value in metadata if key == METADATA_KEY]
 
 
-def as_caller(behavior: Behavior, caller: VerifiedToken, *, stream: bool) -> Behavior:
-    """Return `behavior`, a plain function, with `caller` as the current caller.
+def status(reason: Reason) -> tuple[grpc.StatusCode, str]:
+    """Return the status of a refused call, and its message."""
+    code = grpc.StatusCode
+    refused = code.PERMISSION_DENIED if reason is Reason.SCOPE else code.UNAUTHENTICATED
+    return refused, message(reason)
+
+
+def _set_caller(caller: VerifiedToken | None) -> None:
+    caller_var.set(caller)
+
+
+def entering(behavior: Behavior, enter: Enter, *, stream: bool) -> Behavior:
+    """Return `behavior`, a plain function, that first calls `enter`.
 
     It runs in a context of its own, because threads are reused: no later RPC sees this caller.
     """
@@ -100,7 +138,7 @@ def as_caller(behavior: Behavior, caller: VerifiedToken, *, stream: bool) -> Beh
     @wraps(behavior)  # which keeps the attribute `experimental_non_blocking`
     def with_caller(request: Any, context: Any, *callback: Any) -> Any:
         own = copy_context()
-        own.run(caller_var.set, caller)
+        own.run(enter, context)
         # A non-blocking behavior gets a callback for its responses; gRPC ignores what it returns.
         response = own.run(behavior, request, context, *callback)
         return _iterate(own, response) if stream else response

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -22,16 +23,27 @@ from jwt.utils import base64url_decode
 
 from manor_mcp_interceptors._bearer import parse_bearer
 from manor_mcp_interceptors._keys.hs256 import ALGORITHMS, new_jws
-from manor_mcp_interceptors._keys.keys import KeySource, VerificationKeys
-from manor_mcp_interceptors._telemetry.counters import TOTALS, Counters, look_for_telemetry
+from manor_mcp_interceptors._keys.keys import KeySource, SigningKey, VerificationKeys
+from manor_mcp_interceptors._telemetry.counters import (
+    KEY_NAMES,
+    TOTALS,
+    Counters,
+    look_for_telemetry,
+)
 from manor_mcp_interceptors._telemetry.log import LogThrottle, log
+from manor_mcp_interceptors._telemetry.secrets_in_use import secrets_in_use
+from manor_mcp_interceptors._waiting import LOOP_WAIT
 from manor_mcp_interceptors.errors import SettingsError
 from manor_mcp_interceptors.outcomes import Outcome
-from manor_mcp_interceptors.protocols import Clock
-from manor_mcp_interceptors.settings import Settings
+from manor_mcp_interceptors.protocols import Clock, Gate
+from manor_mcp_interceptors.settings import Settings, enforcement_settings
 
 from ._claims import ClaimRules, VerifiedClaims, VerifiedToken, parse_object, verify_claims
-from .reasons import Reason, Refused
+from ._enforcement import Enforcement, EnforcementRule, rule_of
+from ._observation import ObservedCalls, Peer
+from ._previous_key import PreviousKeyLog
+from ._scopes import required
+from .reasons import Reason, Refused, Unverified
 
 MAX_TOKEN_LENGTH: Final = 8192
 """Characters. Web servers allow a header about as much."""
@@ -54,6 +66,17 @@ _DEFAULT_RECHECK: Final = Settings().recheck_seconds
 _jws: Final = new_jws()
 
 
+@dataclass(frozen=True, slots=True)
+class RememberedToken:
+    """A verified token, and what to do if it comes again."""
+
+    claims: VerifiedClaims
+    ticks: tuple[Iterator[int], ...]
+    """What counts it, by the key that signed it."""
+    by_previous: bool
+    """Whether that was a previous key, whose callers are named in the log."""
+
+
 class VerifiedTokens:
     """Verified claims by a digest of the whole token. Bounded; threads may share it.
 
@@ -65,24 +88,24 @@ class VerifiedTokens:
     __slots__ = ("_old", "_young")
 
     def __init__(self) -> None:
-        self._young: dict[bytes, VerifiedClaims] = {}
-        self._old: dict[bytes, VerifiedClaims] = {}
+        self._young: dict[bytes, RememberedToken] = {}
+        self._old: dict[bytes, RememberedToken] = {}
 
     def __len__(self) -> int:
         return len(self._young) + len(self._old)
 
-    def find(self, key: bytes) -> VerifiedClaims | None:
-        """Return the claims of the token with digest `key`; None if it is not remembered."""
+    def find(self, key: bytes) -> RememberedToken | None:
+        """Return the token with digest `key`; None if it is not remembered."""
         known = self._young.get(key)
         if known is None and (known := self._old.get(key)) is not None:
             self.add(key, known)
         return known
 
-    def add(self, key: bytes, claims: VerifiedClaims) -> None:
-        """Remember `claims` for the token with digest `key`."""
+    def add(self, key: bytes, token: RememberedToken) -> None:
+        """Remember the token with digest `key`."""
         if len(self._young) >= CAPACITY:
             self._old, self._young = self._young, {}
-        self._young[key] = claims
+        self._young[key] = token
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +116,7 @@ class _TrustSnapshot:
     keys: VerificationKeys | None = field(repr=False)
     problem: SettingsError | None
     """Why no token can be accepted; `rules` and `keys` are then None."""
+    enforcement: EnforcementRule
     read_at: float
     valid_until: float
     tokens: VerifiedTokens = field(default_factory=VerifiedTokens, repr=False)
@@ -106,14 +130,20 @@ class Verification:
     """Accepts or refuses tokens. Safe from any thread."""
 
     __slots__ = (
+        "__weakref__",
         "_clock",
+        "_enforcement",
         "_key_source",
+        "_observed",
+        "_previous_key",
         "_refusals",
-        "_remembered",
         "_snapshot",
         "_warnings",
         "counters",
+        "gate",
         "leeway_seconds",
+        "other_issuers",
+        "scopes",
         "settings",
         "subjects",
     )
@@ -124,19 +154,28 @@ class Verification:
         *,
         leeway_seconds: float = 0.0,
         subjects: Iterable[str] | None = None,
+        other_issuers: bool = False,
+        scopes: Iterable[str] = (),
+        gate: Gate | None = None,
         clock: Clock | None = None,
     ) -> None:
-        self.settings = settings
-        self.leeway_seconds = leeway_seconds
-        self.subjects = None if subjects is None else frozenset(subjects)
+        self.settings: Settings | None = settings
+        self.scopes: tuple[str, ...] = required(scopes)
+        self.leeway_seconds: float = leeway_seconds
+        self.subjects: frozenset[str] | None = None if subjects is None else frozenset(subjects)
+        self.other_issuers: bool = other_issuers
+        self.gate: Gate | None = gate
         self._clock: Clock = time if clock is None else clock
         self._key_source = KeySource(in_code=settings is not None)
         self.counters: Counters = Counters(TOTALS)
-        self._remembered = self.counters.handles("verifications", "remembered")
+        self._enforcement = Enforcement(gate)
+        self._observed = ObservedCalls()
         self._refusals = LogThrottle(LOG_EVERY_SECONDS)
+        self._previous_key = PreviousKeyLog()
         self._warnings = LogThrottle()
         self._snapshot = self._read()
         self._log_warnings(self._snapshot)
+        secrets_in_use.add(self)
 
     @property
     def problem(self) -> SettingsError | None:
@@ -144,8 +183,68 @@ class Verification:
         keys = self._snapshot.keys
         return self._snapshot.problem if keys is None else keys.problem
 
-    def check_token(self, token: str) -> VerifiedToken | Reason:
-        """Return the claims of `token`, or why it is refused, which is counted and logged."""
+    @property
+    def may_observe(self) -> bool:
+        """Whether the settings name observe mode, or a flag that may switch to it."""
+        rule = self._snapshot.enforcement
+        return not rule.is_enforced or rule.question is not None
+
+    def all_scopes(self, scopes: Iterable[str]) -> tuple[str, ...]:
+        """Return what a call needs for which `scopes` are required: the verifier's as well."""
+        return tuple(dict.fromkeys((*self.scopes, *scopes)))
+
+    def check_token(self, token: str, scopes: Sequence[str] = ()) -> VerifiedToken | Reason:
+        """Return the claims of `token`, or why it is refused, whatever the mode.
+
+        Args:
+            token: The token.
+            scopes: Those that this call requires beside the verifier's.
+        """
+        result = self.verify_token(token, scopes)
+        return result if isinstance(result, VerifiedToken) else self.refuse(result)
+
+    def check_authorization(
+        self, values: Sequence[str], scopes: Sequence[str] = ()
+    ) -> VerifiedToken | Reason:
+        """As `check_token`, for all ``Authorization`` values of one call."""
+        result = self.verify_authorization(values, scopes)
+        return result if isinstance(result, VerifiedToken) else self.refuse(result)
+
+    def admit(
+        self, values: Sequence[str], scopes: Sequence[str] = ()
+    ) -> VerifiedToken | Unverified | Reason:
+        """Return the caller; why the call is refused; or, in observe mode, that it is unverified.
+
+        A call that is let through unverified must be passed to `observe`.
+        """
+        result = self.verify_authorization(values, scopes)
+        if isinstance(result, VerifiedToken) or not self.is_enforced():
+            return result
+        return self.refuse(result)
+
+    async def admit_async(
+        self, values: Sequence[str], scopes: Sequence[str] = ()
+    ) -> VerifiedToken | Unverified | Reason:
+        """As `admit`; the event loop goes on while a flag is asked for the mode."""
+        result = self.verify_authorization(values, scopes)
+        if isinstance(result, VerifiedToken) or not await self.is_enforced_async():
+            return result
+        return self.refuse(result)
+
+    def is_enforced(self, max_wait: float | None = LOOP_WAIT) -> bool:
+        """Return whether a call without a valid token is refused; a change of it is logged.
+
+        Args:
+            max_wait: Seconds to wait for a slow flag; None is the library's limit.
+        """
+        return self._enforcement.is_on(self._current().enforcement, max_wait)
+
+    async def is_enforced_async(self) -> bool:
+        """As `is_enforced`; the event loop goes on while a flag is asked."""
+        return await self._enforcement.is_on_async(self._current().enforcement)
+
+    def verify_token(self, token: str, scopes: Sequence[str] = ()) -> VerifiedToken | Unverified:
+        """Return the claims of `token`, or why it is not acceptable, which is not counted yet."""
         snapshot, now = self._snapshot, self._clock.time()
         try:
             # Wall-clock time only: the snapshot also ends when the clock is set back.
@@ -154,51 +253,109 @@ class Verification:
             key = _digest(token)
             known = snapshot.tokens.find(key)
             if known is not None:
-                caller = known.at(now)
-                for tick in self._remembered:
+                caller = known.claims.at(now)
+                if scopes or self.scopes:
+                    self._check_scopes(caller, scopes)
+                for tick in known.ticks:
                     next(tick)
+                if known.by_previous:
+                    self._previous_key.note(caller.subject, now)
                 return caller
-            return self._verify(token, key, snapshot, now)
+            return self._verify(token, key, snapshot, now, scopes)
         except Refused as refused:
-            reason = refused.reason
+            if self.other_issuers and _is_of_another_issuer(token, snapshot.rules):
+                return Unverified(Reason.OTHER_ISSUER)
+            return Unverified(refused.reason, refused.subject)
         except Exception as error:  # an unexpected error refuses the token; it never propagates
             # Only the type: the error's text may contain the token.
-            return self._refuse(Reason.INTERNAL, now, type(error).__name__)
-        return self._refuse(reason, now)
+            return Unverified(Reason.INTERNAL, detail=type(error).__name__)
 
-    def check_authorization(self, values: Sequence[str]) -> VerifiedToken | Reason:
-        """As `check_token`, for all ``Authorization`` values of one call."""
+    def verify_authorization(
+        self, values: Sequence[str], scopes: Sequence[str] = ()
+    ) -> VerifiedToken | Unverified:
+        """As `verify_token`, for all ``Authorization`` values of one call."""
         reason = Reason.MISSING
         if len(values) > 1:
             reason = Reason.MULTIPLE
         elif values and values[0].strip():
             token = parse_bearer(values[0])
             if token is not None:
-                return self.check_token(token)
+                return self.verify_token(token, scopes)
             reason = Reason.NOT_BEARER
-        return self._refuse(reason, self._clock.time())
+        return Unverified(reason)
+
+    def refuse(self, call: Unverified) -> Reason:
+        """Count and log a call that is refused; return why it is."""
+        self._count("verifications", call)
+        if call.reason is Reason.OTHER_ISSUER:
+            return call.reason
+        if count := self._refusals.due(call.reason, self._clock.time()):
+            what = f"{call.reason}: {call.detail}" if call.detail else call.reason
+            text = "MCP auth refused a call: %s (%d since the last such line)"
+            log(logging.WARNING, text, what, count)
+        return call.reason
+
+    def observe(self, call: Unverified, peer: Callable[[], Peer]) -> None:
+        """Count and log a call that is let through although it would be refused. Raises nothing.
+
+        Args:
+            call: Why it would be refused.
+            peer: Returns who made it.
+        """
+        is_other = call.reason is Reason.OTHER_ISSUER
+        self._count("verifications" if is_other else "observed", call)
+        if not is_other:
+            with suppress(Exception):  # a connection that knows no peer
+                self._observed.log(call, peer, self._clock.time())
+
+    def _count(self, counter: str, call: Unverified) -> None:
+        self.counters.count(counter, call.reason.value)
+        look_for_telemetry()
 
     def _verify(
-        self, token: str, key: bytes, snapshot: _TrustSnapshot, now: float
+        self,
+        token: str,
+        key: bytes,
+        snapshot: _TrustSnapshot,
+        now: float,
+        scopes: Sequence[str],
     ) -> VerifiedToken:
         """Verify a token that is not remembered, and remember it."""
         if snapshot.rules is None or snapshot.keys is None:
             raise Refused(_reason_for(snapshot.problem))
-        claims = verify_claims(_signed_payload(token, snapshot.keys), snapshot.rules)
+        payload, signed_by = _signed_payload(token, snapshot.keys)
+        claims = verify_claims(payload, snapshot.rules)
         caller = claims.at(now)
-        snapshot.tokens.add(key, claims)
-        self.counters.count("verifications", "accepted")
+        name = KEY_NAMES(snapshot.keys.name_of(signed_by))
+        by_previous = signed_by is not snapshot.keys.current
+        ticks = self.counters.handles("verifications", "remembered", name)
+        snapshot.tokens.add(key, RememberedToken(claims, ticks, by_previous))
+        self._check_scopes(caller, scopes)
+        self.counters.count("verifications", "accepted", name)
+        if by_previous:
+            self._previous_key.note(caller.subject, now)
         look_for_telemetry()
         return caller
 
-    def _refuse(self, reason: Reason, now: float, detail: str = "") -> Reason:
-        self.counters.count("verifications", reason.value)
-        look_for_telemetry()
-        if count := self._refusals.due(reason, now):
-            what = f"{reason}: {detail}" if detail else reason
-            text = "MCP auth refused a call: %s (%d since the last such line)"
-            log(logging.WARNING, text, what, count)
-        return reason
+    def _current(self) -> _TrustSnapshot:
+        snapshot = self._snapshot
+        with suppress(Exception):  # an unexpected error keeps the last one; it never propagates
+            if not snapshot.read_at <= self._clock.time() < snapshot.valid_until:
+                return self._renew(snapshot)
+        return snapshot
+
+    def _check_scopes(self, caller: VerifiedToken, scopes: Sequence[str]) -> None:
+        # Remembered all the same: another route may require less.
+        if not {*self.scopes, *scopes}.issubset(caller.scopes):
+            raise Refused(Reason.SCOPE, caller.subject)
+
+    def fingerprints(self) -> list[tuple[str, str]]:
+        """Return those of all secrets that are accepted now, with their role."""
+        from manor_mcp_interceptors._keys.fingerprint import fingerprint  # rarely used
+
+        snapshot = self._current()
+        keys = () if snapshot.keys is None else (snapshot.keys.current, *snapshot.keys.others)
+        return [("verifying", fingerprint(key.secret)) for key in keys]
 
     def _renew(self, last: _TrustSnapshot) -> _TrustSnapshot:
         """Read settings and secrets again. Two threads at once do no harm: each reads them."""
@@ -212,15 +369,16 @@ class Verification:
         return fresh
 
     def _read(self) -> _TrustSnapshot:
-        now, recheck = self._clock.time(), _DEFAULT_RECHECK
+        now, recheck, rule = self._clock.time(), _DEFAULT_RECHECK, None
         try:
             settings = Settings.from_env() if self.settings is None else self.settings
-            recheck = settings.recheck_seconds
+            recheck, rule = settings.recheck_seconds, rule_of(settings)
             keys = self._key_source.verification_keys(settings)
         except SettingsError as error:
-            return _TrustSnapshot(None, None, error, now, now + recheck)
+            rule = rule or rule_of(enforcement_settings(os.environ))
+            return _TrustSnapshot(None, None, error, rule, now, now + recheck)
         rules = ClaimRules(settings.issuer, settings.audience, self.leeway_seconds, self.subjects)
-        return _TrustSnapshot(rules, keys, None, now, now + recheck)
+        return _TrustSnapshot(rules, keys, None, rule, now, now + recheck)
 
     def _log_warnings(self, snapshot: _TrustSnapshot) -> None:
         warnings = [] if snapshot.keys is None else snapshot.keys.warnings()
@@ -245,8 +403,24 @@ def _digest(token: str) -> bytes:
     raise Refused(Reason.TOO_LARGE)
 
 
-def _signed_payload(token: str, keys: VerificationKeys) -> bytes:
-    """Return the payload of `token` if a secret in use has signed it."""
+def _is_of_another_issuer(token: object, rules: ClaimRules | None) -> bool:
+    """Return whether `token` does not even claim to be of the configured issuer.
+
+    Nothing is trusted: the answer only says whether a refusal concerns this library's tokens. One
+    that is no JWT, or too long for one of them, is of another issuer.
+    """
+    if rules is None or not isinstance(token, str):
+        return False
+    if len(token) > MAX_TOKEN_LENGTH or not _SHAPE.fullmatch(token):
+        return True
+    try:
+        return parse_object(base64url_decode(token.split(".")[1])).get("iss") != rules.issuer
+    except (Refused, ValueError):
+        return True
+
+
+def _signed_payload(token: str, keys: VerificationKeys) -> tuple[bytes, SigningKey]:
+    """Return the payload of `token` and the key that has signed it, if a key in use has."""
     if not _SHAPE.fullmatch(token):
         raise Refused(Reason.MALFORMED)
     try:
@@ -256,7 +430,7 @@ def _signed_payload(token: str, keys: VerificationKeys) -> bytes:
         candidates = keys.keys_for(key_id)
         for key in candidates:
             with suppress(InvalidSignatureError):
-                return _payload(_jws.decode_complete(token, key.secret, ALGORITHMS), token)
+                return _payload(_jws.decode_complete(token, key.secret, ALGORITHMS), token), key
     except InvalidAlgorithmError:
         raise Refused(Reason.ALGORITHM) from None
     except (PyJWTError, ValueError, RecursionError) as error:

@@ -14,9 +14,10 @@ with needs("grpc", __name__):
     import grpc
     import grpc.aio
 
-from ._grpc_gate import HEALTH, Behavior, CallGate, as_caller, caller_var, current_caller
-from .reasons import REFUSAL_MESSAGE
-from .verifier import TokenVerifier, VerifiedToken
+from ._caller import current_caller
+from ._grpc_gate import HEALTH, Behavior, CallGate, Enter, entering, status
+from .reasons import Reason
+from .verifier import TokenVerifier
 
 __all__ = ["GrpcAioAuthServerInterceptor", "current_caller"]
 
@@ -30,7 +31,11 @@ class GrpcAioAuthServerInterceptor(_ServerInterceptor):
     """As `GrpcAuthServerInterceptor`, for ``grpc.aio.server(interceptors=[...])``."""
 
     def __init__(
-        self, verifier: TokenVerifier | None = None, *, exempt: Iterable[str] = HEALTH
+        self,
+        verifier: TokenVerifier | None = None,
+        *,
+        exempt: Iterable[str] = HEALTH,
+        required_scopes: Iterable[str] = (),
     ) -> None:
         """Take the verifier of the tokens.
 
@@ -39,8 +44,13 @@ class GrpcAioAuthServerInterceptor(_ServerInterceptor):
                 usable secret, a warning is logged now.
             exempt: Methods that need no token, as ``/package.Service/Method`` or
                 ``/package.Service/*``. They replace the default, the health service of gRPC.
+            required_scopes: What the tokens must have in `scope`; a call with too few ends as
+                PERMISSION_DENIED.
+
+        Raises:
+            SettingsError: A required scope is malformed.
         """
-        self._gate = CallGate(verifier, exempt)
+        self._gate = CallGate(verifier, exempt, required_scopes)
 
     async def intercept_service(
         self,
@@ -52,16 +62,20 @@ class GrpcAioAuthServerInterceptor(_ServerInterceptor):
         """Return the method's handler with the caller set, or one that refuses."""
         handler = await continuation(handler_call_details)
         guarded: grpc.RpcMethodHandler[Any, Any]
-        guarded = self._gate.guard(handler, handler_call_details, _as_caller, _refuse)
+        admission = await self._gate.admit_async(handler, handler_call_details)
+        guarded = self._gate.guard(handler, handler_call_details, admission, _entering, _refuse)
         return guarded
 
 
-async def _refuse(_: Any, context: Any) -> Any:
-    await context.abort(grpc.StatusCode.UNAUTHENTICATED, REFUSAL_MESSAGE)
+def _refuse(reason: Reason) -> Behavior:
+    async def abort(_: Any, context: Any) -> Any:
+        await context.abort(*status(reason))
+
+    return abort
 
 
-def _as_caller(behavior: Behavior, caller: VerifiedToken, *, stream: bool) -> Behavior:
-    """Return `behavior`, still of the same kind of function, with `caller` as the current caller.
+def _entering(behavior: Behavior, enter: Enter, *, stream: bool) -> Behavior:
+    """Return `behavior`, still of the same kind of function, that first calls `enter`.
 
     An RPC is a task, and its context ends with it. grpc.aio runs a plain function in a thread.
     """
@@ -69,7 +83,7 @@ def _as_caller(behavior: Behavior, caller: VerifiedToken, *, stream: bool) -> Be
 
         @wraps(behavior)
         async def generate(request: Any, context: Any) -> AsyncIterator[Any]:
-            caller_var.set(caller)
+            enter(context)
             async with aclosing(behavior(request, context)) as responses:
                 async for response in responses:
                     yield response
@@ -79,8 +93,8 @@ def _as_caller(behavior: Behavior, caller: VerifiedToken, *, stream: bool) -> Be
 
         @wraps(behavior)
         async def run(request: Any, context: Any) -> Any:
-            caller_var.set(caller)
+            enter(context)
             return await behavior(request, context)
 
         return run
-    return as_caller(behavior, caller, stream=stream)
+    return entering(behavior, enter, stream=stream)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
@@ -9,6 +11,8 @@ __all__ = ["Reason"]
 
 REFUSAL_MESSAGE: Final = "invalid or missing bearer token"
 """What the client is told, whatever the reason: the reason is for the server's log only."""
+SCOPE_MESSAGE: Final = "insufficient scope"
+"""The exception: a client with a valid token must know that another token would not help."""
 
 
 class Reason(str, Enum):
@@ -42,10 +46,15 @@ class Reason(str, Enum):
     """`aud` does not name this service."""
     SUBJECT = "subject"
     """`sub` is not one of the allowed subjects."""
+    SCOPE = "scope"
+    """`scope` lacks one that is required. The client gets 403, or PERMISSION_DENIED."""
     EXPIRED = "expired"
     """`exp` has passed."""
     NOT_YET_VALID = "not_yet_valid"
     """`nbf` is in the future, or `iat` is by more than 60 seconds."""
+    OTHER_ISSUER = "other_issuer"
+    """The token does not name the configured issuer, and the verifier has ``other_issuers=True``:
+    this is no refusal, as another verifier may accept it."""
     NOT_CONFIGURED = "not_configured"
     """This server has no secret to verify with."""
     INVALID_CONFIG = "invalid_config"
@@ -60,16 +69,45 @@ class Reason(str, Enum):
 _NO_TOKEN_SENT: Final = frozenset({Reason.MISSING, Reason.NOT_BEARER})
 
 
-def challenge(reason: Reason) -> str:
-    """Return the ``WWW-Authenticate`` value for a refusal (RFC 6750, section 3.1)."""
+def message(reason: Reason) -> str:
+    """Return what the client is told of a refusal."""
+    return SCOPE_MESSAGE if reason is Reason.SCOPE else REFUSAL_MESSAGE
+
+
+def http_status(reason: Reason) -> int:
+    """Return the HTTP status of a refusal (RFC 6750, section 3.1)."""
+    return 403 if reason is Reason.SCOPE else 401
+
+
+def challenge(reason: Reason, scopes: Iterable[str] = ()) -> str:
+    """Return the ``WWW-Authenticate`` value for a refusal (RFC 6750, section 3.1).
+
+    Args:
+        reason: Why the call is refused.
+        scopes: Those that the call requires.
+    """
+    if reason is Reason.SCOPE:
+        return f'Bearer error="insufficient_scope", scope="{" ".join(scopes)}"'
     if reason in _NO_TOKEN_SENT:
         return "Bearer"
     return f'Bearer error="invalid_token", error_description="{REFUSAL_MESSAGE}"'
 
 
+@dataclass(frozen=True, slots=True)
+class Unverified:
+    """A call without a valid token, before it is refused or let through."""
+
+    reason: Reason
+    subject: str | None = None
+    """`sub`, if the signature is good."""
+    detail: str = ""
+
+
 class Refused(Exception):  # noqa: N818 - it is caught inside this package
     """Carries a reason from the check that failed to the code that counts it."""
 
-    def __init__(self, reason: Reason) -> None:
+    def __init__(self, reason: Reason, subject: str | None = None) -> None:
         super().__init__(reason.value)
         self.reason = reason
+        self.subject = subject
+        """`sub`, if the signature is good."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from manor_mcp_interceptors._telemetry.log import log
 from manor_mcp_interceptors.errors import SettingsError, TokenRejectedError
-from manor_mcp_interceptors.protocols import Clock
+from manor_mcp_interceptors.protocols import Clock, Gate
 from manor_mcp_interceptors.settings import Settings
 
 from . import _process_wide
@@ -45,6 +47,9 @@ class TokenVerifier:
         *,
         leeway_seconds: float = 0.0,
         allowed_subjects: Iterable[str] | None = None,
+        other_issuers: bool = False,
+        required_scopes: Iterable[str] = (),
+        gate: Gate | None = None,
         clock: Clock | None = None,
     ) -> None:
         """Make a verifier that could accept a token now.
@@ -53,17 +58,29 @@ class TokenVerifier:
             settings: None reads the environment, again at each recheck.
             leeway_seconds: How long a token is accepted after its `exp` and before its `nbf`.
             allowed_subjects: The services that may call; None is any.
+            other_issuers: Whether the server accepts tokens of other issuers too, by other
+                verifiers. A token that does not name the configured issuer is still not accepted
+                here, but counts as `Reason.OTHER_ISSUER` and not as a refusal; it is not logged.
+            gate: Who answers for the flag `Settings.enforcement_flag`; None is the same default
+                as for callers. It must not answer per call.
+            required_scopes: What every token must have in `scope`; an adapter may require more.
             clock: An object with ``time()`` and ``monotonic()``; None is the `time` module.
 
         Raises:
-            SettingsError: A setting is wrong, or there is no usable secret.
+            SettingsError: A setting is wrong, there is no usable secret, or the gate is malformed.
         """
         if not 0 <= leeway_seconds < math.inf:
             raise SettingsError("leeway_seconds is not a number of seconds >= 0")
         if isinstance(allowed_subjects, str):
             raise SettingsError("allowed_subjects is one text: give a list of subjects")
         self._verification = Verification(
-            settings, leeway_seconds=leeway_seconds, subjects=allowed_subjects, clock=clock
+            settings,
+            leeway_seconds=leeway_seconds,
+            subjects=allowed_subjects,
+            other_issuers=other_issuers,
+            scopes=required_scopes,
+            gate=gate,
+            clock=clock,
         )
         if self._verification.problem is not None:
             raise self._verification.problem
@@ -74,27 +91,37 @@ class TokenVerifier:
         *,
         leeway_seconds: float = 0.0,
         allowed_subjects: Iterable[str] | None = None,
+        other_issuers: bool = False,
+        required_scopes: Iterable[str] = (),
+        gate: Gate | None = None,
         clock: Clock | None = None,
     ) -> TokenVerifier:
         """Make a verifier from the environment; the same as one without `settings`.
 
         Raises:
-            SettingsError: A variable is wrong, or there is no usable secret.
+            SettingsError: A variable is wrong, there is no usable secret, or the gate is malformed.
         """
-        return cls(leeway_seconds=leeway_seconds, allowed_subjects=allowed_subjects, clock=clock)
+        return cls(
+            leeway_seconds=leeway_seconds,
+            allowed_subjects=allowed_subjects,
+            other_issuers=other_issuers,
+            required_scopes=required_scopes,
+            gate=gate,
+            clock=clock,
+        )
 
     def verify(self, token: str) -> VerifiedToken:
-        """Return the claims of `token`.
+        """Return the claims of `token`. Strict whatever `Settings.enforcement` says.
 
         Raises:
             TokenRejectedError: The token is not acceptable; its `reason` is a `Reason`, for logs
                 only. Tell the client one message for all of them.
         """
-        result = self._verification.check_token(token)
+        result = self._verification.verify_token(token)
         del token  # a traceback that prints locals prints no token
         if isinstance(result, VerifiedToken):
             return result
-        raise TokenRejectedError(result)
+        raise TokenRejectedError(self._verification.refuse(result))
 
     def rejections(self) -> dict[str, int]:
         """Return how many calls were refused, by reason; only reasons that occurred."""
@@ -115,20 +142,22 @@ class TokenVerifier:
     def __reduce__(self) -> tuple[Callable[..., TokenVerifier], tuple[object, ...]]:
         """Pickle the options only; the pickle of `Settings` leaves out its secrets."""
         made = self._verification
-        return _unpickle, (type(self), made.settings, made.leeway_seconds, made.subjects)
+        options = {
+            "leeway_seconds": made.leeway_seconds,
+            "subjects": made.subjects,
+            "other_issuers": made.other_issuers,
+            "scopes": made.scopes,
+            "gate": made.gate,
+        }
+        return _unpickle, (type(self), made.settings, options)
 
 
 def _unpickle(
-    kind: type[TokenVerifier],
-    settings: Settings | None,
-    leeway_seconds: float,
-    subjects: frozenset[str] | None,
+    kind: type[TokenVerifier], settings: Settings | None, options: dict[str, Any]
 ) -> TokenVerifier:
     """Return a verifier; without a secret it refuses every token instead of raising."""
     verifier = kind.__new__(kind)
-    verifier._verification = Verification(
-        settings, leeway_seconds=leeway_seconds, subjects=subjects
-    )
+    verifier._verification = Verification(settings, **options)
     return verifier
 
 
@@ -141,3 +170,18 @@ def verification_of(verifier: TokenVerifier | None) -> Verification:
     if verifier is not None:
         return verifier._verification
     return _process_wide.current.verification(Verification)
+
+
+def start_serving(verifier: TokenVerifier | None) -> None:
+    """Log now, before the first call, what an operator must know: no secret, observe mode.
+
+    For adapters that follow the mode. It may wait for the flag's first answer, for a second.
+    """
+    verification_of(verifier).is_enforced(max_wait=None)
+
+
+def start_serving_strictly(verifier: TokenVerifier | None, adapter: str) -> None:
+    """As `start_serving`, for an adapter that refuses calls whatever the mode."""
+    if verification_of(verifier).may_observe:
+        text = "MCP auth: %s refuses calls in observe mode too; see MCPAuthMiddleware"
+        log(logging.WARNING, text, adapter)

@@ -20,7 +20,7 @@ from manor_mcp_interceptors._flags.gates import variable_names
 from manor_mcp_interceptors.protocols import Clock
 from manor_mcp_interceptors.provider import MCPTokenProvider, process_wide
 from manor_mcp_interceptors.server import _process_wide
-from manor_mcp_interceptors.settings import VARIABLES, flag_and_subject
+from manor_mcp_interceptors.settings import VARIABLES, enforcement_settings, flag_and_subject
 
 from .auth_server import AuthServer, RecordedRequest
 
@@ -98,9 +98,12 @@ def new_secret() -> str:
 
 def our_variables() -> frozenset[str]:
     """Return the names of all environment variables that this library would read now."""
-    flags = (DEFAULTS.feature_flag, flag_and_subject(os.environ)[0])
+    enforcement = enforcement_settings(os.environ).enforcement_flag
+    flags = {DEFAULTS.feature_flag, flag_and_subject(os.environ)[0], enforcement}
     names = [variable.name for variable in VARIABLES]
-    return frozenset([*names, "SERVICE_NAME", *(v for flag in flags for v in variable_names(flag))])
+    return frozenset(
+        [*names, "SERVICE_NAME", *(v for flag in flags if flag for v in variable_names(flag))]
+    )
 
 
 def auth_variables(secret: str, *, on: bool = True) -> dict[str, str]:

@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
 
+import aiohttp
 import httpx
 import httpx2
 import requests
 
-from manor_mcp_interceptors import Httpx2Auth, HttpxAuth, RequestsAuth
+from manor_mcp_interceptors import AiohttpAuth, Httpx2Auth, HttpxAuth, RequestsAuth
 
-from ._harness import Bench, Row, Table
+from ._harness import Bench, Row, Run, Table
 from ._http_server import http_server
 from ._setup import header, process_wide
 from .http_memory import get, get_async
@@ -28,7 +29,11 @@ def tables(bench: Bench) -> Iterator[Table]:
         stack.callback(loop.close)
         yield bench.compare(
             "HTTP over loopback",
-            [*_sync(stack, url, static), *_async(stack, loop, url, static)],
+            [
+                *_sync(stack, url, static),
+                *_async(stack, loop, url, static),
+                *_aiohttp(stack, loop, url, static),
+            ],
             unit="us",
             judged_by="cpu",
             rounds=101,
@@ -59,8 +64,28 @@ def _async(stack: ExitStack, loop: Any, url: str, static: dict[str, str]) -> Ite
         yield from _pair(f"{name} async", get_async(loop, plain, url), get_async(loop, ours, url))
 
 
+def _aiohttp(stack: ExitStack, loop: Any, url: str, static: dict[str, str]) -> Iterator[Row]:
+    async def session(**options: Any) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(**options)  # a running loop is what it asks for
+
+    plain = loop.run_until_complete(session(headers=static))
+    ours = loop.run_until_complete(session(middlewares=[AiohttpAuth()]))
+    for client in (plain, ours):
+        stack.callback(_close, loop, client)
+    yield from _pair("aiohttp", _get(loop, plain, url), _get(loop, ours, url))
+
+
+def _get(loop: Any, session: aiohttp.ClientSession, url: str) -> Run:
+    async def many(count: int) -> None:
+        for _ in range(count):
+            async with session.get(url) as reply:
+                await reply.read()
+
+    return lambda count: loop.run_until_complete(many(count))
+
+
 def _close(loop: Any, client: Any) -> None:
-    loop.run_until_complete(client.aclose())
+    loop.run_until_complete(client.close() if hasattr(client, "close") else client.aclose())
 
 
 def _pair(name: str, plain: Any, ours: Any) -> Iterator[Row]:

@@ -18,6 +18,7 @@ ADAPTERS = {
     "RequestsAuth": "requests",
     "HttpxAuth": "httpx",
     "Httpx2Auth": "httpx2",
+    "AiohttpAuth": "aiohttp",
     "GrpcAuthInterceptor": "grpc",
     "grpc_aio_interceptors": "grpc.aio",
     "grpc_authenticated_channel": "grpc",

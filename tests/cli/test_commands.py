@@ -21,7 +21,7 @@ from manor_mcp_interceptors._cli.commands import EXIT_CODES, app
 from tests.cli.running import ROOT, run, words
 from tests.support import FLAG, OTHER_SECRET, SECRET, legacy_check
 
-COMMANDS = ["doctor", "token", "headers", "inspect", "verify", "keygen", "demo"]
+COMMANDS = ["doctor", "token", "headers", "inspect", "verify", "keygen", "demo", "bridge"]
 
 
 def test_help_names_the_exit_codes_and_fits_80_columns() -> None:
@@ -59,6 +59,32 @@ def test_token_and_headers(env_on: None) -> None:
     assert run("headers").stdout == f"Authorization: Bearer {token}\n"
     assert json.loads(run("headers", "--json").stdout) == {"Authorization": f"Bearer {token}"}
     assert legacy_check(run("token", "--audience", "a").stdout.strip(), audience="a")
+
+
+@pytest.mark.prints_token("the headers are its output")
+@pytest.mark.parametrize("on", [True, False])
+def test_headers_as_a_headers_helper(on: bool) -> None:
+    """Within 10 s: one JSON object of text on standard output, which stays empty without a token.
+
+    Claude Code runs the command so, whatever the secret is like and whoever wants colour.
+    """
+    environ = {"MCP_AUTH_SECRET": "short", FLAG.upper(): str(on), "FORCE_COLOR": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "manor_mcp_interceptors", "headers", "--json"],
+        cwd=ROOT,
+        env={**os.environ, **environ},
+        capture_output=True,
+        text=True,
+        timeout=10,
+        check=False,
+    )
+    if not on:
+        assert (done.returncode, done.stdout) == (1, "")
+        return
+    assert (done.returncode, done.stderr) == (0, "")
+    (value,) = json.loads(done.stdout).values()
+    assert value.startswith("Bearer ey")
+    assert list(json.loads(done.stdout)) == ["Authorization"]
 
 
 @pytest.mark.parametrize("command", ["token", "headers"])
@@ -227,7 +253,17 @@ def without(module: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "module",
-    ["requests", "httpx", "httpx2", "grpc", "google.protobuf", "fastapi", "mcp", "uvicorn"],
+    [
+        "requests",
+        "httpx",
+        "httpx2",
+        "aiohttp",
+        "grpc",
+        "google.protobuf",
+        "fastapi",
+        "mcp",
+        "uvicorn",
+    ],
 )
 def test_a_missing_extra_gets_the_line_that_installs_it(module: str) -> None:
     """The demo names what is missing, and the one command that brings everything."""

@@ -14,14 +14,14 @@ import jwt
 import pytest
 from openfeature import api
 
-from manor_mcp_interceptors import MCPTokenProvider
+from manor_mcp_interceptors import MCPTokenProvider, mcp_auth
 from tests.cli.running import ROOT, doctor, run
 from tests.support import FLAG, OTHER_SECRET, SECRET
 from tests.support.openfeature_provider import ToldProvider
 
 FINGERPRINT = "9de3-17ee"
 """The one of SECRET, on every host."""
-ORDER = ["flag", "settings", "secret", "PyJWT", "token", "adapters"]
+ORDER = ["flag", "settings", "secret", "rotation", "PyJWT", "token", "adapters"]
 
 
 def test_all_is_well(env_on: None) -> None:
@@ -43,7 +43,12 @@ def test_all_is_well(env_on: None) -> None:
     )
     assert claims["sub"] == "service-application"
     assert "UTC" in claims["exp"]
-    assert "requests 2." in found.checks["adapters"]["details"]["RequestsAuth"]
+    adapters = found.checks["adapters"]["details"]
+    assert "requests 2." in adapters["RequestsAuth"]
+    right = type(mcp_auth()).__name__
+    assert adapters["mcp_auth()"].endswith(
+        f" speaks {right.lower()[:-4]}: use mcp_auth() or {right}"
+    )
 
 
 def test_the_doctor_shows_no_secret_and_no_token(
@@ -299,7 +304,7 @@ def test_an_adapter_that_is_not_installed_is_named(
 
     monkeypatch.setattr("manor_mcp_interceptors._cli.doctor.local_checks.version", version)
     finding = doctor().checks["adapters"]["finding"]
-    assert finding == "6 of 7 installed; not installed: OpenFeatureGate"
+    assert finding == "9 of 10 installed; not installed: OpenFeatureGate"
 
 
 def test_the_audience_may_be_chosen(env_on: None) -> None:

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 from mcp.server.auth.settings import AuthSettings
-from mcp.server.mcpserver import MCPServer
 from mcp.server.transport_security import TransportSecuritySettings
 from pydantic import AnyHttpUrl
 
 from manor_mcp_interceptors import MCPTokenProvider, TokenVerifier
 from manor_mcp_interceptors._cli.demo.guestbook import Guestbook
 from manor_mcp_interceptors._cli.demo.mcp_server import mcp_server
+from manor_mcp_interceptors._cli.mcp_sdk import HAS_SESSIONLESS, MCPServer
 from manor_mcp_interceptors.server.mcp_verifier import MCPTokenVerifier
 from tests.cli.running import doctor, run, words
 from tests.support import FLAG, OTHER_SECRET
@@ -75,6 +75,9 @@ def test_a_session_that_was_opened_is_ended() -> None:
 def _elsewhere(auth: dict[str, Any]) -> Any:
     """Return the SDK's server, which takes calls for another host name than 127.0.0.1."""
     security = TransportSecuritySettings(allowed_hosts=["mcp.example.com:*"])
+    if not HAS_SESSIONLESS:  # mcp 1.x
+        auth = {**auth, "transport_security": security}
+        return MCPServer("manor-search", **auth).streamable_http_app()
     server = MCPServer("manor-search", log_level="CRITICAL", **auth)
     return server.streamable_http_app(transport_security=security)
 
@@ -174,6 +177,7 @@ def test_another_mcp_sdk(mcp_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(
         sys.modules, "manor_mcp_interceptors._cli.doctor.mcp_handshake", raising=False
     )
+    monkeypatch.delitem(sys.modules, "manor_mcp_interceptors._cli.mcp_sdk", raising=False)
     monkeypatch.setitem(sys.modules, "mcp", types.ModuleType("mcp"))
     found = doctor("--url", mcp_url)
     assert (found.exit_code, found.checks[HANDSHAKE]["state"]) == (0, "note")

@@ -12,6 +12,7 @@ import pytest
 
 from manor_mcp_interceptors import Settings
 from manor_mcp_interceptors.provider import MCPTokenProvider
+from manor_mcp_interceptors.settings import VARIABLES
 from tests.cli.running import run, run_on_terminal
 from tests.support import AUDIENCE, SECRET
 from tests.support.auth_servers import GOOD, http_server
@@ -116,11 +117,11 @@ def test_defaults_and_adapters_are_shown_with_verbose(
         assert hidden not in short
         assert hidden in long
     assert "MCP_AUTH_KEY_ID" in short
-    assert "2 of 14 set" in short
+    assert f"2 of {len(VARIABLES)} set" in short
     checks = {
         check["name"]: check for check in json.loads(run("doctor", "--json").stdout)["checks"]
     }
-    assert len(checks["settings"]["details"]) == 14
+    assert len(checks["settings"]["details"]) == len(VARIABLES)
     assert "RequestsAuth" in checks["adapters"]["details"]
     assert "more" not in checks["adapters"]
 

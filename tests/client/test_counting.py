@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 
+import aiohttp
 import grpc
 import httpx
 import httpx2
@@ -12,6 +14,7 @@ import pytest
 import requests
 
 from manor_mcp_interceptors import (
+    AiohttpAuth,
     GrpcAuthInterceptor,
     Httpx2Auth,
     HttpxAuth,
@@ -40,7 +43,17 @@ def with_httpx2(url: str, provider: MCPTokenProvider, hosts: list[str] | None) -
     return httpx2.get(url, auth=auth).status_code
 
 
-HTTP = pytest.mark.parametrize("get", [with_requests, with_httpx, with_httpx2])
+def with_aiohttp(url: str, provider: MCPTokenProvider, hosts: list[str] | None) -> int:
+    auth = AiohttpAuth(provider=provider, allowed_hosts=hosts)
+
+    async def get() -> int:
+        async with aiohttp.ClientSession(middlewares=[auth]) as session, session.get(url) as reply:
+            return reply.status
+
+    return asyncio.run(get())
+
+
+HTTP = pytest.mark.parametrize("get", [with_requests, with_httpx, with_httpx2, with_aiohttp])
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
 import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,11 +14,20 @@ import httpx
 import httpx2
 import pytest
 
-from tests.support.http_clients import ASYNC, SYNC, TestProvider, call, make_auth
+from tests.support.http_clients import (
+    ASYNC,
+    HTTPX,
+    SYNC,
+    TestProvider,
+    call,
+    make_auth,
+    part_options,
+)
 from tests.support.http_server import HttpServer, refusing
 
 PAYLOAD = b"line 1\nline 2\n"
-HTTPX = ["httpx", "httpx2"]
+FILES = [*SYNC, "aiohttp"]
+"""The clients that take a file."""
 
 
 def temporary_file(made: Any) -> Any:
@@ -146,8 +156,11 @@ def stream(library: Any) -> Any:
     return Stream()
 
 
-def part(body: Any) -> dict[str, Any]:
-    return {"files": {"part": ("name.bin", body)}}
+def pipe() -> Any:
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "wb") as end:
+        end.write(PAYLOAD)
+    return os.fdopen(reading, "rb")
 
 
 Case = tuple[list[str], bool, Callable[[], Any]]
@@ -162,10 +175,15 @@ CONTENT: dict[str, Case] = {
         True,
         lambda: temporary_file(tempfile.SpooledTemporaryFile(8)),  # noqa: SIM115 - as above
     ),
-    "gzip": (SYNC, True, lambda: gzip.GzipFile(fileobj=io.BytesIO(gzip.compress(PAYLOAD)))),
-    "a text file": (["requests"], True, lambda: io.StringIO(PAYLOAD.decode())),
-    "a list": (HTTPX, True, lambda: [PAYLOAD[:3], PAYLOAD[3:]]),
-    "a tuple": (HTTPX, True, lambda: (PAYLOAD[:3], PAYLOAD[3:])),
+    "gzip": (FILES, True, lambda: gzip.GzipFile(fileobj=io.BytesIO(gzip.compress(PAYLOAD)))),
+    "a text file": (["requests", "aiohttp"], True, lambda: io.StringIO(PAYLOAD.decode())),
+    "an encoded text file": (
+        ["aiohttp"],
+        True,
+        lambda: io.TextIOWrapper(io.BytesIO(PAYLOAD), encoding="ascii"),
+    ),
+    "a list": (["httpx", "httpx2"], True, lambda: [PAYLOAD[:3], PAYLOAD[3:]]),
+    "a tuple": (["httpx", "httpx2"], True, lambda: (PAYLOAD[:3], PAYLOAD[3:])),
     "an iterable with a length": (SYNC, False, WithoutPosition),
     "None as position": (["httpx"], False, NoneAsPosition),
     "a seek that does nothing": (SYNC, False, SeekDoesNothing),
@@ -175,13 +193,15 @@ CONTENT: dict[str, Case] = {
     "a file that closes": (SYNC, False, lambda: ClosedAtItsEnd(PAYLOAD)),
     "a file that goes away": (SYNC, False, lambda: SeekFailsAtItsEnd(PAYLOAD)),
     "a pipe": (SYNC, False, lambda: Pipe(PAYLOAD)),
+    "a pipe of the system": (["aiohttp"], False, pipe),
     "an async file": (ASYNC, False, lambda: anyio.wrap_file(io.BytesIO(PAYLOAD))),
 }
 PARTS: dict[str, Case] = {
-    "a part without a position": ([*HTTPX, *ASYNC], False, WithoutPosition),
-    "a part whose seek does nothing": ([*HTTPX, *ASYNC], False, SeekDoesNothing),
-    "a part that closes": ([*HTTPX, *ASYNC], False, lambda: ClosedAtItsEnd(PAYLOAD)),
-    "a part that is a pipe": ([*HTTPX, *ASYNC], False, lambda: Pipe(PAYLOAD)),
+    "a part without a position": (HTTPX, False, WithoutPosition),
+    "a part whose seek does nothing": (HTTPX, False, SeekDoesNothing),
+    "a part that closes": ([*HTTPX, "aiohttp"], False, lambda: ClosedAtItsEnd(PAYLOAD)),
+    "a part that is a pipe": (HTTPX, False, lambda: Pipe(PAYLOAD)),
+    "a part that is a pipe of the system": (["aiohttp"], False, pipe),
 }
 CELLS = [(client, name) for name, case in {**CONTENT, **PARTS}.items() for client in case[0]]
 
@@ -201,8 +221,8 @@ def test_a_body_is_sent_again_byte_for_byte_or_not_at_all(
     running.start_over(refusing(provider.stale_token()))
     _, is_sent_again, make = {**CONTENT, **PARTS}[name]
     body = make()
-    name_of_content = "data" if client == "requests" else "content"
-    options: dict[str, Any] = part(body) if name in PARTS else {name_of_content: body}
+    content = "content" if client in HTTPX else "data"
+    options = part_options(client, body) if name in PARTS else {content: body}
     reply = call(client, make_auth(client, provider=provider), "POST", running.url, **options)
     getattr(body, "close", bool)()
     bodies = [seen.body for seen in running.seen]
@@ -223,11 +243,11 @@ def test_a_stream_of_the_application_is_sent_once(library: Any, running: HttpSer
     assert [seen.body for seen in running.seen] == [PAYLOAD]
 
 
-@pytest.mark.parametrize("client", SYNC)
+@pytest.mark.parametrize("client", FILES)
 def test_an_empty_file_is_sent_once(client: str, running: HttpServer) -> None:
     """It looks like one that is used up."""
     provider = TestProvider()
     running.start_over(refusing(provider.stale_token()))
-    options: dict[str, Any] = {"data" if client == "requests" else "content": io.BytesIO()}
+    options: dict[str, Any] = {"content" if client in HTTPX else "data": io.BytesIO()}
     reply = call(client, make_auth(client, provider=provider), "POST", running.url, **options)
     assert (reply.status, len(running.seen)) == (401, 1)

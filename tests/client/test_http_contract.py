@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.http_clients import (
     CLIENTS,
+    HTTPX,
     Reply,
     TestProvider,
     bearer,
@@ -79,7 +80,7 @@ class Case:
     @property
     def redirect_status(self) -> int:
         """Return one that keeps the body if the library itself can send it twice."""
-        file_in_httpx = self.body == "file" and self.client != "requests"
+        file_in_httpx = self.body == "file" and self.client in HTTPX
         return 307 if can_be_sent_again(self.body) and not file_in_httpx else 303
 
 

@@ -19,7 +19,7 @@ from manor_mcp_interceptors import MCPTokenProvider, Settings, TokenUnavailableE
 from tests.support import SECRET
 from tests.support.http_clients import (
     ASYNC,
-    CLIENTS,
+    HTTPX,
     TestProvider,
     bearer,
     call,
@@ -36,7 +36,6 @@ from tests.support.http_server import (
     refusing,
 )
 
-HTTPX = [client for client in CLIENTS if client != "requests"]
 each_httpx = pytest.mark.parametrize("client", HTTPX)
 
 

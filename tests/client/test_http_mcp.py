@@ -7,18 +7,18 @@ import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
-from mcp import Client
-from mcp.client.streamable_http import streamable_http_client
+from mcp import ClientSession
 from mcp.server.auth.settings import AuthSettings
-from mcp.server.mcpserver import MCPServer
 from pydantic import AnyHttpUrl
 
-from manor_mcp_interceptors import Httpx2Auth, Settings, TokenVerifier
+from manor_mcp_interceptors import Settings, TokenVerifier, mcp_http_client
+from manor_mcp_interceptors._cli.mcp_sdk import MCPServer, open_session
+from manor_mcp_interceptors.client.mcp_http import http_library
 from manor_mcp_interceptors.server.mcp_verifier import MCPTokenVerifier
 from tests.support import OTHER_SECRET, SECRET, FakeClock
 from tests.support.http_clients import TestProvider, bearer
@@ -123,17 +123,16 @@ def provider() -> TestProvider:
 
 
 @asynccontextmanager
-async def session(url: str, provider: TestProvider) -> AsyncIterator[Client]:
+async def session(url: str, provider: TestProvider) -> AsyncIterator[ClientSession]:
     async with (
-        httpx2.AsyncClient(auth=Httpx2Auth(provider=provider), trust_env=False) as http,
-        Client(streamable_http_client(url, http_client=http), mode="legacy", cache=None) as client,
+        mcp_http_client(provider=provider, trust_env=False) as http,
+        open_session(url, http) as (client, _),
     ):
         yield client
 
 
-async def echo(client: Client, text: str) -> str:
+async def echo(client: ClientSession, text: str) -> str:
     result = await client.call_tool("echo", {"text": text})
-    assert not result.is_error
     return str(result.content[0].text)  # type: ignore[union-attr]
 
 
@@ -200,7 +199,7 @@ def test_calls_of_a_session_overlap(
         async with session(f"{url}/mcp", provider) as client:
             await stream_is_open(guarded)
             results = await asyncio.gather(*(client.call_tool("meet") for _ in range(CROWD)))
-            assert not any(result.is_error for result in results)
+            assert {result.content[0].text for result in results} == {"met"}  # type: ignore[union-attr]
             assert guarded.streams_open == 1
 
     asyncio.run(run())
@@ -252,21 +251,18 @@ def test_an_upgrade_to_https_that_the_mcp_client_follows_carries_the_token(
 ) -> None:
     """It is the same endpoint for the mcp client, as for requests and httpx."""
     seen: list[tuple[str, str | None]] = []
+    library = import_module(http_library("the test"))
 
-    def answer(request: httpx2.Request) -> httpx2.Response:
+    def answer(request: Any) -> Any:
         seen.append((str(request.url), request.headers.get("authorization")))
         if request.url.scheme == "http":
-            return httpx2.Response(307, headers={"location": "https://mcp.example/mcp"})
-        return httpx2.Response(401)
+            return library.Response(307, headers={"location": "https://mcp.example/mcp"})
+        return library.Response(401)
 
     async def run() -> None:
         async with (
-            httpx2.AsyncClient(
-                auth=Httpx2Auth(provider=provider), transport=httpx2.MockTransport(answer)
-            ) as http,
-            Client(
-                streamable_http_client("http://mcp.example/mcp", http_client=http), mode="legacy"
-            ),
+            mcp_http_client(provider=provider, transport=library.MockTransport(answer)) as http,
+            open_session("http://mcp.example/mcp", http),
         ):
             pass
 

@@ -17,6 +17,7 @@ from manor_mcp_interceptors import MCPTokenProvider, RequestsAuth
 from manor_mcp_interceptors._decision.decision import Decision
 from tests.support import OTHER_SECRET
 from tests.support.http_clients import (
+    ASYNC,
     CLIENTS,
     TestProvider,
     bearer,
@@ -144,7 +145,7 @@ def test_an_async_client_awaits_each_decision(client: str, server: HttpServer) -
     auth = make_auth(client, provider=provider)
     asked.clear()
     assert call(client, auth, "GET", server.url).status == 200
-    assert asked == ["async" if client.endswith("async") else "sync"] * 2
+    assert asked == ["async" if client in ASYNC else "sync"] * 2
 
 
 @each_client

@@ -22,7 +22,9 @@ from manor_mcp_interceptors import (
 from tests.support.http_clients import (
     ASYNC,
     CLIENTS,
+    HTTPX,
     TestProvider,
+    aiohttp_session,
     bearer,
     call,
     library_of,
@@ -30,7 +32,6 @@ from tests.support.http_clients import (
 )
 from tests.support.http_server import HttpServer, ok, redirect
 
-HTTPX = [client for client in CLIENTS if client != "requests"]
 each_client = pytest.mark.parametrize("client", CLIENTS)
 each_httpx = pytest.mark.parametrize("client", HTTPX)
 
@@ -421,12 +422,7 @@ def test_many_hosts_do_not_fill_the_log(
     auth = make_auth(client, provider=provider, allowed_hosts=["x.example"])
     with caplog.at_level(logging.WARNING, "manor_mcp_interceptors"):
         for number in range(150):
-            request = requests.Request("GET", f"http://h{number}.example/").prepare()
-            if client == "requests":
-                auth(request)
-            else:
-                made = library_of(client).Request("GET", f"http://h{number}.example/")
-                next(auth.sync_auth_flow(made))
+            assert header_for(client, auth, f"http://h{number}.example/") is None
     assert sum("target_not_allowed" in text for text in caplog.messages) == 100
 
 
@@ -472,9 +468,11 @@ def test_a_url_that_is_allowed(client: str, pattern: str, url: str, provider: Te
 
 
 def header_for(client: str, auth: Any, url: str) -> str | None:
-    """Return the header that a request to `url` would go out with."""
+    """Return the header that the adapter puts on a request to `url`."""
     if client == "requests":
         return requests.Request("GET", url, auth=auth).prepare().headers.get("Authorization")
+    if client == "aiohttp":
+        return asyncio.run(header_in_aiohttp(auth, url))
     request = library_of(client).Request("GET", url)
     if client in ASYNC:
         asyncio.run(auth.async_auth_flow(request).__anext__())
@@ -482,6 +480,25 @@ def header_for(client: str, auth: Any, url: str) -> str | None:
         next(auth.sync_auth_flow(request))
     value: str | None = request.headers.get("authorization")
     return value
+
+
+class NotSentError(Exception):
+    """Ends a request before its connection is opened."""
+
+
+async def header_in_aiohttp(auth: Any, url: str) -> str | None:
+    """Read the header behind the adapter; that of the user in the URL is aiohttp's."""
+    headers: list[str | None] = []
+
+    async def stop(request: Any, handler: Any) -> Any:
+        headers.append(request.headers.get("Authorization"))
+        raise NotSentError
+
+    async with aiohttp_session(auth, stop) as session:
+        with pytest.raises(NotSentError):
+            await session.get(url)
+    [value] = headers
+    return None if value is not None and value.startswith("Basic ") else value
 
 
 def test_a_request_prepared_twice(provider: TestProvider) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import aiohttp
 import pytest
 
 from manor_mcp_interceptors._keys.tokens import AccessToken, mint
@@ -15,6 +16,7 @@ from tests.support.http_clients import (
     ASYNC,
     SYNC,
     TestProvider,
+    aiohttp_session,
     bearer,
     call,
     library_of,
@@ -49,7 +51,14 @@ def call_at_once(client: str, auth: Any, url: str, count: int) -> list[int]:
             calls = [pool.submit(call, client, auth, "GET", url) for _ in range(count)]
             return [made.result().status for made in calls]
 
+    async def status(session: aiohttp.ClientSession) -> int:
+        async with session.get(url) as reply:
+            return reply.status
+
     async def gather() -> list[int]:
+        if client == "aiohttp":
+            async with aiohttp_session(auth) as session:
+                return await asyncio.gather(*(status(session) for _ in range(count)))
         library = library_of(client)
         async with library.AsyncClient(auth=auth, trust_env=False, timeout=PATIENCE) as connected:
             replies = await asyncio.gather(*(connected.get(url) for _ in range(count)))

@@ -16,6 +16,7 @@ CLIENTS = {
     "FastMCP": "mcp",
     "requests": "http",
     "httpx, sync and async": "http",
+    "aiohttp": "http",
     "gRPC": "grpc",
     "grpc.aio": "grpc",
     "gRPC without interception": "grpc",

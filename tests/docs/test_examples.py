@@ -22,9 +22,11 @@ import manor_mcp_interceptors
 from manor_mcp_interceptors import (
     HttpxAuth,
     MCPTokenProvider,
+    Settings,
     TokenUnavailableError,
     get_token,
 )
+from manor_mcp_interceptors._keys.keys import KeySource
 from tests.cli.running import run as manor_mcp
 from tests.docs.pages import PAGES, ROOT, blocks, example
 from tests.docs.test_client_examples import CLIENTS
@@ -109,7 +111,7 @@ def test_the_first_server_and_the_first_client_talk_to_each_other(
         assert capsys.readouterr().out == "service-application\n"
         monkeypatch.setenv(FLAG.upper(), "off")
         MCPTokenProvider.reset()
-        code = code.replace("Httpx2Auth()", "Httpx2Auth(required=True)")
+        code = code.replace("mcp_http_client()", "mcp_http_client(required=True)")
         with pytest.raises(BaseException) as refused:  # noqa: PT011 - the SDK puts it into groups
             exec(code.replace("http://localhost:8001", url), {"__name__": "__main__"})
     assert TokenUnavailableError in set(causes(refused.value))
@@ -132,7 +134,7 @@ def test_the_commands_of_the_first_screen_exist() -> None:
         if line.startswith("manor-mcp ")
     }
     used = {(shlex.split(line)[1], *re.findall(r"--[a-z]+", line)) for line in typed}
-    assert {command for command, *_ in used} == {"keygen", "doctor"}
+    assert {command for command, *_ in used} == {"bridge", "doctor", "keygen"}
     for command, *options in used:
         page = manor_mcp(command, "--help").output
         assert [option for option in options if option not in page] == [], command
@@ -203,23 +205,29 @@ def test_the_tests_of_the_page_on_testing(
 
 @pytest.mark.slow
 def test_the_commands_of_a_rotation(tmp_path: Path) -> None:
-    """They leave the old secret in the previous file, and a new one in the current one."""
-    (tmp_path / "mcp").write_text("the old secret\n")
-    commands = example("docs/rotation.md", "Rotation of the secret", language="sh")
-    code = commands.replace("/run/secrets", str(tmp_path)).replace(
-        "manor-mcp", f"{sys.executable} -m manor_mcp_interceptors"
-    )
-    subprocess.run(["sh", "-e", "-c", code], check=True, capture_output=True)
-    assert (tmp_path / "mcp-previous").read_text() == "the old secret\n"
-    assert len((tmp_path / "mcp").read_text()) == 65
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["mcp", "mcp-previous"]
+    """After each one the files hold what the table of the page says, with or without a newline."""
+    (tmp_path / "mcp").write_text("the old secret")
+    previous = tmp_path / "mcp-previous"
+    settings = Settings(secret_file=tmp_path / "mcp", previous_secret_file=previous)
+    states = []
+    for block in (block for block in blocks("sh") if block.page == "docs/rotation.md"):
+        code = block.code.replace("/run/secrets", str(tmp_path)).replace(
+            "manor-mcp", f"{sys.executable} -m manor_mcp_interceptors"
+        )
+        subprocess.run(["sh", "-e", "-c", code], check=True, capture_output=True)
+        keys = KeySource().verification_keys(settings)
+        states.append((keys.current.secret, [key.secret for key in keys.previous]))
+    old, new = "the old secret", states[-1][0]
+    assert len(new) == 64
+    assert states == [(old, []), (old, [old, new]), (new, [old, new]), (new, [])]
+    assert [path.name for path in tmp_path.iterdir()] == ["mcp"]
 
 
 def test_the_wrong_class_is_the_error_that_troubleshooting_shows() -> None:
     """`HttpxAuth` in an httpx2 client."""
     import httpx2
 
-    with pytest.raises(TypeError, match='Invalid "auth" argument'):
+    with pytest.raises(TypeError, match=r'Invalid "auth" argument: .* httpx2 takes Httpx2Auth'):
         httpx2.Client(auth=HttpxAuth())  # type: ignore[arg-type]
 
 

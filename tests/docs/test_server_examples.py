@@ -15,10 +15,9 @@ import pytest
 from fastapi import Depends, FastAPI
 from grpc import _server
 from grpc.aio import _server as _aio_server
-from starlette.middleware.authentication import AuthenticationMiddleware
 
-from manor_mcp_interceptors.server.fastapi_dependency import verify_mcp_token
-from manor_mcp_interceptors.server.starlette_backend import TokenAuthBackend, on_auth_error
+from manor_mcp_interceptors.server.asgi_middleware import TokenAuthMiddleware
+from manor_mcp_interceptors.server.fastapi_dependency import admit_mcp_token
 from tests.docs.pages import example
 from tests.server.callers import PHRASE, token
 from tests.server.http_services import post
@@ -26,11 +25,18 @@ from tests.support import SECRET
 from tests.support.uvicorn_server import serve
 
 METHOD = "/manor.mcp.v1.SearchService/ListTools"
-HTTP = ["A FastAPI server", "A Starlette server, or any other on ASGI"]
+HTTP = [
+    "A FastAPI server",
+    "A FastAPI router or application",
+    "A Starlette server",
+    "Any ASGI application",
+]
 MCP = ["An MCP server of the official SDK", "A FastMCP server"]
+MCP_MIDDLEWARE = "A middleware around an MCP server"
 SERVERS = [
     *HTTP,
     *MCP,
+    MCP_MIDDLEWARE,
     "A gRPC server",
     "A grpc.aio server",
     "Anything else that serves",
@@ -81,7 +87,7 @@ WHOAMI = {
 }
 
 
-@pytest.mark.parametrize("heading", MCP)
+@pytest.mark.parametrize("heading", [*MCP, MCP_MIDDLEWARE])
 def test_mcp_servers(heading: str) -> None:
     """A tool knows its caller; without a token, 401."""
     names = run(heading)
@@ -163,10 +169,10 @@ def test_a_check_with_pyjwt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_dependencies_of_a_fastapi_application_leave_some_paths_open() -> None:
     """As the page warns; the middleware closes them."""
-    app = FastAPI(dependencies=[Depends(verify_mcp_token)])
+    app = FastAPI(dependencies=[Depends(admit_mcp_token)])
     app.mount("/mounted", FastAPI())
     app.get("/route")(lambda: None)
-    closed = AuthenticationMiddleware(app, backend=TokenAuthBackend(), on_error=on_auth_error)
+    closed = TokenAuthMiddleware(app)
     paths = ["/route", "/mounted/docs", "/docs", "/redoc", "/openapi.json"]
     with serve(app) as url, serve(closed) as closed_url:
         assert [get(f"{url}{path}", {})[0] for path in paths] == [401, 200, 200, 200, 200]
@@ -181,3 +187,23 @@ def test_mcp_servers_read_the_first_of_two_headers(heading: str) -> None:
     with serve(names["app"]) as url:
         assert post(f"{url}/mcp", [good, bad]).status == 200
         assert post(f"{url}/mcp", [bad, good]).status == 401
+
+
+def test_the_middleware_of_mcp_servers_refuses_two_headers() -> None:
+    """As the page says."""
+    with serve(run(MCP_MIDDLEWARE)["app"]) as url:
+        assert post(f"{url}/mcp", [f"Bearer {token()}"] * 2).status == 401
+
+
+def test_what_observe_mode_lets_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table says which adapters follow it; their examples know nobody then."""
+    monkeypatch.setenv("MCP_AUTH_ENFORCEMENT", "observe")
+    strict, *following = HTTP
+    following.remove("A Starlette server")  # its handler takes a verified user for granted
+    for heading in following:
+        with serve(run(heading)["app"]) as url:
+            assert get(f"{url}/whoami", {}) == (200, '{"caller":"nobody"}'), heading
+    with serve(run(strict)["app"]) as url:
+        assert get(f"{url}/whoami", {})[0] == 401
+    with serve(run(MCP_MIDDLEWARE)["app"]) as url:
+        assert post(f"{url}/mcp", []).status == 200

@@ -14,30 +14,32 @@ from contextlib import (
 from typing import Any
 
 import fastmcp
-import httpx2
 import pytest
 import time_machine
 from fastmcp.client.transports import StreamableHttpTransport
 from fastmcp.server.auth.providers.jwt import JWTVerifier
 from fastmcp.server.dependencies import get_access_token as fastmcp_access_token
-from mcp import Client
-from mcp.client.streamable_http import streamable_http_client
 
-from manor_mcp_interceptors import Httpx2Auth, MCPTokenProvider, Settings, TokenVerifier
+from manor_mcp_interceptors import (
+    MCPTokenProvider,
+    Settings,
+    TokenVerifier,
+    mcp_auth,
+    mcp_http_client,
+)
 from manor_mcp_interceptors._cli.demo.guestbook import Guestbook
 from manor_mcp_interceptors._cli.demo.mcp_server import mcp_server
+from manor_mcp_interceptors._cli.mcp_sdk import HAS_SESSIONLESS, open_session
 from tests.support import AUDIENCE, SECRET, StaticGate, legacy_check
 from tests.support.asgi_recorder import Recorder
 from tests.support.uvicorn_server import serve
 
 SUBJECT = "service-a"
 SETTINGS = Settings(secret=SECRET, subject=SUBJECT)
-WITH_SESSION = "legacy"
-WITHOUT_SESSION = "2026-07-28"
 ROUNDS = 4
 
 Call = Callable[[str], Awaitable[str]]
-Connect = Callable[[str, httpx2.Auth], AbstractAsyncContextManager[Call]]
+Connect = Callable[[str, Any], AbstractAsyncContextManager[Call]]
 
 
 def official_server() -> Any:
@@ -62,38 +64,36 @@ def fastmcp_server() -> Any:
 
 
 @asynccontextmanager
-async def official_session(url: str, auth: httpx2.Auth) -> AsyncIterator[Call]:
+async def official_session(url: str, auth: Any) -> AsyncIterator[Call]:
     """Open a session with the SDK's client, by the ``initialize`` handshake."""
-    async with official_client(url, auth, WITH_SESSION) as call:
+    async with official_client(url, auth, "initialize") as call:
         yield call
 
 
 @asynccontextmanager
-async def official_sessionless(url: str, auth: httpx2.Auth) -> AsyncIterator[Call]:
+async def official_sessionless(url: str, auth: Any) -> AsyncIterator[Call]:
     """Use the SDK's client in the protocol that has no sessions."""
-    async with official_client(url, auth, WITHOUT_SESSION) as call:
+    async with official_client(url, auth, "discover") as call:
         yield call
 
 
 @asynccontextmanager
-async def official_client(url: str, auth: httpx2.Auth, mode: str) -> AsyncIterator[Call]:
+async def official_client(url: str, auth: Any, opening: str) -> AsyncIterator[Call]:
     async with (
-        httpx2.AsyncClient(auth=auth, trust_env=False) as http,
-        Client(streamable_http_client(url, http_client=http), mode=mode, cache=None) as client,
+        mcp_http_client(auth=auth, trust_env=False) as http,
+        open_session(url, http, opening) as (client, _),
     ):
 
         async def call(tool: str) -> str:
             tools = await client.list_tools()
             assert tool in {t.name for t in tools.tools}
-            result = await client.call_tool(tool)
-            assert not result.is_error
-            return text_of(result)
+            return text_of(await client.call_tool(tool))
 
         yield call
 
 
 @asynccontextmanager
-async def fastmcp_session(url: str, auth: httpx2.Auth) -> AsyncIterator[Call]:
+async def fastmcp_session(url: str, auth: Any) -> AsyncIterator[Call]:
     """Open a session with FastMCP's client."""
     async with fastmcp.Client(StreamableHttpTransport(url, auth=auth)) as client:
 
@@ -111,9 +111,10 @@ def text_of(result: Any) -> str:
 
 
 every_server = pytest.mark.parametrize("application", [official_server, fastmcp_server])
-every_client = pytest.mark.parametrize(
-    "connect", [official_session, official_sessionless, fastmcp_session]
-)
+CLIENTS: list[Connect] = [official_session, fastmcp_session]
+if HAS_SESSIONLESS:
+    CLIENTS.append(official_sessionless)
+every_client = pytest.mark.parametrize("connect", CLIENTS)
 
 
 @contextmanager
@@ -130,7 +131,7 @@ def test_every_request_of_an_mcp_session_carries_the_token(
     application: Callable[[], Any], connect: Connect
 ) -> None:
     """From the handshake to the last notification, each request carries the one token."""
-    auth = Httpx2Auth(provider=MCPTokenProvider(SETTINGS, gate=StaticGate()))
+    auth = mcp_auth(provider=MCPTokenProvider(SETTINGS, gate=StaticGate()))
 
     async def talk(url: str) -> str:
         async with connect(url, auth) as call:
@@ -150,7 +151,7 @@ def test_an_mcp_session_without_a_token_is_refused(
     application: Callable[[], Any], connect: Connect
 ) -> None:
     """With the flag off nothing is sent instead, and the caller gets the error of the client."""
-    auth = Httpx2Auth(provider=MCPTokenProvider(SETTINGS, gate=StaticGate(on=False)))
+    auth = mcp_auth(provider=MCPTokenProvider(SETTINGS, gate=StaticGate(on=False)))
 
     async def talk(url: str) -> str:
         async with connect(url, auth) as call:
@@ -174,12 +175,11 @@ def test_sessions_outlive_their_token() -> None:
         secret=SECRET, subject=SUBJECT, ttl_seconds=3, margin_seconds=1, recheck_seconds=0
     )
     provider = MCPTokenProvider(settings, gate=StaticGate())
-    auth = Httpx2Auth(provider=provider)
-    clients: list[Connect] = [official_session, official_sessionless, fastmcp_session]
+    auth = mcp_auth(provider=provider)
 
     async def talk(urls: list[str], pass_time: Callable[[], None]) -> None:
         async with AsyncExitStack() as stack:
-            connections = [connect(url, auth) for url in urls for connect in clients]
+            connections = [connect(url, auth) for url in urls for connect in CLIENTS]
             calls = [await stack.enter_async_context(made) for made in connections]
             for _ in range(ROUNDS):
                 for call in calls:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import random
 import threading
 import traceback
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from manor_mcp_interceptors import MCPTokenProvider, Settings, SettingsError, diagnose
-from manor_mcp_interceptors._keys.keys import KeySource, SigningKey
+from manor_mcp_interceptors._keys.keys import KeySource, SigningKey, VerificationKeys
 from manor_mcp_interceptors._keys.secret_file import SecretFile
 from manor_mcp_interceptors.outcomes import Outcome
 from tests.cli.running import doctor
@@ -110,14 +111,13 @@ def test_a_previous_secret_file_that_is_removed_retires_its_secret(
     file = tmp_path / "previous"
     file.write_text(OTHER_SECRET)
     source, settings = KeySource(), Settings(secret=SECRET, previous_secret_file=file)
-    before = source.verification_keys(settings).previous
-    assert before is not None
+    (before,) = source.verification_keys(settings).previous
     assert before.secret == OTHER_SECRET
     file.unlink() if content is None else file.write_bytes(content)
     keys = source.verification_keys(settings)
-    assert (keys.previous, keys.problem) == (None, None)
+    assert (keys.previous, keys.problem) == ((), None)
     file.write_bytes(b"\xff")
-    assert source.verification_keys(settings).previous is None
+    assert source.verification_keys(settings).previous == ()
 
 
 def test_a_garbled_previous_secret_file_keeps_the_last_good_one(tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def test_a_garbled_previous_secret_file_keeps_the_last_good_one(tmp_path: Path) 
     assert keys == before
     assert any("the last good secret stays in use" in text for text in keys.warnings())
     alone = KeySource().verification_keys(settings)
-    assert (alone.current.secret, alone.previous) == (SECRET, None)
+    assert (alone.current.secret, alone.previous) == (SECRET, ())
     assert any("no previous secret: " in text for text in alone.warnings())
 
 
@@ -150,7 +150,7 @@ def test_two_threads_that_find_the_previous_file_gone_keep_the_current_secret(
     monkeypatch.setattr(SecretFile, "is_removed", together)
     with ThreadPoolExecutor(2) as pool:
         reads = [pool.submit(source.verification_keys, settings) for _ in range(2)]
-        assert [read.result().previous for read in reads] == [None, None]
+        assert [read.result().previous for read in reads] == [(), ()]
 
 
 def misplaced_secrets() -> list[str]:
@@ -184,3 +184,87 @@ def test_a_secret_in_the_variable_of_a_path_is_never_shown(
         if secret.count("/") == 1:
             assert secret not in doctor().text
     assert "<not shown> cannot be read" in caplog.text
+
+
+THIRD_SECRET = "third-secret-" + "7" * 32
+
+
+def accepted_from(tmp_path: Path, content: str) -> VerificationKeys:
+    """Return what a verifier accepts whose file of previous secrets has this content."""
+    file = tmp_path / "previous"
+    file.write_text(content, newline="")
+    return KeySource().verification_keys(Settings(secret=SECRET, previous_secret_file=file))
+
+
+@pytest.mark.parametrize(
+    ("content", "secrets"),
+    [
+        (f"{OTHER_SECRET}\n", [OTHER_SECRET]),
+        (f"{OTHER_SECRET}\n{THIRD_SECRET}", [OTHER_SECRET, THIRD_SECRET]),
+        (f"{OTHER_SECRET}\r\n\r\n \t\n{THIRD_SECRET}\r\n\n", [OTHER_SECRET, THIRD_SECRET]),
+        (f"# the old one\n{OTHER_SECRET}\n#\n{THIRD_SECRET}\n", [OTHER_SECRET, THIRD_SECRET]),
+        (f"{OTHER_SECRET} \n", [f"{OTHER_SECRET} "]),
+        (f"#{OTHER_SECRET}\n", [f"#{OTHER_SECRET}"]),
+        ("# nothing yet\n", []),
+    ],
+    ids=["one", "two", "Windows and blank", "comments", "a space", "a hash", "a comment alone"],
+)
+def test_each_line_of_the_previous_file_is_a_secret(
+    tmp_path: Path, content: str, secrets: list[str]
+) -> None:
+    """Blank lines and comments are none; what is in a line stays as it is."""
+    keys = accepted_from(tmp_path, content)
+    assert ([key.secret for key in keys.previous], keys.problem) == (secrets, None)
+
+
+def test_the_current_secret_among_the_previous_ones_is_one_key(tmp_path: Path) -> None:
+    """The runbook puts both secrets of a rotation into the previous file."""
+    keys = accepted_from(tmp_path, f"{SECRET}\n{OTHER_SECRET}\n")
+    assert [key.secret for key in keys.keys_for(None)] == [SECRET, OTHER_SECRET]
+    assert [keys.name_of(key) for key in keys.keys_for(None)] == ["current", "previous"]
+
+
+def test_a_warning_names_the_line_and_shows_nothing_of_it(tmp_path: Path) -> None:
+    """Each line is checked as any secret is; two lines in the file are no accident."""
+    keys = accepted_from(tmp_path, f"{OTHER_SECRET}\nhunter2\n'{THIRD_SECRET}'\n")
+    short, quoted = keys.warnings()
+    source = f"MCP_AUTH_PREVIOUS_SECRET_FILE ({tmp_path}/previous)"
+    assert short.startswith(f"{source}, line 2 is 7 bytes long")
+    assert quoted.startswith(f"{source}, line 3 has quotes around it")
+    assert "hunter2" not in short
+    assert THIRD_SECRET not in quoted
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        PEM,
+        PEM.rpartition("-----END")[0] + "\n",
+        json.dumps(json.loads(JWK), indent=1),
+        json.dumps({"keys": [json.loads(JWK)]}, indent=1),
+        f"{OTHER_SECRET}\n{PEM}",
+        f"{OTHER_SECRET}\n{SSH}\n",
+    ],
+    ids=["PEM", "half a PEM", "JWK", "JWK set", "PEM after a secret", "ssh after a secret"],
+)
+def test_no_line_of_a_key_file_is_a_secret(tmp_path: Path, content: str) -> None:
+    """Anybody could sign with ``{`` or the first line of a PEM; the current secret stays in use."""
+    keys = accepted_from(tmp_path, content)
+    assert (keys.current.secret, keys.previous) == (SECRET, ())
+    assert "PEM, ssh or JWK" in str(keys.problem)
+
+
+def test_a_file_of_many_lines_is_not_a_file_of_secrets(tmp_path: Path) -> None:
+    """Each line of a text that was mounted by mistake would be a secret."""
+    keys = accepted_from(tmp_path, "a line of a text\n" * 9)
+    assert keys.previous == ()
+    assert "holds 9 lines; it takes 8 secrets at most" in str(keys.problem)
+
+
+def test_several_lines_in_the_file_of_the_current_secret_are_one_secret(tmp_path: Path) -> None:
+    """With the warning of an accident: there is one secret to sign with."""
+    file = tmp_path / "secret"
+    file.write_text(f"{SECRET}\n{OTHER_SECRET}\n")
+    key = key_of(Settings(secret_file=file))
+    assert key.secret == f"{SECRET}\n{OTHER_SECRET}"
+    assert "has several lines: this looks like an accident" in key.warnings[0]

@@ -47,6 +47,7 @@ CLIENTS: Final = {
     "requests": ["RequestsAuth"],
     "httpx": ["HttpxAuth"],
     "httpx2": ["Httpx2Auth"],
+    "aiohttp": ["AiohttpAuth"],
     "grpc": [
         "GrpcAuthInterceptor",
         "grpc_aio_authenticated_channel",
@@ -60,11 +61,12 @@ NAMES: Final[dict[str, list[str]]] = {
     "openfeature": ["_flags.openfeature_gate"],
     "fastapi": ["server.fastapi_dependency"],
     "starlette": ["server.starlette_backend"],
-    "mcp": ["server.mcp_verifier", "Httpx2Auth"],
+    "mcp": ["server.mcp_verifier", "mcp_auth()", "mcp_http_client()"],
+    "fastmcp": ["server.fastmcp_verifier", "mcp_auth()"],
     "otel": [],
     "cli": ["_cli.commands"],
 }
-"""What must import with the extra and nothing else installed: names, or modules."""
+"""What must work with the extra and nothing else installed: names, calls, or modules."""
 NAMES["grpc"] += [
     "server.grpc_interceptors",
     "server.grpc_aio_interceptors",
@@ -85,15 +87,17 @@ with auth_on() as secret:
 """
 NAME: Final = """
 for name in sys.argv[2:]:
-    if name in package.__all__:
-        getattr(package, name)
+    if name.removesuffix("()") in package.__all__:
+        used = getattr(package, name.removesuffix("()"))
+        if name.endswith("()"):
+            used()
     else:
         importlib.import_module(f"manor_mcp_interceptors.{name}")
 """
 ABSENT: Final = """
 for name in sys.argv[2:]:
     try:
-        getattr(package, name)
+        getattr(package, name)()
     except ModuleNotFoundError as error:
         assert "pip install 'manor-mcp-interceptors[" in str(error), error
     else:

@@ -13,7 +13,6 @@ from fastapi import Depends, FastAPI
 from fastmcp.server.dependencies import get_access_token as fastmcp_access_token
 from mcp.server.auth.middleware.auth_context import get_access_token
 from mcp.server.auth.settings import AuthSettings
-from mcp.server.mcpserver import MCPServer
 from pydantic import AnyHttpUrl
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -23,6 +22,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from manor_mcp_interceptors import TokenVerifier, VerifiedToken
+from manor_mcp_interceptors._cli.mcp_sdk import MCPServer
 from manor_mcp_interceptors.server.fastapi_dependency import MCPTokenDependency
 from manor_mcp_interceptors.server.fastmcp_verifier import FastMCPTokenVerifier
 from manor_mcp_interceptors.server.mcp_verifier import MCPTokenVerifier

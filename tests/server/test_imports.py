@@ -69,12 +69,27 @@ def test_the_walk_sees_what_it_should() -> None:
     assert len(MODULES) >= 10
 
 
-FRAMEWORKS = {"fastapi", "starlette", "grpc", "mcp", "fastmcp", "httpx", "httpx2", "requests"}
+FRAMEWORKS = {
+    "aiohttp",
+    "fastapi",
+    "starlette",
+    "grpc",
+    "mcp",
+    "fastmcp",
+    "httpx",
+    "httpx2",
+    "requests",
+}
 
 
 def test_the_verifier_loads_no_framework() -> None:
-    """In a new interpreter: PyJWT, and nothing that serves or sends."""
-    code = "import sys, manor_mcp_interceptors as m; m.TokenVerifier; print(*sys.modules)"
+    """In a new interpreter: PyJWT, and nothing that serves or sends; nor the plain middleware."""
+    code = """
+import sys
+from manor_mcp_interceptors import TokenVerifier
+from manor_mcp_interceptors.server.asgi_middleware import TokenAuthMiddleware
+print(*sys.modules)
+"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = {name.partition(".")[0] for name in done.stdout.split()}
     assert "jwt" in loaded
@@ -101,7 +116,8 @@ sys.meta_path.insert(0, Absent())
         ("grpc_interceptors", "grpc", "manor-mcp-interceptors[grpc]"),
         ("grpc_aio_interceptors", "grpc", "manor-mcp-interceptors[grpc]"),
         ("mcp_verifier", "mcp", "manor-mcp-interceptors[mcp]"),
-        ("fastmcp_verifier", "fastmcp", "pip install fastmcp"),
+        ("mcp_middleware", "mcp", "manor-mcp-interceptors[mcp]"),
+        ("fastmcp_verifier", "fastmcp", "manor-mcp-interceptors[fastmcp]"),
     ],
 )
 def test_a_missing_extra_is_named(module: str, missing: str, extra: str) -> None:

@@ -6,14 +6,17 @@ import logging
 import subprocess
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
 from manor_mcp_interceptors import TokenVerifier
+from manor_mcp_interceptors.server.asgi_middleware import TokenAuthMiddleware
 from manor_mcp_interceptors.server.fastmcp_verifier import FastMCPTokenVerifier
 from manor_mcp_interceptors.server.grpc_aio_interceptors import GrpcAioAuthServerInterceptor
 from manor_mcp_interceptors.server.grpc_interceptors import GrpcAuthServerInterceptor
+from manor_mcp_interceptors.server.mcp_middleware import MCPAuthMiddleware
 from manor_mcp_interceptors.server.mcp_verifier import MCPTokenVerifier
 from manor_mcp_interceptors.server.starlette_backend import TokenAuthBackend
 from tests.server.http_services import fastapi_app
@@ -24,7 +27,13 @@ def fastapi_request() -> object:
     return TestClient(fastapi_app(None)).post("/mcp")
 
 
+async def application(scope: Any, receive: Any, send: Any) -> None:
+    """Answer nothing."""
+
+
 STARTS: list[Callable[[], object]] = [
+    lambda: TokenAuthMiddleware(application),
+    lambda: MCPAuthMiddleware(application),
     GrpcAuthServerInterceptor,
     GrpcAioAuthServerInterceptor,
     MCPTokenVerifier,

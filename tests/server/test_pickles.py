@@ -15,16 +15,21 @@ from starlette.middleware import Middleware
 from starlette.middleware.authentication import AuthenticationMiddleware
 
 from manor_mcp_interceptors import Settings, TokenRejectedError, TokenVerifier
-from manor_mcp_interceptors.server.fastapi_dependency import MCPTokenDependency
+from manor_mcp_interceptors.server.asgi_middleware import TokenAuthMiddleware
+from manor_mcp_interceptors.server.fastapi_dependency import (
+    MCPAdmissionDependency,
+    MCPTokenDependency,
+)
 from manor_mcp_interceptors.server.fastmcp_verifier import FastMCPTokenVerifier
 from manor_mcp_interceptors.server.grpc_aio_interceptors import GrpcAioAuthServerInterceptor
 from manor_mcp_interceptors.server.grpc_interceptors import GrpcAuthServerInterceptor
+from manor_mcp_interceptors.server.mcp_middleware import MCPAuthMiddleware
 from manor_mcp_interceptors.server.mcp_verifier import MCPTokenVerifier
 from manor_mcp_interceptors.server.starlette_backend import TokenAuthBackend, on_auth_error
 from manor_mcp_interceptors.server.verifier import verification_of
 from tests.server.callers import token
 from tests.server.forging import claims, forge
-from tests.support import OTHER_SECRET, SECRET, FakeClock
+from tests.support import OTHER_SECRET, SECRET, FakeClock, StaticGate
 
 
 def fastapi_app(verifier: TokenVerifier | None) -> FastAPI:
@@ -37,8 +42,23 @@ def starlette_app(verifier: TokenVerifier | None) -> Starlette:
     return Starlette(middleware=[auth])
 
 
+async def application(scope: Any, receive: Any, send: Any) -> None:
+    """Answer nothing."""
+
+
+def asgi_middleware(verifier: TokenVerifier | None) -> TokenAuthMiddleware:
+    return TokenAuthMiddleware(application, verifier=verifier)
+
+
+def mcp_middleware(verifier: TokenVerifier | None) -> MCPAuthMiddleware:
+    return MCPAuthMiddleware(application, verifier=verifier)
+
+
 ADAPTERS: list[Callable[[Any], Any]] = [
     MCPTokenDependency,
+    MCPAdmissionDependency,
+    asgi_middleware,
+    mcp_middleware,
     TokenAuthBackend,
     GrpcAuthServerInterceptor,
     GrpcAioAuthServerInterceptor,
@@ -87,11 +107,19 @@ def test_an_unpickled_verifier_keeps_its_options(
     file.write_text(SECRET)
     monkeypatch.setenv("MCP_AUTH_SECRET", SECRET)
     for given in (None, Settings(secret_file=file)):
-        verifier = TokenVerifier(given, leeway_seconds=60, allowed_subjects=["service-a"])
+        verifier = TokenVerifier(
+            given,
+            leeway_seconds=60,
+            allowed_subjects=["service-a"],
+            other_issuers=True,
+            gate=StaticGate(),
+        )
         loaded = pickle.loads(pickle.dumps(verifier))
         assert loaded.verify(token(age=3630)).subject == "service-a"
         with pytest.raises(TokenRejectedError, match="subject"):
             loaded.verify(token(sub="service-b"))
+        with pytest.raises(TokenRejectedError, match="other_issuer"):
+            loaded.verify(token(iss="other"))
 
 
 def test_a_copy_is_the_verifier_itself(clock: FakeClock) -> None:

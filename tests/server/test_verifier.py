@@ -379,12 +379,15 @@ NAMES_OF_SECRETS = {SECRET: "current", OTHER_SECRET: "previous", THIRD_SECRET: "
         ("k2", OTHER_SECRET, None, SECRET, None),
         ("k2", OTHER_SECRET, None, OTHER_SECRET, None),
         ("k2", None, None, OTHER_SECRET, "signature"),
-        # configured, and the token has it: only the current one
+        # configured: during a rotation both are tried, whichever the token's is
         ("k2", OTHER_SECRET, "k2", SECRET, None),
-        ("k2", OTHER_SECRET, "k2", OTHER_SECRET, "signature"),
-        # another: only the previous one, or unknown
+        ("k2", OTHER_SECRET, "k2", OTHER_SECRET, None),
+        ("k2", OTHER_SECRET, "k2", THIRD_SECRET, "signature"),
         ("k2", OTHER_SECRET, "k1", OTHER_SECRET, None),
-        ("k2", OTHER_SECRET, "k1", SECRET, "signature"),
+        ("k2", OTHER_SECRET, "k1", SECRET, None),
+        ("k2", OTHER_SECRET, "k1", THIRD_SECRET, "signature"),
+        # without a previous secret there is one key, and one kid
+        ("k2", None, "k2", SECRET, None),
         ("k2", None, "k1", SECRET, "unknown_key"),
     ],
     ids=lambda value: NAMES_OF_SECRETS.get(value, value),
@@ -397,7 +400,7 @@ def test_which_secret_a_kid_means(
     expected: str | None,
     clock: FakeClock,
 ) -> None:
-    """A kid selects the secret; without one, both are tried."""
+    """It is a hint: a service may restart with a new kid before or after its secret changes."""
     settings = Settings(secret=SECRET, key_id=own_kid, previous_secret=previous)
     header = {"alg": "HS256"} if kid is None else {"alg": "HS256", "kid": kid}
     token = forge(claims(), header=header, secret=secret)

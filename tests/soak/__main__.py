@@ -1,4 +1,7 @@
-"""``python -m tests.soak --seconds 60``: ends with 0 if no call was lost and nothing grew."""
+"""``python -m tests.soak --seconds 60``: ends with 0 if no call was lost and nothing grew.
+
+Then, for as long, enforcement is turned on and off: ends with 0 if every call met the right mode.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import argparse
 import logging
 import sys
 
+from .enforcement import enforcement_soak
 from .run import soak
 
 
@@ -21,7 +25,9 @@ def main() -> int:
     logging.disable(logging.WARNING)  # the flag's troubles are part of the plan
     result = soak(options.seconds, say)
     say(result.report())
-    return 0 if result.is_good else 1
+    enforcement = enforcement_soak(options.seconds)
+    say(enforcement.report())
+    return 0 if result.is_good and enforcement.is_good else 1
 
 
 if __name__ == "__main__":

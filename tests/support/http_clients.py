@@ -11,16 +11,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import httpx
 import httpx2
 import requests
 
-from manor_mcp_interceptors import Httpx2Auth, HttpxAuth, MCPTokenProvider, RequestsAuth, Settings
+from manor_mcp_interceptors import (
+    AiohttpAuth,
+    Httpx2Auth,
+    HttpxAuth,
+    MCPTokenProvider,
+    RequestsAuth,
+    Settings,
+)
 from tests.support import SECRET, FakeClock, StaticGate
 
 SYNC = ["requests", "httpx", "httpx2"]
-ASYNC = ["httpx-async", "httpx2-async"]
+ASYNC = ["httpx-async", "httpx2-async", "aiohttp"]
 CLIENTS = [*SYNC, *ASYNC]
+HTTPX = [client for client in CLIENTS if client.startswith("httpx")]
 OFFSET = 7
 """The position in a file at which the body begins, in bytes."""
 TIMEOUT = 20
@@ -66,6 +75,7 @@ class Reply:
     status: int
     body: bytes
     history: list[int]
+    """The statuses of the responses before this one."""
 
 
 def make_auth(client: str, **options: Any) -> Any:
@@ -73,6 +83,7 @@ def make_auth(client: str, **options: Any) -> Any:
         "requests": RequestsAuth,
         "httpx": HttpxAuth,
         "httpx2": Httpx2Auth,
+        "aiohttp": AiohttpAuth,
     }
     return kinds[client.removesuffix("-async")](**options)
 
@@ -88,6 +99,8 @@ def call(
             verify = str(ca) if ca else True
             reply = session.request(method, url, timeout=TIMEOUT, verify=verify, **options)
             return Reply(reply.status_code, reply.content, [r.status_code for r in reply.history])
+    if client == "aiohttp":
+        return asyncio.run(_call_aiohttp(auth, method, url, ssl=_trust(ca), **options))
     library = library_of(client)
     common = {
         "auth": auth,
@@ -105,6 +118,31 @@ def call(
             return _reply(await connected.request(method, url, **options))
 
     return asyncio.run(request())
+
+
+async def _call_aiohttp(auth: Any, method: str, url: str, **options: Any) -> Reply:
+    statuses = []
+
+    async def note(request: Any, handler: Any) -> Any:
+        response = await handler(request)
+        statuses.append(response.status)
+        return response
+
+    async with (
+        aiohttp_session(auth, note) as session,
+        session.request(method, url, **options) as reply,
+    ):
+        return Reply(reply.status, await reply.read(), statuses[:-1])
+
+
+def aiohttp_session(*middlewares: Any, **options: Any) -> aiohttp.ClientSession:
+    """Return a session that takes cookies from an IP address as well."""
+    return aiohttp.ClientSession(
+        middlewares=middlewares,
+        cookie_jar=aiohttp.CookieJar(unsafe=True),
+        timeout=aiohttp.ClientTimeout(TIMEOUT),
+        **options,
+    )
 
 
 @functools.cache
@@ -138,11 +176,12 @@ BODIES = [
 
 def bodies_of(client: str) -> list[str]:
     """Return the bodies that the client takes: async ones in async clients alone."""
-    if client == "requests":
-        return [body for body in BODIES if not body.startswith("async")]
     if client in SYNC:
         return [body for body in BODIES if not body.startswith("async")]
-    return [body for body in BODIES if body not in {"file", "generator", "iterator"}]
+    unknown = (
+        {"generator", "iterator"} if client == "aiohttp" else {"file", "generator", "iterator"}
+    )
+    return [body for body in BODIES if body not in unknown]
 
 
 def can_be_sent_again(body: str) -> bool:
@@ -151,7 +190,7 @@ def can_be_sent_again(body: str) -> bool:
 
 def body_options(client: str, body: str, payload: bytes) -> dict[str, Any]:
     """Return the arguments of a request with that body, new at each call."""
-    content = "data" if client == "requests" else "content"
+    content = "content" if client in HTTPX else "data"
     text = payload.decode("ascii")
     options: dict[str, Callable[[], dict[str, Any]]] = {
         "none": dict,
@@ -159,9 +198,9 @@ def body_options(client: str, body: str, payload: bytes) -> dict[str, Any]:
         "text": lambda: {content: text},
         "json": lambda: {"json": {"text": text}},
         "form": lambda: {"data": {"text": text}},
-        "multipart": lambda: {"files": {"part": ("name.bin", payload)}},
+        "multipart": lambda: part_options(client, payload),
         "file": lambda: _file(client, content, payload),
-        "multipart-file": lambda: {"files": {"part": ("name.bin", io.BytesIO(payload))}},
+        "multipart-file": lambda: part_options(client, io.BytesIO(payload)),
         "generator": lambda: {content: _chunks(payload)},
         "iterator": lambda: {content: iter(list(_chunks(payload)))},
         "async-generator": lambda: {content: _async_chunks(payload)},
@@ -170,10 +209,19 @@ def body_options(client: str, body: str, payload: bytes) -> dict[str, Any]:
     return options[body]()
 
 
+def part_options(client: str, content: Any) -> dict[str, Any]:
+    """Return the arguments of a request with one file in a form."""
+    if client == "aiohttp":
+        form = aiohttp.FormData()
+        form.add_field("part", content, filename="name.bin")
+        return {"data": form}
+    return {"files": {"part": ("name.bin", content)}}
+
+
 def _file(client: str, content: str, payload: bytes) -> dict[str, Any]:
     file = io.BytesIO(b"x" * OFFSET + payload)
     file.seek(OFFSET)
-    if client == "requests":
+    if client not in HTTPX:
         return {content: file}
     # httpx itself counts the whole file.
     return {content: file, "headers": {"Content-Length": str(len(payload))}}

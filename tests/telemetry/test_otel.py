@@ -28,8 +28,8 @@ def points():
             for metric in scope.metrics:
                 for point in metric.data.data_points:
                     words = [f"{k}={v}" for k, v in point.attributes.items()]
-                    sums = metric.data.is_monotonic, metric.data.aggregation_temporality.name
-                    yield (scope.scope.name, metric.name, metric.unit, *sums, *words, point.value)
+                    sums = vars(metric.data).get("is_monotonic", "gauge")
+                    yield (scope.scope.name, metric.name, metric.unit, sums, *words, point.value)
 """
 
 
@@ -58,28 +58,32 @@ token = provider.token()
 provider.invalidate(token)
 provider.token()
 provider.counters.count("retries")
-for word in ("accepted", "remembered", "remembered", "expired"):
-    TOTALS.count("verifications", word)
+for word in ("accepted", "remembered", "remembered"):
+    TOTALS.count("verifications", word, "current")
+TOTALS.count("verifications", "expired")
+TOTALS.count("decisions", "invalid_config")
 """
 SEEN = """\
-decisions {decision} outcome=ok 2
+decisions {decision} outcome=invalid_config error.type=invalid_config 1
+decisions {decision} outcome=ok audience=service-search-mcp 2
 mints {token} 1
 refreshes {refresh} 1
 retries {request} 1
-verifications {token} result=accepted 1
-verifications {token} result=expired 1
-verifications {token} result=remembered 2
+secret.info  role=signing fingerprint=9de3-17ee 1
+verifications {token} result=accepted key=current 1
+verifications {token} result=expired error.type=expired 1
+verifications {token} result=remembered key=current 2
 """
 SHOW = """
-for scope, name, unit, monotonic, kind, *rest in sorted(points(), key=str):
-    assert (scope, monotonic, kind) == ("manor_mcp_interceptors", True, "CUMULATIVE")
+for scope, name, unit, kind, *rest in sorted(points(), key=str):
+    assert (scope, kind) == ("manor_mcp_interceptors", "gauge" if "secret" in name else True)
     print(*(str(part).replace("manor.mcp_auth.", "") for part in (name, unit, *rest)))
 assert not any(token in str(point) for point in points())
 """
 
 
 def test_the_counters_are_metrics() -> None:
-    """Each one, with its name, its unit and one word at most for an attribute."""
+    """Each one, with its name, its unit and its attributes; a failure has its type beside it."""
     code = "metrics.set_meter_provider(MeterProvider([reader]))\n"
     assert run(READER + code + EVENTS + SHOW) == SEEN
 
@@ -90,7 +94,8 @@ def test_a_meter_that_is_set_up_late_sees_everything() -> None:
     assert run(READER + EVENTS + code + SHOW) == SEEN
     always = {"MCP_AUTH_RECHECK_SECONDS": "0"}
     later = code + "provider.token()\n"
-    assert run(EVENTS + READER + later + SHOW, **always) == SEEN.replace("ok 2", "ok 3")
+    more = SEEN.replace("audience=service-search-mcp 2", "audience=service-search-mcp 3")
+    assert run(EVENTS + READER + later + SHOW, **always) == more
 
 
 def test_many_threads_register_the_metrics_once() -> None:
@@ -108,7 +113,20 @@ threads = [threading.Thread(target=work, args=(n,)) for n in range(8)]
 [t.start() for t in threads], [t.join() for t in threads]
 print(*[p[-1] for p in points() if p[1].endswith("decisions")])
 """
-    assert run(READER + code) == "8\n"
+    assert run(READER + code) == "1 1 1 1 1 1 1 1\n"
+
+
+def test_the_audiences_of_decisions_are_bounded() -> None:
+    """The further ones are one series; the sum stays right."""
+    code = """
+from manor_mcp_interceptors import MCPTokenProvider, get_token
+metrics.set_meter_provider(MeterProvider([reader]))
+for n in range(150):
+    get_token(f"audience-{n}")
+seen = {p[-2].rpartition("=")[2]: p[-1] for p in points() if p[1].endswith("decisions")}
+print(len(seen), seen["audience-99"], seen["other"])
+"""
+    assert run(READER + code) == "101 1 50\n"
 
 
 SPAN = """

@@ -7,11 +7,13 @@ import urllib.error
 import urllib.request
 from typing import Any, Final
 
+import aiohttp
 import httpx
 import httpx2
 import requests
 
 from manor_mcp_interceptors import get_auth_headers
+from manor_mcp_interceptors.client.aiohttp_middleware import AiohttpAuth
 from manor_mcp_interceptors.client.httpx2_auth import Httpx2Auth
 from manor_mcp_interceptors.client.httpx_auth import HttpxAuth
 from manor_mcp_interceptors.client.requests_auth import RequestsAuth
@@ -49,6 +51,8 @@ async def call_http_async(servers: Servers, report: Report) -> None:
         await _call_async("httpx async", client, servers.http, report)
     async with httpx2.AsyncClient(auth=Httpx2Auth(), trust_env=False) as client2:
         await _call_async("httpx2 async", client2, servers.http, report)
+    async with aiohttp.ClientSession(middlewares=[AiohttpAuth()]) as session:
+        await _call_aiohttp("aiohttp", session, servers.http, report)
 
 
 def _call(transport: str, client: Any, server: HttpServer, report: Report) -> None:
@@ -63,6 +67,18 @@ async def _call_async(transport: str, client: Any, server: HttpServer, report: R
         with report.call(transport, f"{method} {path}", server.guestbook) as call:
             response = await client.request(method, server.url + path, json=body, timeout=TIMEOUT)
             _take(call, response.status_code, response.json())
+
+
+async def _call_aiohttp(
+    transport: str, session: aiohttp.ClientSession, server: HttpServer, report: Report
+) -> None:
+    timeout = aiohttp.ClientTimeout(TIMEOUT)
+    for method, path, body in CALLS:
+        with report.call(transport, f"{method} {path}", server.guestbook) as call:
+            async with session.request(
+                method, server.url + path, json=body, timeout=timeout
+            ) as response:
+                _take(call, response.status, await response.json())
 
 
 def _call_urllib(transport: str, server: HttpServer, report: Report) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from mcp.server.auth.middleware.auth_context import get_access_token
 from mcp.server.auth.provider import AccessToken
 from mcp.server.auth.settings import AuthSettings
-from mcp.server.mcpserver import MCPServer
 from pydantic import AnyHttpUrl
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from manor_mcp_interceptors._cli.mcp_sdk import MCPServer
 from manor_mcp_interceptors.server.mcp_verifier import MCPTokenVerifier
 from manor_mcp_interceptors.server.verifier import TokenVerifier
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Final
 
 from manor_mcp_interceptors import MCPTokenProvider
+from manor_mcp_interceptors._cli.mcp_sdk import HAS_SESSIONLESS
 from manor_mcp_interceptors.settings import Settings
 
 from .grpc_calls import call_grpc, call_grpc_aio
@@ -22,7 +23,7 @@ from .report import Phase, Report
 from .servers import Servers, start_servers
 
 SUBJECT: Final = "demo-caller"
-CALLS_PER_PHASE: Final = 42
+CALLS_PER_PHASE: Final = 45 if HAS_SESSIONLESS else 42
 """With fewer calls, an adapter was left out."""
 
 

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from manor_mcp_interceptors._keys.fingerprint import fingerprint
 from manor_mcp_interceptors._keys.keys import SigningKey
 from manor_mcp_interceptors._keys.tokens import clock_skew, mint
 from manor_mcp_interceptors.settings import Settings
 
 from .answers import CLOCK_TOLERANCE, Answer, clock_words
 from .checks import Check, State
-from .fingerprint import fingerprint
 from .host import Host
 
 _DEFAULTS: Final = Settings()
@@ -96,10 +96,10 @@ def _variants(
     settings, keys = host.token_settings, host.verification_keys()
     key = keys.current
     yield from _clock_variants(settings, key, clock_offset)
-    if keys.previous is not None:
+    for other in keys.others:
         yield _Variant(
             settings,
-            keys.previous,
+            other,
             "the server accepts only the previous secret; it does not have the current one",
             "give the server the current secret, or use the previous one here until then",
         )

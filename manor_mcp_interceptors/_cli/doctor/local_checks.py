@@ -8,23 +8,28 @@ import time
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
+from manor_mcp_interceptors._keys.fingerprint import fingerprint
 from manor_mcp_interceptors._keys.signing_key import MIN_SECRET_BYTES, SigningKey
 from manor_mcp_interceptors._keys.tokens import mint
+from manor_mcp_interceptors.client.mcp_http import http_library
 from manor_mcp_interceptors.errors import SettingsError, TokenRejectedError
 from manor_mcp_interceptors.outcomes import Outcome
 
 from .checks import Check, State, cause
 from .claims import read_unverified, readable
-from .fingerprint import fingerprint
 from .host import Host
+from .rotation import check_rotation
 from .settings_checks import check_settings
 
 ADAPTERS: Final = (
     ("RequestsAuth", "requests", "requests"),
     ("HttpxAuth", "httpx", "httpx"),
     ("Httpx2Auth", "httpx2", "httpx2"),
+    ("AiohttpAuth", "aiohttp", "aiohttp"),
     ("GrpcAuthInterceptor", "grpcio", "grpc"),
+    ("mcp_auth()", "mcp", "mcp"),
     ("MCPTokenVerifier", "mcp", "mcp"),
+    ("FastMCPTokenVerifier", "fastmcp", "fastmcp"),
     ("OpenFeatureGate", "openfeature-sdk", "openfeature"),
     ("metrics and spans", "opentelemetry-api", "otel"),
 )
@@ -101,9 +106,8 @@ def _check_secrets(host: Host) -> list[Check]:
     if keys.problem is not None:
         finding = f"for verifying: {keys.problem}"
         checks.append(Check("previous secret", State.WARNING, finding, "correct or unset it"))
-    elif keys.previous is not None:
-        checks.append(_good_secret("previous secret", keys.previous))
-    return checks
+    checks += [_good_secret("previous secret", key) for key in keys.others]
+    return [*checks, check_rotation(keys, host.settings)]
 
 
 def _bad_secret(host: Host, error: SettingsError) -> Check:
@@ -193,6 +197,8 @@ def _check_adapters() -> Check:
     for adapter, distribution, extra in ADAPTERS:
         try:
             shown = f"{distribution} {version(distribution)}"
+            if adapter == "mcp_auth()":
+                shown += f" speaks {_mcp_auth()}"
         except PackageNotFoundError:
             shown = f"not installed: pip install 'manor-mcp-interceptors[{extra}]'"
             missing.append(adapter)
@@ -201,3 +207,9 @@ def _check_adapters() -> Check:
     if missing:
         finding += f"; not installed: {', '.join(missing)}"
     return Check("adapters", State.NOTE, finding, more=tuple(rows))
+
+
+def _mcp_auth() -> str:
+    """Return the HTTP library of the installed mcp SDK, and the auth object for it."""
+    library = http_library("mcp_auth")
+    return f"{library}: use mcp_auth() or {'Httpx2Auth' if library == 'httpx2' else 'HttpxAuth'}"

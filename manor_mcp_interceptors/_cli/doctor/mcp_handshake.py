@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from typing import Any, Final
 
-import httpx2
-from mcp import Client
-from mcp.client.streamable_http import streamable_http_client
-
-from manor_mcp_interceptors.client.httpx2_auth import Httpx2Auth
+from manor_mcp_interceptors._cli.mcp_sdk import open_session
+from manor_mcp_interceptors.client.mcp_http import mcp_http_client
 from manor_mcp_interceptors.provider import MCPTokenProvider
 
 from .answers import redact
@@ -22,23 +19,21 @@ DEADLINE: Final = 20.0
 
 def check_handshake(provider: MCPTokenProvider, url: str) -> Check:
     """Report how far the official client gets."""
+    http = mcp_http_client(timeout=TIMEOUT, provider=provider, follow_redirects=False)
     try:
-        return asyncio.run(asyncio.wait_for(_shake_hands(provider, url), DEADLINE))
+        return asyncio.run(asyncio.wait_for(_shake_hands(http, url), DEADLINE))
     except Exception as error:
         finding = f"the official client failed: {_innermost(error)}"
         return Check("MCP handshake", State.WARNING, finding, "is this URL the MCP endpoint?")
 
 
-async def _shake_hands(provider: MCPTokenProvider, url: str) -> Check:
-    async with (
-        httpx2.AsyncClient(auth=Httpx2Auth(provider=provider), timeout=TIMEOUT) as http,
-        Client(streamable_http_client(url, http_client=http), cache=None) as client,
-    ):
-        tools = await client.list_tools()
-        info = client.server_info
-        name = "the server" if info is None else redact(f"{info.name} {info.version}".strip())
+async def _shake_hands(http: Any, url: str) -> Check:
+    async with http, open_session(url, http) as (session, answer):
+        tools = await session.list_tools()
+        info = answer["serverInfo"]
+        name = redact(f"{info['name']} {info['version']}".strip())
         details = (
-            ("protocol", redact(str(client.protocol_version))),
+            ("protocol", redact(str(answer["protocolVersion"]))),
             ("tools", str(len(tools.tools))),
         )
         return Check("MCP handshake", State.OK, f"done with {name}", "", details)

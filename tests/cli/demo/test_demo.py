@@ -12,13 +12,21 @@ import sys
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from manor_mcp_interceptors import MCPTokenProvider, Settings, get_token, grpc_aio_interceptors
+from manor_mcp_interceptors import (
+    MCPTokenProvider,
+    Settings,
+    get_token,
+    grpc_aio_interceptors,
+    mcp_http_client,
+)
 from manor_mcp_interceptors._cli.demo import grpc_calls, http_calls, mcp_calls
 from manor_mcp_interceptors._cli.demo import run as demo
+from manor_mcp_interceptors._cli.mcp_sdk import HAS_SESSIONLESS
 from tests.support import OTHER_SECRET, SECRET
 
 pytestmark = pytest.mark.slow
@@ -29,6 +37,7 @@ TRANSPORTS = {
     "httpx async": 2,
     "httpx2": 2,
     "httpx2 async": 2,
+    "aiohttp": 2,
     "urllib, headers": 2,
     "gRPC": 5,
     "gRPC aio": 5,
@@ -36,8 +45,9 @@ TRANSPORTS = {
     "gRPC channel": 5,
     "gRPC credentials": 5,
     "MCP session": 3,
-    "MCP, no session": 2,
 }
+if HAS_SESSIONLESS:
+    TRANSPORTS["MCP, no session"] = 3
 """How many calls each makes in a phase."""
 ENDING = 5.0
 """Seconds that a stopped thread may take to end on a busy machine."""
@@ -149,8 +159,9 @@ def send_aio_streams_bare(monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def send_mcp_bare(monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setattr(mcp_calls, "Httpx2Auth", lambda: None)
-    return "MCP, no session, list tools: HTTP 401, not accepted"
+    bare = partial(mcp_http_client, auth=lambda request: request)
+    monkeypatch.setattr(mcp_calls, "mcp_http_client", bare)
+    return "MCP session, list tools: HTTP 401, not accepted"
 
 
 def make_an_adapter_raise(monkeypatch: pytest.MonkeyPatch) -> str:
@@ -163,7 +174,7 @@ def make_an_adapter_raise(monkeypatch: pytest.MonkeyPatch) -> str:
 
 def leave_an_adapter_out(monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setattr(demo, "call_grpc", lambda servers, report: None)
-    return "27 calls were made, not 42"
+    return f"{demo.CALLS_PER_PHASE - 15} calls were made, not {demo.CALLS_PER_PHASE}"
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from functools import lru_cache
 from typing import Final
 
 _CONTEXT: Final = b"manor_mcp_interceptors: fingerprint of a shared secret, v1"
@@ -11,16 +10,29 @@ _CONTEXT: Final = b"manor_mcp_interceptors: fingerprint of a shared secret, v1"
 
 _COST: Final = 2**15
 _BLOCK: Final = 8
+_MAX_KNOWN: Final = 256
+
+_known: Final[dict[bytes, str]] = {}
+"""By a digest of the secret: a secret that is retired leaves the memory."""
 
 
-@lru_cache(maxsize=4)
 def fingerprint(secret: str) -> str:
     """Return eight hex digits of a slow digest of `secret`, as ``1a2b-3c4d``.
 
     A fingerprint is read aloud and pasted into tickets, so it must not help to find the secret.
     scrypt makes each guess cost 32 MiB and a tenth of a second, and 32 bits hardly confirm a
     guess. That protects a secret that a person made up; a random one needs no protection.
+    It is computed once for each secret.
     """
+    key = hashlib.blake2b(secret.encode()).digest()
+    if key not in _known:
+        if len(_known) >= _MAX_KNOWN:
+            _known.clear()
+        _known[key] = _digest(secret)
+    return _known[key]
+
+
+def _digest(secret: str) -> str:
     digest = hashlib.scrypt(
         secret.encode(),
         salt=_CONTEXT,
