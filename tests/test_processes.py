@@ -28,6 +28,8 @@ from manor_mcp_interceptors import (
 )
 from tests.support import FLAG, SECRET, FakeClock, StaticGate, legacy_check
 
+pytestmark = pytest.mark.slow
+
 ADAPTERS: dict[str, Callable[..., Any]] = {
     "RequestsAuth": RequestsAuth,
     "AiohttpAuth": AiohttpAuth,

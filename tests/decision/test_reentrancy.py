@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 CALLS_FROM_WITHIN = """
 import faulthandler, gc, signal, sys
 from manor_mcp_interceptors import MCPTokenProvider, Settings, get_token
