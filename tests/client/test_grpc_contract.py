@@ -264,6 +264,7 @@ MANY = 50
 
 
 @pytest.mark.slow
+@pytest.mark.untraced
 @every_way
 def test_refused_calls_are_freed(
     way: Way, server: GrpcServer, provider: WatchedProvider, caplog: pytest.LogCaptureFixture

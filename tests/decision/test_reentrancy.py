@@ -99,6 +99,7 @@ print(provider.token())
 """
 
 
+@pytest.mark.untraced
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="Windows")
 def test_an_exception_out_of_a_signal_handler_leaves_nothing_half_done() -> None:
     """At whatever moment it comes, the next call decides again, and waits for no thread."""
