@@ -28,6 +28,8 @@ from manor_mcp_interceptors import (
 )
 from tests.support import FLAG, SECRET, FakeClock, StaticGate, legacy_check
 
+pytestmark = pytest.mark.slow
+
 ADAPTERS: dict[str, Callable[..., Any]] = {
     "RequestsAuth": RequestsAuth,
     "AiohttpAuth": AiohttpAuth,
@@ -38,6 +40,7 @@ ADAPTERS: dict[str, Callable[..., Any]] = {
 }
 
 
+@pytest.mark.untraced
 def test_fifty_forks_under_load() -> None:
     """Every child gets a token, whatever lock another thread held, and mints one of its own."""
     environ = {**os.environ, "MCP_AUTH_SECRET": SECRET, FLAG.upper(): "on"}

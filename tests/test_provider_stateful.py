@@ -21,6 +21,8 @@ from manor_mcp_interceptors._keys.tokens import AccessToken, effective_margin, m
 from manor_mcp_interceptors._waiting import after_fork_in_child
 from tests.support import FakeClock
 
+pytestmark = pytest.mark.slow
+
 TINY = 1e-6
 MOSTLY = st.sampled_from([True, True, True, False])
 SELDOM = st.sampled_from([False, False, False, True])

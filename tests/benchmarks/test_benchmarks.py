@@ -12,6 +12,8 @@ from ._harness import Bench, Result, Row, Table, calls, peer
 from ._report import as_text, write_json
 from ._runs import _merged, in_fresh_interpreters
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 

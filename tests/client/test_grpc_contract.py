@@ -275,6 +275,8 @@ MANY = 50
 """Refused calls; each that is kept holds dozens of objects."""
 
 
+@pytest.mark.slow
+@pytest.mark.untraced
 @every_way
 def test_refused_calls_are_freed(
     way: Way, server: GrpcServer, provider: WatchedProvider, caplog: pytest.LogCaptureFixture

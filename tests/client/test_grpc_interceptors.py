@@ -116,6 +116,7 @@ def test_cancelling_reaches_the_server(
     assert server.cancelled.wait(5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_dropped_call_is_cancelled(kind: str, channel: grpc.Channel, server: GrpcServer) -> None:
     """A call that nobody holds is cancelled, as it is without an adapter."""
@@ -278,6 +279,7 @@ def test_beside_other_interceptors(
     assert server.authorization == [[bearer(old)], [bearer(provider.token())]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", UNARY_UNARY)
 def test_a_second_try_has_what_is_left_of_the_timeout(
     name: str, channel: grpc.Channel, server: GrpcServer, provider: WatchedProvider

@@ -19,6 +19,8 @@ from tests.support.grpc_clients import (
 )
 from tests.support.grpc_server import AIO_CALLS, SYNC_CALLS, GrpcServer
 
+pytestmark = pytest.mark.slow
+
 CALLERS = 20
 PATIENCE = 30.0
 """Seconds until a call that waits for others counts as stuck."""

@@ -24,6 +24,8 @@ from tests.support.http_clients import (
 )
 from tests.support.http_server import Answer, HttpServer, Seen, ok, refuse
 
+pytestmark = pytest.mark.slow
+
 CALLERS = 50
 PATIENCE = 30.0
 """Seconds until a call that waits for others counts as stuck."""

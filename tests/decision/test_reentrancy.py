@@ -64,6 +64,7 @@ print(calls > 1_000)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["finalizer", "signal handler"])
 def test_a_call_from_within_a_call(where: str) -> None:
     """Thousands, at every place where Python lets one in."""

@@ -11,6 +11,8 @@ from manor_mcp_interceptors._cli.demo.servers import Servers, start_servers
 from tests.docs.pages import example
 from tests.support import SECRET
 
+pytestmark = pytest.mark.slow
+
 CLIENTS = {
     "The official MCP client": "mcp",
     "FastMCP": "mcp",

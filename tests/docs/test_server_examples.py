@@ -24,6 +24,8 @@ from tests.server.http_services import post
 from tests.support import SECRET
 from tests.support.uvicorn_server import serve
 
+pytestmark = pytest.mark.slow
+
 METHOD = "/manor.mcp.v1.SearchService/ListTools"
 HTTP = [
     "A FastAPI server",

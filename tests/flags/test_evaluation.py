@@ -355,6 +355,7 @@ def test_whatever_a_gate_raises_the_next_question_is_asked(
     assert provider.token() is not None
 
 
+@pytest.mark.slow
 def test_threads_share_what_is_known_and_it_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """The oldest answer makes room, whatever another thread does to the same dict."""
     monkeypatch.setattr(evaluation, "MAX_KNOWN", 4)

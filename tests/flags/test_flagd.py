@@ -20,6 +20,8 @@ from manor_mcp_interceptors import MCPTokenProvider, OpenFeatureGate, Settings, 
 from tests.support import FLAG, SECRET
 from tests.support.eventually import eventually
 
+pytestmark = pytest.mark.slow
+
 EXAMPLE = Path(__file__).parents[1] / "data" / "flags.json"
 
 

@@ -166,6 +166,7 @@ def is_fatal(provider: ToldProvider) -> None:
 BREAKS = [raises, reports_an_error, answers_text, is_in_error, is_fatal]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("per_call", [False, True])
 @pytest.mark.parametrize("broken", BREAKS)
 def test_a_failure_leaves_the_last_known_answer(

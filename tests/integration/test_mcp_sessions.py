@@ -34,6 +34,8 @@ from tests.support import AUDIENCE, SECRET, StaticGate, legacy_check
 from tests.support.asgi_recorder import Recorder
 from tests.support.uvicorn_server import serve
 
+pytestmark = pytest.mark.slow
+
 SUBJECT = "service-a"
 SETTINGS = Settings(secret=SECRET, subject=SUBJECT)
 ROUNDS = 4

@@ -49,6 +49,8 @@ from tests.support.grpc_clients import WatchedProvider
 from tests.support.grpc_server import AIO_CALLS, SYNC_CALLS, GrpcServer, expected
 from tests.support.uvicorn_server import serve
 
+pytestmark = pytest.mark.slow
+
 WITH_SESSION = "legacy"
 WITHOUT_SESSION = "2026-07-28"
 RECHECK = 0.5

@@ -12,7 +12,6 @@ import grpc
 from fastapi import Depends, FastAPI
 from fastmcp.server.dependencies import get_access_token as fastmcp_access_token
 from mcp.server.auth.middleware.auth_context import get_access_token
-from mcp.server.mcpserver import MCPServer
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.authentication import AuthenticationMiddleware
@@ -21,6 +20,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Mount, Route
 
 from manor_mcp_interceptors import TokenVerifier, VerifiedToken
+from manor_mcp_interceptors._cli.mcp_sdk import MCPServer
 from manor_mcp_interceptors.server.asgi_middleware import TokenAuthMiddleware, current_caller
 from manor_mcp_interceptors.server.fastapi_dependency import MCPAdmissionDependency
 from manor_mcp_interceptors.server.grpc_aio_interceptors import GrpcAioAuthServerInterceptor
@@ -110,8 +110,10 @@ def fastmcp_app(verifier: TokenVerifier) -> Any:
     @server.tool
     def whoami() -> str:
         """Say who the caller is, by FastMCP and by this library, which must agree."""
-        assert name_of(fastmcp_access_token()) == name_of(current_caller())
-        return f"caller {name_of(fastmcp_access_token())}"
+        access_token = fastmcp_access_token()  # FastMCP 3 drops its subject
+        client = NOBODY if access_token is None else access_token.client_id
+        assert client == name_of(current_caller())
+        return f"caller {client}"
 
     return MCPAuthMiddleware(server.http_app(), verifier=verifier)
 

@@ -81,6 +81,7 @@ def test_an_adapter_with_its_own_verifier_reads_no_environment(
     assert caplog.records == []
 
 
+@pytest.mark.slow
 def test_the_warning_is_visible_without_logging_configuration() -> None:
     """As uvicorn and plain scripts leave it; an import alone reads and logs nothing."""
     code = """

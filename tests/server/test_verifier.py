@@ -139,6 +139,7 @@ def test_a_leeway_is_kept_to(settings: Settings, clock: FakeClock) -> None:
     assert reason(verifier, token) == "expired"
 
 
+@pytest.mark.slow
 @hypothesis_settings(max_examples=150, deadline=None)
 @given(
     st.lists(

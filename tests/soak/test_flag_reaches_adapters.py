@@ -19,6 +19,8 @@ from tests.soak.servers import Servers, start_servers
 from tests.support.eventually import eventually
 from tests.support.openfeature_provider import ToldProvider
 
+pytestmark = pytest.mark.slow
+
 
 class NoLeaseEnds:
     """Today's time of day, and a monotonic clock that stands still."""

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.soak.run import Result, soak
+
+pytestmark = pytest.mark.slow
 
 ATTEMPTS = 3
 

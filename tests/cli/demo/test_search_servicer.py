@@ -17,6 +17,8 @@ from manor_mcp_interceptors._cli.demo.search_service.search_service_pb2_grpc imp
 from manor_mcp_interceptors._cli.demo.servers import start_servers
 from tests.support import OTHER_SECRET, SECRET, StaticGate
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = Settings(secret=SECRET, subject="service-a")
 CALLER = pb.Caller(subject="service-a", issuer="manor-internal")
 
