@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ._optional import MissingExtraError
 from .errors import MCPAuthError, SettingsError, TokenRejectedError, TokenUnavailableError
 from .outcomes import Outcome, TokenStatus
 from .protocols import Clock, Gate
@@ -91,9 +90,9 @@ def __dir__() -> list[str]:
 
 def __getattr__(name: str) -> object:
     if name == "__version__":
-        from importlib.metadata import version
+        from ._telemetry.otel import package_version
 
-        return version("manor-mcp-interceptors")
+        return package_version()
     module = _LAZY.get(name)
     if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -101,14 +100,14 @@ def __getattr__(name: str) -> object:
 
     try:
         value: object = getattr(import_module(f".{module}", __name__), name)
-    except MissingExtraError as missing:
+    except ModuleNotFoundError as missing:  # an extra, or PyJWT
         return _unavailable(name, str(missing), missing.name)
     globals()[name] = value  # from now on without this function
     return value
 
 
 def _unavailable(name: str, instruction: str, library: str | None) -> object:
-    """Return what stands for a name whose extra is not installed: calling it says what to install.
+    """Return what stands for a name whose library is not installed: calling it names what is.
 
     `hasattr`, `help`, ``import *`` and `inspect.getmembers` read every name, so reading must not
     raise.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 import weakref
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -36,9 +37,10 @@ _PROBES: Final[dict[str, Callable[[Any], object]]] = {
 async def wait_until(done: Callable[[], bool], seconds: float) -> None:
     """Wait for another thread, at most `seconds`, while the event loop goes on."""
     sleep: Callable[[float], Awaitable[None]] = sys.modules[event_loop() or "asyncio"].sleep
-    # Counted, not timed: a test may have frozen the clock.
+    until = time.monotonic() + seconds  # a busy loop sleeps longer than it is told
+    # Counted as well: a test may have frozen the clock.
     for _ in range(round(seconds / POLL_SECONDS)):
-        if done():
+        if done() or time.monotonic() >= until:
             return
         await sleep(POLL_SECONDS)
 

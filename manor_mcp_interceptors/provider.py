@@ -207,9 +207,13 @@ class MCPTokenProvider:
 
         If it is the current one, flag, secret and settings are read again at the next call. A
         new token is minted at once only if the refused one is older than the margin or if the
-        secret has changed: no server can make a client mint at each call.
+        secret has changed: no server can make a client mint at each call. Never raises.
         """
-        self._lease.invalidate(token)
+        lease = self._lease
+        try:
+            lease.invalidate(token)
+        except Exception as error:  # a refusal that cannot be noted breaks no call either
+            lease.failed(error)
 
     def __copy__(self) -> MCPTokenProvider:
         return self

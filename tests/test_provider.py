@@ -16,7 +16,16 @@ import httpx
 import jwt
 import pytest
 
-from manor_mcp_interceptors import HttpxAuth, MCPTokenProvider, Outcome, Settings, get_token
+from manor_mcp_interceptors import (
+    HttpxAuth,
+    MCPTokenProvider,
+    Outcome,
+    Settings,
+    diagnose,
+    get_auth_headers,
+    get_token,
+    is_enabled,
+)
 from manor_mcp_interceptors import provider as provider_module
 from manor_mcp_interceptors._decision import lease, token_cache
 from manor_mcp_interceptors._keys.tokens import AccessToken, mint
@@ -601,27 +610,47 @@ def test_a_frozen_process_hands_out_no_expired_token(
     assert claims_of(provider.token())["exp"] > clock.wall
 
 
-def test_whatever_is_handed_in_a_call_goes_on(
-    clock: FakeClock, caplog: pytest.LogCaptureFixture
-) -> None:
-    """One barrier at the public functions; the reason is logged once."""
+class RaisingClock(FakeClock):
+    """Tells the time `good_for` times."""
 
-    class Broken(FakeClock):
-        def time(self) -> float:
+    def __init__(self, good_for: int) -> None:
+        super().__init__()
+        self.left = good_for
+
+    def time(self) -> float:
+        self.left -= 1
+        if self.left < 0:
             raise RuntimeError("boom")
+        return super().time()
 
-    for provider in (
-        MCPTokenProvider(Settings(secret=SECRET), gate=StaticGate(), clock=Broken()),
-        MCPTokenProvider.get_instance(),
-    ):
-        if provider is MCPTokenProvider.get_instance():
-            MCPTokenProvider.configure(settings=Settings(secret=SECRET), clock=Broken())
-            assert get_token() is None
-        caplog.clear()
-        assert [provider.token() for _ in range(3)] == [None] * 3
-        assert provider.headers() == {}
-        assert asyncio.run(provider.token_async()) is None
-        assert len([r for r in caplog.records if "RuntimeError" in r.getMessage()]) <= 1
+
+def every_way_to_ask(provider: MCPTokenProvider) -> None:
+    for ask in (get_token, provider.token, provider.get_token):
+        assert isinstance(ask(), (str, type(None)))
+    for headers in (get_auth_headers, provider.headers, provider.get_auth_headers):
+        assert isinstance(headers(), dict)
+    assert isinstance(is_enabled(), bool)
+    assert diagnose().outcome in Outcome
+    assert provider.status().outcome in Outcome
+    provider.invalidate(asyncio.run(provider.token_async()) or "")
+    assert isinstance(asyncio.run(provider.headers_async()), dict)
+
+
+HANDED_IN: dict[str, dict[str, Any]] = {
+    **{f"a clock good for {n} answers": {"clock": RaisingClock(n)} for n in range(30)},
+    "no clock": {"clock": object()},
+    "no settings": {"settings": object()},
+}
+
+
+@pytest.mark.parametrize("name", HANDED_IN)
+def test_whatever_is_handed_in_a_call_goes_on(caplog: pytest.LogCaptureFixture, name: str) -> None:
+    """One barrier at the public functions, and a reason that is logged once."""
+    good: dict[str, Any] = {"settings": Settings(secret=SECRET), "gate": StaticGate()}
+    MCPTokenProvider.configure(**{**good, **HANDED_IN[name]})
+    for _ in range(3):
+        every_way_to_ask(MCPTokenProvider.get_instance())
+    assert len([r for r in caplog.records if "deciding failed" in r.getMessage()]) <= 1
 
 
 def test_without_a_margin_a_refused_token_is_renewed_after_a_second(

@@ -159,9 +159,10 @@ except ModuleNotFoundError as error:
     assert f"pip install 'manor-mcp-interceptors[{library}]'" in out
 
 
-def test_reading_a_name_whose_extra_is_missing_raises_nothing() -> None:
+def test_reading_a_name_whose_library_is_missing_raises_nothing() -> None:
     """`hasattr`, `help`, ``import *``, `inspect.getmembers` and `create_autospec` read them all."""
-    code = BLOCK.format(blocked=LIBRARIES)
+    code = BLOCK.format(blocked=LIBRARIES | {"jwt"})
+    code += "sys.meta_path[-1].find_distributions = lambda *_: []  # nor its own metadata"
     code += """
 import inspect, pydoc
 from unittest.mock import create_autospec
@@ -169,7 +170,11 @@ import manor_mcp_interceptors as m
 from manor_mcp_interceptors import *
 print(all(hasattr(m, name) for name in m.__all__))
 print(set(m.__all__) <= dict(inspect.getmembers(m)).keys())
+try:
+    TokenVerifier()
+except ModuleNotFoundError as error:
+    print(error)
 create_autospec(m)
 pydoc.render_doc(m)
 """
-    assert run(code) == "True\nTrue\n"
+    assert run(code) == "True\nTrue\nNo module named 'jwt'\n"

@@ -42,6 +42,14 @@ class SettingsSnapshot:
         return [f"{names}: a token is used until it expires"]
 
 
+UNREAD: Final = SettingsSnapshot(
+    FlagQuestion(DEFAULTS.feature_flag, DEFAULTS.subject, DEFAULTS.issuer, DEFAULTS.audience),
+    DEFAULTS,
+    SettingsError("the settings could not be read"),
+)
+"""Stands for settings whose reading has failed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Explanation:
     """What a provider decides from, for the doctor. Its keys hold secrets."""

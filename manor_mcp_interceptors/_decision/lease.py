@@ -19,7 +19,7 @@ from manor_mcp_interceptors._telemetry.log import LogThrottle, log
 from manor_mcp_interceptors._waiting import LOOP_WAIT, event_loop, reset_after_fork
 from manor_mcp_interceptors.outcomes import Outcome, TokenStatus
 
-from .configuration import Configuration, Explanation, KeyOrProblem, SettingsSnapshot
+from .configuration import UNREAD, Configuration, Explanation, KeyOrProblem, SettingsSnapshot
 from .decide import NOT_ASKED, decide, describe, refusal
 from .decision import ENDED, UNDECIDED, Decision, without_token
 from .token_cache import TokenCache
@@ -142,9 +142,9 @@ class Lease:
             return self._counted(refusal(snapshot, answer), snapshot)
         key = configuration.signing_key(snapshot) if answer.enabled else None
         lock = configuration.lock  # nearly always free: then no time-out is worked out
-        if not (lock.acquire(blocking=False) or lock.acquire(timeout=self._lock_timeout())):
-            return self._while_another_decides(snapshot, answer)
-        try:
+        try:  # from here on: a signal handler may raise as soon as the lock is acquired
+            if not (lock.acquire(blocking=False) or lock.acquire(timeout=self._lock_timeout())):
+                return self._while_another_decides(snapshot, answer)
             # Another thread may have decided while this one read flag, settings and key.
             before = self._latest
             if before.valid_from <= self.clock.time() < before.valid_until:
@@ -152,7 +152,10 @@ class Lease:
             decision = decide(snapshot, answer, key, self._cache)
             decision = self._publish(decision, snapshot, asked_at, times_ended)
         finally:
-            lock.release()
+            try:  # noqa: SIM105 - in `suppress`, a signal handler may raise before the release
+                lock.release()
+            except RuntimeError:  # it was not acquired
+                pass
         self._counted(decision, snapshot)
         self._log(decision, before, snapshot, key)
         return decision
@@ -254,10 +257,13 @@ class Lease:
             self.decision = UNDECIDED
 
     def status(self, decision: Decision) -> TokenStatus:
-        """Describe `decision`, which was made now."""
-        snapshot = self.configuration.read_settings(self._audience)
-        key = self.configuration.signing_key(snapshot)
-        return describe(snapshot, key, decision, self._cache.expires_in(decision.token))
+        """Describe `decision`, which was made now. Never raises."""
+        try:
+            snapshot = self.configuration.read_settings(self._audience)
+            key = self.configuration.signing_key(snapshot)
+            return describe(snapshot, key, decision, self._cache.expires_in(decision.token))
+        except Exception as error:  # settings or a clock of the application
+            return describe(UNREAD, None, self.failed(error), None)
 
     def explain(self, decision: Decision) -> Explanation:
         """Return what `decision`, which was made now, comes from."""

@@ -112,7 +112,7 @@ def _spans_may_record() -> bool:
 def _export(totals: Callable[[], Counts]) -> None:
     from opentelemetry.metrics import get_meter
 
-    meter = get_meter("manor_mcp_interceptors", _version())
+    meter = get_meter("manor_mcp_interceptors", package_version())
     for counter, (name, unit, description, _) in METRICS.items():
         meter.create_observable_counter(
             name, [_callback(counter, totals)], unit=unit, description=description
@@ -124,12 +124,13 @@ def _export(totals: Callable[[], Counts]) -> None:
     )
 
 
-def _version() -> str:
+def package_version() -> str:
+    """Return the version of this package; empty for a copy in the application's own tree."""
     from importlib.metadata import PackageNotFoundError, version
 
     try:
         return version("manor-mcp-interceptors")
-    except PackageNotFoundError:  # a copy in the application's own tree
+    except PackageNotFoundError:
         return ""
 
 

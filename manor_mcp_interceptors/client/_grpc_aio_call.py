@@ -27,6 +27,9 @@ class RetryingCall(aio.UnaryUnaryCall):  # type: ignore[type-arg]
     or has a done callback.
     """
 
+    _channel = None
+    """Before 1.83, `close` of grpc's channel raises if a task runs in a call without it."""
+
     def __init__(self, first: Any, again: Again) -> None:
         """Take the first try.
 

@@ -420,7 +420,8 @@ def test_all_five_fields_survive(kind: str, server: GrpcServer, provider: Watche
     assert details.credentials is credentials
     assert details.wait_for_ready is True
     keys = [key for key, _ in details.metadata]
-    assert sorted(keys) == ["a", "authorization", "grpc-internal-encoding-request"]
+    assert {"a", "authorization"} < set(keys)
+    assert len(keys) == 3  # with the compression, whose key is bytes in older grpcio
 
 
 @pytest.mark.parametrize("kind", ["unary_unary", "unary_stream"])
@@ -437,9 +438,11 @@ def test_what_cannot_be_sent(
     async def body(channel: Any) -> Any:
         request = unsendable.get("request", b"")
         metadata = unsendable.get("metadata")
-        call = multi_callable(channel, kind)(request, metadata=metadata, timeout=5)
+        call = multi_callable(channel, kind)(request, metadata=metadata, timeout=0.5)
         try:
             return await call if kind == "unary_unary" else [part async for part in call]
+        except grpc.RpcError as error:
+            return error.code()
         except Exception as error:
             return type(error), str(error).partition(" at 0x")[0]
 
@@ -448,7 +451,7 @@ def test_what_cannot_be_sent(
         opening = partial(aio_channel, mode, server.target, provider=provider)
         outcomes.append(run_on(opening, body))
     assert outcomes[0] == outcomes[1] == outcomes[2]
-    assert isinstance(outcomes[0], tuple)
+    assert not isinstance(outcomes[0], (bytes, list))
     assert server.calls == []
 
 

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from types import FrameType
 
 import pytest
 
-pytestmark = pytest.mark.slow
+import manor_mcp_interceptors
+from manor_mcp_interceptors import MCPTokenProvider, Settings
+from tests.support import FakeClock, StaticGate
+
+PACKAGE = str(Path(manor_mcp_interceptors.__file__).parent)
 
 CALLS_FROM_WITHIN = """
 import faulthandler, gc, signal, sys
@@ -54,6 +64,7 @@ print(calls > 1_000)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["finalizer", "signal handler"])
 def test_a_call_from_within_a_call(where: str) -> None:
     """Thousands, at every place where Python lets one in."""
@@ -64,45 +75,51 @@ def test_a_call_from_within_a_call(where: str) -> None:
     assert (done.stdout, done.stderr) == ("True\n", "")
 
 
-INTERRUPTED = """
-import signal
-from manor_mcp_interceptors import MCPTokenProvider, Settings, get_token
-from manor_mcp_interceptors.testing import FakeClock, StaticGate
+class Interrupt(BaseException):
+    """What a signal handler raises."""
 
-class Stop(Exception):
-    pass
 
-inside = False
+def interrupted(call: Callable[[], object], at: int) -> bool:
+    """Interrupt `call` at the moment number `at`; return whether it has so many.
 
-def stop(*_):
-    if inside:
-        raise Stop
+    Python runs signal handlers when a function begins and when one in C has returned.
+    """
+    moments = itertools.count(1)
 
-clock, gate = FakeClock(), StaticGate()
-settings = Settings(secret="s" * 40, recheck_seconds=0.5)
-MCPTokenProvider.configure(settings=settings, gate=gate, clock=clock)
-provider = MCPTokenProvider.get_instance()
-signal.signal(signal.SIGALRM, stop)
-for number in range(2_000):
-    clock.advance(1)
-    signal.setitimer(signal.ITIMER_REAL, 1e-6 * (number % 150 + 1))
+    def raise_once(frame: FrameType, event: str, _: object) -> None:
+        if event not in {"call", "c_return"} or PACKAGE not in frame.f_code.co_filename:
+            return
+        if next(moments) == at:
+            sys.setprofile(None)
+            raise Interrupt
+
+    sys.setprofile(raise_once)
     try:
-        inside = True
-        provider.token()
-        inside = False
-    except Stop:
-        inside = False
-gate.on = False
-clock.advance(1)
-signal.setitimer(signal.ITIMER_REAL, 0)
-print(provider.token())
-"""
+        call()
+    except Interrupt:
+        pass
+    finally:
+        sys.setprofile(None)
+    return next(moments) > at
 
 
-@pytest.mark.untraced
-@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="Windows")
-def test_an_exception_out_of_a_signal_handler_leaves_nothing_half_done() -> None:
-    """At whatever moment it comes, the next call decides again, and waits for no thread."""
-    command = [sys.executable, "-c", INTERRUPTED]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-    assert (done.returncode, done.stdout) == (0, "None\n")  # a callback may have swallowed one
+@pytest.mark.parametrize("step", ["the first call", "the next call", "a refusal"])
+def test_an_exception_out_of_a_signal_handler_leaves_nothing_half_done(
+    settings: Settings, step: str
+) -> None:
+    """At whatever moment it comes, another thread's next call decides again, without a wait."""
+    for at in itertools.count(1):
+        clock, gate = FakeClock(), StaticGate()
+        provider = MCPTokenProvider(settings, gate=gate, clock=clock)
+        call: Callable[[], object] = provider.token
+        if step != "the first call":
+            token = provider.token() or ""
+            clock.advance(60)
+            call = call if step == "the next call" else partial(provider.invalidate, token)
+        if not interrupted(call, at):
+            break
+        gate.on = False
+        clock.advance(60)
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(provider.token).result(2) is None
+    assert at > 10

@@ -281,6 +281,26 @@ def test_a_caller_can_bound_the_wait(gate: SlowGate, settings: Settings) -> None
     assert time.monotonic() - began < evaluation.FIRST_WAIT
 
 
+def test_a_busy_event_loop_does_not_lengthen_the_wait(gate: SlowGate, settings: Settings) -> None:
+    """A coroutine that waits for the flag counts seconds, not rounds of its loop."""
+    provider = MCPTokenProvider(settings, gate=gate)
+    gate.slow = True
+
+    async def busy() -> None:
+        while True:
+            time.sleep(0.01)  # noqa: ASYNC251 - it blocks the loop, as a busy application does
+            await asyncio.sleep(0)
+
+    async def main() -> float:
+        task = asyncio.ensure_future(busy())
+        began = time.monotonic()
+        assert (await provider.decision_async(max_wait=0.1)).token is None
+        task.cancel()
+        return time.monotonic() - began
+
+    assert asyncio.run(main()) < 0.3
+
+
 @pytest.mark.parametrize("is_async", [False, True])
 def test_within_a_lease_nothing_is_asked_and_at_its_end_the_flag_is(
     clock: FakeClock, settings: Settings, is_async: bool

@@ -13,6 +13,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from openfeature import api
@@ -31,7 +32,7 @@ from manor_mcp_interceptors._flags.openfeature_gate import OpenFeatureGate
 from manor_mcp_interceptors.protocols import NoAnswerError
 from tests.support import FLAG, SECRET, FakeClock
 from tests.support.eventually import eventually
-from tests.support.openfeature_provider import ToldProvider
+from tests.support.openfeature_provider import ToldProvider, set_provider_and_wait
 
 Break = Callable[[ToldProvider], None]
 
@@ -47,7 +48,7 @@ def openfeature(isolated: None) -> Iterator[None]:
 def told() -> ToldProvider:
     """Set a provider that is ready."""
     provider = ToldProvider()
-    api.set_provider_and_wait(provider)
+    set_provider_and_wait(provider)
     return provider
 
 
@@ -79,7 +80,7 @@ def test_a_provider_set_later_is_found_and_one_cleared_is_forgotten(
     assert get_token() is not None
     for _ in range(2):
         provider = ToldProvider(on=False)
-        api.set_provider_and_wait(provider)
+        set_provider_and_wait(provider)
         clock.advance(1)
         assert eventually(lambda: get_token() is None)
         provider.turn(on=True)
@@ -128,7 +129,7 @@ def test_per_call_each_user_has_an_answer_of_their_own(clock: FakeClock) -> None
         return FlagResolutionDetails(context.targeting_key in {"ann", "eve"})
 
     flag = InMemoryFlag("off", {"on": True, "off": False}, context_evaluator=in_the_beta)
-    api.set_provider_and_wait(InMemoryProvider({FLAG: flag}))
+    set_provider_and_wait(InMemoryProvider({FLAG: flag}))
     api.set_transaction_context_propagator(ContextVarsTransactionContextPropagator())
     provider = make(clock, per_call=True)
     tokens = {}
@@ -207,6 +208,25 @@ def test_before_any_answer_the_environments_stands(
     monkeypatch.setenv(FLAG.upper(), environment)
     broken(told)
     assert (get_token() is not None) == (environment == "on")
+
+
+class RaisingClient:
+    """A client whose every attribute raises."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError(name)
+
+
+@pytest.mark.parametrize("is_configured", [False, True])
+def test_a_client_that_raises_leaves_the_environments_answer(
+    env_on: None, monkeypatch: pytest.MonkeyPatch, *, is_configured: bool
+) -> None:
+    """One of the application's, and one that the SDK hands to the default gates."""
+    client: Any = RaisingClient()
+    monkeypatch.setattr(api, "get_client", lambda _: client)
+    MCPTokenProvider.configure(gate=OpenFeatureGate(client) if is_configured else None)
+    assert get_token() is not None
+    assert diagnose().flag_enabled
 
 
 def test_a_provider_that_starts_in_the_background_holds_nobody_up(
@@ -391,7 +411,7 @@ def test_every_event_is_subscribed_to_once() -> None:
     gate.watch(notify)
     for _ in range(3):
         provider = ToldProvider()
-        api.set_provider_and_wait(provider)
+        set_provider_and_wait(provider)
         assert gate.is_enabled(FLAG, subject="s")
 
     def notifications(event: str) -> int:

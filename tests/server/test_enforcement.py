@@ -44,7 +44,7 @@ from tests.server.callers import token
 from tests.server.forging import claims, forge
 from tests.support import SECRET, FakeClock, StaticGate
 from tests.support.eventually import eventually
-from tests.support.openfeature_provider import ToldProvider
+from tests.support.openfeature_provider import ToldProvider, set_provider_and_wait
 
 KEY = "enforce-tokens"
 OBSERVES, ENFORCES = "MCP auth observes", "MCP auth enforces"
@@ -152,7 +152,7 @@ def good() -> str:
 @pytest.fixture
 def told() -> Iterator[ToldProvider]:
     provider = ToldProvider(on=False)
-    api.set_provider_and_wait(provider)
+    set_provider_and_wait(provider)
     yield provider
     api.shutdown()
 

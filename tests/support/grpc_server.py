@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent import futures
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -190,8 +191,9 @@ async def _aio_written(kind: str, channel: Any, **options: Any) -> bytes:
         response: bytes = await call
         return response
     received = []
-    while (part := await call.read()) is not grpc.aio.EOF:  # type: ignore[attr-defined]
-        received.append(part)
+    with suppress(StopAsyncIteration):  # how an intercepted call of older grpcio ends
+        while (part := await call.read()) is not grpc.aio.EOF:  # type: ignore[attr-defined]
+            received.append(part)
     return b"".join(received)
 
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from openfeature import api
 from openfeature.evaluation_context import EvaluationContext
 from openfeature.event import ProviderEventDetails
 from openfeature.exception import ErrorCode
 from openfeature.flag_evaluation import FlagResolutionDetails
 from openfeature.provider import AbstractProvider, Metadata
+
+set_provider_and_wait: Callable[..., None] = getattr(api, "set_provider_and_wait", api.set_provider)
+"""Before openfeature-sdk 0.10, `set_provider` itself waits."""
 
 
 class ToldProvider(AbstractProvider):
