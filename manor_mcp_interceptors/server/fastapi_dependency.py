@@ -1,6 +1,6 @@
 """FastAPI: a dependency whose value is the verified caller."""
 
-from __future__ import annotations
+# No postponed annotations: before 0.124, FastAPI does not resolve those of a callable object.
 
 from collections.abc import Iterable
 

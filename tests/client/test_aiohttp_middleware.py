@@ -496,7 +496,7 @@ def test_a_call_that_is_ended_between_two_tries_leaves_no_connection(
         provider.is_asked = asyncio.Event()
         connector = aiohttp.TCPConnector(limit=1)
         async with aiohttp_session(auth, connector=connector) as session:
-            timeout = aiohttp.ClientTimeout(0.1 if ended_by == "the client's time-out" else 20)
+            timeout = aiohttp.ClientTimeout(0.5 if ended_by == "the client's time-out" else 20)
             call = asyncio.ensure_future(get(server.url, timeout=timeout)(session))
             await provider.is_asked.wait()
             if ended_by == "cancellation":

@@ -208,6 +208,7 @@ def test_the_first_call_waits_for_a_slow_flag_and_the_loop_continues(
     assert len(ticks) >= 5
 
 
+@pytest.mark.skipif(not hasattr(httpx2, "alias_httpx"), reason="httpx2 before 2.9")
 def test_httpx_auth_under_an_aliased_httpx() -> None:
     """After `httpx2.alias_httpx()` both adapters serve the one library."""
     code = """

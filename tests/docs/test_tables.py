@@ -86,6 +86,15 @@ def test_the_table_of_public_names_is_the_codes() -> None:
             assert set(import_module(module).__all__) <= listed, module
 
 
+def test_the_least_versions_are_those_of_the_package() -> None:
+    """Of whatever an extra installs; the tests are run on them too."""
+    required = (ROOT / "pyproject.toml").read_text().split("\ndependencies")[1]
+    required = required.split("\nall = [")[0]
+    shown = " ".join(least for _, _, least in rows(REFERENCE, "Compatibility"))
+    for name, version in re.findall(r'"([\w-]+)>=([\d.]+)"', required):
+        assert version in re.findall(r"[\d.]+", shown), name
+
+
 def test_the_table_of_fixtures_is_the_plugins() -> None:
     """Each fixture once."""
     table = rows("docs/testing.md", "Testing code that makes or serves calls")

@@ -41,7 +41,7 @@ Break = Callable[[ToldProvider], None]
 def openfeature(isolated: None) -> Iterator[None]:
     """Leave OpenFeature as it was: without a provider."""
     yield
-    api.shutdown()
+    api.clear_providers()  # `shutdown` of older SDKs leaves the provider
 
 
 @pytest.fixture
@@ -229,6 +229,7 @@ def test_a_client_that_raises_leaves_the_environments_answer(
     assert diagnose().flag_enabled
 
 
+@pytest.mark.skipif(set_provider_and_wait is api.set_provider, reason="SDK before 0.10 waits")
 def test_a_provider_that_starts_in_the_background_holds_nobody_up(
     env_on: None, clock: FakeClock, told: ToldProvider
 ) -> None:

@@ -8,9 +8,7 @@ from http.client import HTTPConnection
 from typing import Any
 from urllib.parse import urlsplit
 
-import fastmcp
 from fastapi import Depends, FastAPI
-from fastmcp.server.dependencies import get_access_token as fastmcp_access_token
 from mcp.server.auth.middleware.auth_context import get_access_token
 from mcp.server.auth.settings import AuthSettings
 from pydantic import AnyHttpUrl
@@ -24,7 +22,6 @@ from starlette.routing import Route
 from manor_mcp_interceptors import TokenVerifier, VerifiedToken
 from manor_mcp_interceptors._cli.mcp_sdk import MCPServer
 from manor_mcp_interceptors.server.fastapi_dependency import MCPTokenDependency
-from manor_mcp_interceptors.server.fastmcp_verifier import FastMCPTokenVerifier
 from manor_mcp_interceptors.server.mcp_verifier import MCPTokenVerifier
 from manor_mcp_interceptors.server.starlette_backend import TokenAuthBackend, on_auth_error
 
@@ -92,6 +89,12 @@ def mcp_sdk_app(verifier: TokenVerifier | None) -> Any:
 
 
 def fastmcp_app(verifier: TokenVerifier | None) -> Any:
+    # Here, so that the other services need no FastMCP: it asks for a newer Starlette.
+    import fastmcp
+    from fastmcp.server.dependencies import get_access_token as fastmcp_access_token
+
+    from manor_mcp_interceptors.server.fastmcp_verifier import FastMCPTokenVerifier
+
     server = fastmcp.FastMCP("search", auth=FastMCPTokenVerifier(verifier))
 
     @server.tool

@@ -15,7 +15,6 @@ import pytest
 from fastapi import Depends, FastAPI, Security
 from fastmcp.server.auth import require_scopes
 from mcp.server.auth.settings import AuthSettings
-from mcp.server.mcpserver import MCPServer
 from pydantic import AnyHttpUrl
 from starlette.applications import Starlette
 from starlette.authentication import requires
@@ -34,6 +33,7 @@ from manor_mcp_interceptors import (
     TokenVerifier,
     VerifiedToken,
 )
+from manor_mcp_interceptors._cli.mcp_sdk import MCPServer
 from manor_mcp_interceptors.server.fastapi_dependency import MCPTokenDependency
 from manor_mcp_interceptors.server.fastmcp_verifier import FastMCPTokenVerifier
 from manor_mcp_interceptors.server.grpc_aio_interceptors import GrpcAioAuthServerInterceptor
