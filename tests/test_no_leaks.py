@@ -62,12 +62,16 @@ SERVERS: list[Callable[..., object]] = [
 
 
 def shown_by_the_package() -> dict[str, str]:
-    """Return `repr` and `str` of every object alive whose class is this package's."""
+    """Return `repr` and `str` of every object alive whose class is this package's.
+
+    The `str` of a text is what is sent: only its `repr` may hide it.
+    """
     shown: dict[str, str] = {}
     for each in gc.get_objects():
         kind = type(each)
         if str(kind.__module__).startswith("manor_mcp_interceptors"):
-            shown[kind.__qualname__] = f"{shown.get(kind.__qualname__, '')} {each!r} {each!s}"
+            text = repr(each) if isinstance(each, str) else f"{each!r} {each!s}"
+            shown[kind.__qualname__] = f"{shown.get(kind.__qualname__, '')} {text}"
     return shown
 
 

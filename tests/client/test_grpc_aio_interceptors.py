@@ -416,7 +416,7 @@ def test_all_five_fields_survive(kind: str, server: GrpcServer, provider: Watche
     run(server.target, body, interceptors=[*interceptors_of(provider), *others])
     (details,) = [details for other in others for details in other.details]
     assert details.method.decode().endswith(kind)
-    assert details.timeout == 10
+    assert 5 < details.timeout <= 10  # less what the provider took
     assert details.credentials is credentials
     assert details.wait_for_ready is True
     keys = [key for key, _ in details.metadata]

@@ -223,14 +223,16 @@ def test_all_six_fields_survive(name: str, server: GrpcServer, provider: Watched
             with pytest.raises(grpc.RpcError):
                 SYNC_CALLS[name](channel, metadata=(("a", "1"),), **asked)
     assert len(recorder.details) == (2 if name in UNARY_UNARY else 1)
-    for number, details in enumerate(recorder.details):
+    left = [details.timeout for details in recorder.details]
+    assert 9.0 >= left[0] > 5.0
+    assert sorted(set(left), reverse=True) == left
+    for details in recorder.details:
         assert details.method.endswith(name.partition(".")[0])
         assert details.credentials is credentials
         assert details.wait_for_ready is True
         assert details.compression is grpc.Compression.Gzip
         assert details.metadata[0] == ("a", "1")
         assert [key for key, _ in details.metadata] == ["a", "authorization"]
-        assert details.timeout == 9.0 if number == 0 else 0 < details.timeout < 9.0
 
 
 class Bare(Recorder):
@@ -287,15 +289,15 @@ def test_a_second_try_has_what_is_left_of_the_timeout(
     """After a slow refusal, the second try ends when the caller's timeout does."""
     provider.grow_stale()
     server.refuses = lambda value: True
-    server.refuse_after = 0.4
+    server.refuse_after = 0.8
     started = time.monotonic()
     with pytest.raises(grpc.RpcError) as caught:
-        SYNC_CALLS[name](channel, timeout=0.6)
-    assert time.monotonic() - started < 0.75
+        SYNC_CALLS[name](channel, timeout=1.2)
+    assert time.monotonic() - started < 1.7  # 2.0 if the second try had its own
     assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     assert len(server.calls) == 2
     assert server.calls[1].time_remaining is not None
-    assert server.calls[1].time_remaining < 0.3
+    assert server.calls[1].time_remaining < 0.6
 
 
 class SlowProvider(WatchedProvider):

@@ -132,7 +132,9 @@ async def _call_aiohttp(auth: Any, method: str, url: str, **options: Any) -> Rep
         aiohttp_session(auth, note) as session,
         session.request(method, url, **options) as reply,
     ):
-        return Reply(reply.status, await reply.read(), statuses[:-1])
+        answer = Reply(reply.status, await reply.read(), statuses[:-1])
+    await asyncio.sleep(0.01)  # aiohttp still closes the connection whose upload a redirect ended
+    return answer
 
 
 def aiohttp_session(*middlewares: Any, **options: Any) -> aiohttp.ClientSession:
