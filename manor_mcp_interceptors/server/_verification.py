@@ -36,7 +36,7 @@ from manor_mcp_interceptors._waiting import LOOP_WAIT
 from manor_mcp_interceptors.errors import SettingsError
 from manor_mcp_interceptors.outcomes import Outcome
 from manor_mcp_interceptors.protocols import Clock, Gate
-from manor_mcp_interceptors.settings import Settings, enforcement_settings
+from manor_mcp_interceptors.settings import Settings, enforcement_settings, trim
 
 from ._claims import ClaimRules, VerifiedClaims, VerifiedToken, parse_object, verify_claims
 from ._enforcement import Enforcement, EnforcementRule, rule_of
@@ -162,7 +162,10 @@ class Verification:
         self.settings: Settings | None = settings
         self.scopes: tuple[str, ...] = required(scopes)
         self.leeway_seconds: float = leeway_seconds
-        self.subjects: frozenset[str] | None = None if subjects is None else frozenset(subjects)
+        # Trimmed, as the subject of every caller is.
+        self.subjects: frozenset[str] | None = (
+            None if subjects is None else frozenset(map(trim, subjects))
+        )
         self.other_issuers: bool = other_issuers
         self.gate: Gate | None = gate
         self._clock: Clock = time if clock is None else clock

@@ -225,9 +225,14 @@ def in_asyncio(main: Callable[[], Awaitable[Any]]) -> Any:
 
 @pytest.mark.parametrize("run", [in_asyncio, trio.run])
 def test_an_event_loop_goes_on_while_a_slow_gate_is_asked(
-    gate: SlowGate, settings: Settings, run: Callable[[Callable[[], Awaitable[Any]]], Any]
+    gate: SlowGate,
+    settings: Settings,
+    run: Callable[[Callable[[], Awaitable[Any]]], Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The first call waits for the answer; other tasks run meanwhile."""
+    """The first call waits for the answer, and no longer; other tasks run meanwhile."""
+    monkeypatch.setattr(evaluation, "FIRST_WAIT", 10.0)
+    began = time.monotonic()
     provider = MCPTokenProvider(settings, gate=gate)
     gate.slow = True
     sleep: Any = trio.sleep if run is trio.run else asyncio.sleep
@@ -253,6 +258,7 @@ def test_an_event_loop_goes_on_while_a_slow_gate_is_asked(
 
     assert run(in_trio if run is trio.run else in_loop) is not None
     assert ticks == 5
+    assert time.monotonic() - began < 5
 
 
 @pytest.mark.parametrize("run", [in_asyncio, trio.run])

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import types
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -269,11 +270,17 @@ def test_a_key_that_no_shell_can_export_has_a_variable_all_the_same(
     assert get_token() is not None
 
 
+@pytest.mark.parametrize("manor", ["missing", "a module", "a package"])
 def test_an_applications_own_feature_flags_are_not_manors(
-    env_on: None, monkeypatch: pytest.MonkeyPatch
+    env_on: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, manor: str
 ) -> None:
-    """A top-level module of that name is asked nothing."""
-    module: Any = types.ModuleType("feature_flags")
-    module.is_enabled = lambda _: False
-    monkeypatch.setitem(sys.modules, "feature_flags", module)
-    assert get_token() is not None
+    """A top-level module of that name is asked nothing, imported or not."""
+    (tmp_path / "feature_flags.py").write_text("def is_enabled(key): return False")
+    monkeypatch.syspath_prepend(tmp_path)
+    if manor == "a module":
+        (tmp_path / "manor.py").touch()
+    if manor == "a package":
+        (tmp_path / "manor").mkdir()
+    monkeypatch.setitem(sys.modules, "feature_flags", import_module("feature_flags"))
+    assert not ManorGate.is_available()
+    assert diagnose().flag_source == f"environment variable {FLAG.upper()}"

@@ -342,9 +342,9 @@ def test_the_parts_of_two_good_tokens() -> None:
 
 
 def test_a_subject_that_may_not_call() -> None:
-    """If subjects are listed, all others are refused."""
+    """If subjects are listed, all others are refused; the list may come from a Windows file."""
     verifier = TokenVerifier(
-        Settings(secret=SECRET), allowed_subjects=["service-b"], clock=FakeClock()
+        Settings(secret=SECRET), allowed_subjects=["service-b\r\n", " service-c"], clock=FakeClock()
     )
     assert verifier.verify(forge(claims(sub="service-b"))).subject == "service-b"
     with pytest.raises(TokenRejectedError, match="subject"):
