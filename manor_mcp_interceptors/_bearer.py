@@ -12,6 +12,19 @@ METADATA_KEY: Final = "authorization"
 _BEARER: Final = re.compile(r"[Bb][Ee][Aa][Rr][Ee][Rr] +([A-Za-z0-9\-._~+/]+=*)", re.ASCII)
 
 
+class HiddenBearer(str):
+    """An ``Authorization`` value that is sent as any other text; its `repr` hides the token.
+
+    Errors show it: before 1.81, grpcio's for another, malformed entry lists a call's whole
+    metadata; aiohttp's have the headers of the request (zalando-incubator/kopf#305).
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'Bearer <token>'"
+
+
 def format_bearer(token: str) -> str:
     """Return the ``Authorization`` value that carries `token`."""
     return f"Bearer {token}"

@@ -1,4 +1,4 @@
-"""Values that hold a secret or a token and show neither."""
+"""The base class of values that hold a secret or a token."""
 
 from __future__ import annotations
 
@@ -23,15 +23,3 @@ class HoldsSecret:
     def __reduce__(self) -> tuple[Any, ...]:
         name = type(self).__name__
         raise TypeError(f"{name} holds a secret or a token and cannot be pickled")
-
-
-class HiddenText(str):
-    """Text that is sent as any other, and whose `repr` does not show it.
-
-    Before 1.81, the error of grpcio for another, malformed entry lists a call's whole metadata.
-    """
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return "<not shown>"

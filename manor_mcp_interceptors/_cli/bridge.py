@@ -16,7 +16,8 @@ from typing import Any, Final
 
 from manor_mcp_interceptors._optional import needs
 from manor_mcp_interceptors._telemetry.log import LogThrottle, log
-from manor_mcp_interceptors.client.mcp_http import mcp_auth
+from manor_mcp_interceptors.client._bearer_flow import UNAUTHORIZED
+from manor_mcp_interceptors.client.mcp_http import READ_TIMEOUT, TIMEOUT, mcp_auth
 from manor_mcp_interceptors.provider import MCPTokenProvider
 
 from .output import print_line
@@ -27,7 +28,6 @@ with needs("fastmcp", "manor-mcp bridge"):
 
 from .demo.uvicorn_thread import serve
 
-UNAUTHORIZED: Final = 401
 LOG_EVERY: Final = 60.0
 """Seconds in which the same failure is logged once."""
 
@@ -147,6 +147,6 @@ def _client_factory(url: str, auth: Any) -> Any:
     def factory(*, timeout: Any = None, **_: Any) -> Any:
         # FastMCP passes the headers of the client that calls the bridge, its Authorization
         # among them (`forward_incoming_headers`). None of them may reach the server.
-        return Client(auth=auth, timeout=timeout or library.Timeout(30.0, read=300.0))
+        return Client(auth=auth, timeout=timeout or library.Timeout(TIMEOUT, read=READ_TIMEOUT))
 
     return factory

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from manor_mcp_interceptors._bearer import METADATA_KEY
+from manor_mcp_interceptors._bearer import METADATA_KEY, HiddenBearer
 from manor_mcp_interceptors._flags.gates import FlagAnswer
 from manor_mcp_interceptors._hosts import compile_hosts
 from manor_mcp_interceptors._keys.keys import SigningKey
-from manor_mcp_interceptors._secrecy import HiddenText
 from manor_mcp_interceptors.errors import SettingsError
 from manor_mcp_interceptors.outcomes import Outcome, TokenStatus
 
@@ -54,7 +53,7 @@ def _with_token(
     return Decision(
         cached.token,
         cached.authorization,
-        (METADATA_KEY, HiddenText(cached.authorization)),
+        (METADATA_KEY, HiddenBearer(cached.authorization)),
         Outcome.OK,
         reason,
         None if hosts is None else compile_hosts(hosts),

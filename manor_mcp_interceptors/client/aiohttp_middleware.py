@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any, Final
 from weakref import finalize
 
-from manor_mcp_interceptors._bearer import HEADER_NAME
+from manor_mcp_interceptors._bearer import HEADER_NAME, HiddenBearer
 from manor_mcp_interceptors._decision.decision import Decision
 from manor_mcp_interceptors._optional import needs
 
@@ -97,8 +97,8 @@ class AiohttpAuth(BearerFlow):
     def _attach(self, request: ClientRequest, decision: Decision, earlier: Sent | None) -> Sent:
         sent = super()._attach(request, decision, earlier)
         if sent.authorization is not None:
-            request.headers[HEADER_NAME] = _Authorization(sent.authorization)
-        elif isinstance(request.headers.get(HEADER_NAME), _Authorization):
+            request.headers[HEADER_NAME] = HiddenBearer(sent.authorization)
+        elif isinstance(request.headers.get(HEADER_NAME), HiddenBearer):
             del request.headers[HEADER_NAME]  # another middleware sends the request again
         return sent
 
@@ -107,18 +107,6 @@ class AiohttpAuth(BearerFlow):
 
     def _body_start(self, request: ClientRequest) -> None:
         """Return None: a payload of aiohttp keeps the position at which its file began."""
-
-
-class _Authorization(str):
-    """The value of the header; its `repr` does not show the token.
-
-    The `repr` of an error of aiohttp shows the headers of the request (zalando-incubator/kopf#305).
-    """
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return "'Bearer <token>'"
 
 
 def _id_of_call(request: ClientRequest) -> int:
