@@ -41,7 +41,7 @@ TOOLS: Final = (
 """What the tests import besides; in a version that fits the others."""
 CLIENTS: Final = ("requests", "httpx2", "aiohttp", "grpc", "openfeature", "otel")
 WITH_FASTMCP: Final = (
-    "tests/client/test_http_mcp.py",
+    "tests/client/http/test_http_mcp.py",
     "tests/client/test_mcp_http.py",
     "tests/server/test_enforcement.py",
     "tests/server/test_enforcement_adapters.py",

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
-from types import FunctionType, ModuleType
 from typing import Annotated, Any
 
 import pytest
@@ -45,6 +43,7 @@ from tests.server.forging import claims, forge
 from tests.support import SECRET, FakeClock, StaticGate
 from tests.support.eventually import eventually
 from tests.support.openfeature_provider import ToldProvider, set_provider_and_wait
+from tests.support.reachable import reachable
 
 KEY = "enforce-tokens"
 OBSERVES, ENFORCES = "MCP auth observes", "MCP auth enforces"
@@ -395,18 +394,6 @@ def test_a_flood_of_bare_calls_cannot_flood_the_log(
     serve_all(adapter, flood())
     assert 20 <= len(would_be_refused(caplog)) <= 80
     assert sum(map(sys.getsizeof, reachable(adapter))) < 200_000
-
-
-def reachable(start: object) -> list[Any]:
-    """Return everything that `start` refers to, without classes, modules and functions."""
-    found: dict[int, Any] = {}
-    waiting = [start]
-    while waiting:
-        each = waiting.pop()
-        if id(each) not in found and not isinstance(each, (type, ModuleType, FunctionType)):
-            found[id(each)] = each
-            waiting += gc.get_referents(each)
-    return list(found.values())
 
 
 def test_each_caller_is_named_and_named_again_later(

@@ -10,7 +10,6 @@ import threading
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
-from types import FunctionType, ModuleType
 from typing import Any
 
 import pytest
@@ -32,6 +31,7 @@ from manor_mcp_interceptors.server.verifier import Reason, verification_of
 from manor_mcp_interceptors.testing import auth_on
 from tests.server.forging import NOW, claims, forge
 from tests.support import OTHER_SECRET, SECRET, FakeClock
+from tests.support.reachable import reachable
 
 THIRD_SECRET = "a-third-one--" + "5555555555" * 3
 VERIFICATION = "manor_mcp_interceptors.server._verification"
@@ -230,21 +230,9 @@ def test_a_verifier_holds_no_token(settings: Settings, clock: FakeClock) -> None
     verifier, token = TokenVerifier(settings, clock=clock), forge(claims())
     verifier.verify(token)
     verifier.verify(token)
-    texts = {each for each in _reachable(verifier) if isinstance(each, str)}
+    texts = {each for each in reachable(verifier) if isinstance(each, str)}
     assert SECRET in texts  # the walk sees what the verifier holds
     assert token not in texts
-
-
-def _reachable(start: object) -> list[Any]:
-    """Return everything that `start` refers to, without classes, modules and functions."""
-    found: dict[int, Any] = {}
-    waiting = [start]
-    while waiting:
-        each = waiting.pop()
-        if id(each) not in found and not isinstance(each, (type, ModuleType, FunctionType)):
-            found[id(each)] = each
-            waiting += gc.get_referents(each)
-    return list(found.values())
 
 
 # Secrets that change

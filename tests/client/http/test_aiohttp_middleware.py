@@ -32,27 +32,10 @@ from tests.support.http_server import (
 )
 
 
-@pytest.fixture(scope="module")
-def running() -> Iterator[HttpServer]:
-    with HttpServer() as server:
-        yield server
-
-
-@pytest.fixture
-def server(running: HttpServer) -> HttpServer:
-    running.start_over(ok)
-    return running
-
-
 @pytest.fixture
 def stranger() -> Iterator[HttpServer]:
     with HttpServer() as server:
         yield server
-
-
-@pytest.fixture
-def provider() -> TestProvider:
-    return TestProvider()
 
 
 Work = Callable[[aiohttp.ClientSession], Awaitable[Any]]

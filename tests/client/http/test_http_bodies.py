@@ -206,12 +206,6 @@ PARTS: dict[str, Case] = {
 CELLS = [(client, name) for name, case in {**CONTENT, **PARTS}.items() for client in case[0]]
 
 
-@pytest.fixture(scope="module")
-def running() -> Iterator[HttpServer]:
-    with HttpServer() as server:
-        yield server
-
-
 @pytest.mark.parametrize(("client", "name"), CELLS)
 def test_a_body_is_sent_again_byte_for_byte_or_not_at_all(
     client: str, name: str, running: HttpServer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import cloudpickle
@@ -28,18 +28,6 @@ COPIES: dict[str, Copy] = {
     "cloudpickle": lambda value: pickle.loads(cloudpickle.dumps(value)),
 }
 each_copy = pytest.mark.parametrize("name", COPIES)
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[HttpServer]:
-    with HttpServer() as server:
-        yield server
-
-
-@pytest.fixture
-def server(running: HttpServer) -> HttpServer:
-    running.start_over(ok)
-    return running
 
 
 @pytest.fixture

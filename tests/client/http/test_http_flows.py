@@ -30,30 +30,12 @@ from tests.support.http_server import (
     Answer,
     HttpServer,
     Seen,
-    ok,
     redirect,
     refuse,
     refusing,
 )
 
 each_httpx = pytest.mark.parametrize("client", HTTPX)
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[HttpServer]:
-    with HttpServer() as server:
-        yield server
-
-
-@pytest.fixture
-def server(running: HttpServer) -> HttpServer:
-    running.start_over(ok)
-    return running
-
-
-@pytest.fixture
-def provider() -> TestProvider:
-    return TestProvider()
 
 
 def composed(library: Any, auth: Any) -> Any:

@@ -30,23 +30,6 @@ each_client = pytest.mark.parametrize("client", CLIENTS)
 each_library = pytest.mark.parametrize("library", [httpx, httpx2])
 
 
-@pytest.fixture(scope="module")
-def running() -> Iterator[HttpServer]:
-    with HttpServer() as server:
-        yield server
-
-
-@pytest.fixture
-def server(running: HttpServer) -> HttpServer:
-    running.start_over(ok)
-    return running
-
-
-@pytest.fixture
-def provider() -> TestProvider:
-    return TestProvider()
-
-
 @each_client
 def test_no_retry_with_a_token_that_was_just_minted(
     client: str, server: HttpServer, provider: TestProvider

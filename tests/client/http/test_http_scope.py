@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import io
 import logging
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -34,23 +33,6 @@ from tests.support.http_server import HttpServer, ok, redirect
 
 each_client = pytest.mark.parametrize("client", CLIENTS)
 each_httpx = pytest.mark.parametrize("client", HTTPX)
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[HttpServer]:
-    with HttpServer() as server:
-        yield server
-
-
-@pytest.fixture
-def server(running: HttpServer) -> HttpServer:
-    running.start_over(ok)
-    return running
-
-
-@pytest.fixture
-def provider() -> TestProvider:
-    return TestProvider()
 
 
 @each_client
