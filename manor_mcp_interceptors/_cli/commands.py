@@ -320,6 +320,8 @@ def serve_auth(
 
     SIGTERM or Ctrl+C ends it when the requests that have begun are answered.
     """
+    if port == health_port != 0:
+        raise wrong_usage("it is the port that proxies ask; health needs another", "--health-port")
     try:
         from .serve_auth import open_server
     except MissingExtraError as missing:
