@@ -304,7 +304,7 @@ def bridge(
             _fail(f"port {port} cannot be used: {error.strerror}")
 
 
-@app.command(name="serve-auth", epilog=EXIT_CODES)
+@app.command(epilog=EXIT_CODES)
 def serve_auth(
     host: AuthHost = "127.0.0.1",
     port: AuthPort = 9191,

@@ -39,7 +39,8 @@ class Reason(str, Enum):
     CLAIM_MISSING = "claim_missing"
     """One of `iss`, `aud`, `sub`, `iat`, `exp` is missing."""
     CLAIM_INVALID = "claim_invalid"
-    """A claim has the wrong type, or is a number out of range."""
+    """A claim has the wrong type, or is a number out of range; in forward authentication, also a
+    subject or scope that no header can carry."""
     ISSUER = "issuer"
     """`iss` is not the configured one."""
     AUDIENCE = "audience"
