@@ -19,7 +19,7 @@ class needs:  # noqa: N801 - it reads as a statement
         MissingExtraError: The library is not installed. No other import error is touched.
     """
 
-    def __init__(self, library: str, user: str, extra: str | None = None) -> None:
+    def __init__(self, library: str, user: str, *, extra: str | None = None) -> None:
         """Take what the message names.
 
         Args:
@@ -28,8 +28,8 @@ class needs:  # noqa: N801 - it reads as a statement
             extra: The extra that installs it; None: it is named after the module.
         """
         self._library = library
-        package = f"'manor-mcp-interceptors[{extra or library}]'"
-        self._message = f"{user} needs {library}: pip install {package}"
+        extra = f"'manor-mcp-interceptors[{extra or library}]'"
+        self._message = f"{user} needs {library}: pip install {extra}"
 
     def __enter__(self) -> None:
         pass

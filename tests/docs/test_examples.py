@@ -216,6 +216,7 @@ def test_the_commands_of_a_rotation(tmp_path: Path) -> None:
         )
         subprocess.run(["sh", "-e", "-c", code], check=True, capture_output=True)
         keys = KeySource().verification_keys(settings)
+        assert keys.current is not None
         states.append((keys.current.secret, [key.secret for key in keys.previous]))
     old, new = "the old secret", states[-1][0]
     assert len(new) == 64
