@@ -19,15 +19,16 @@ class needs:  # noqa: N801 - it reads as a statement
         MissingExtraError: The library is not installed. No other import error is touched.
     """
 
-    def __init__(self, library: str, user: str) -> None:
+    def __init__(self, library: str, user: str, *, extra: str | None = None) -> None:
         """Take what the message names.
 
         Args:
-            library: The top-level module, which the extra is named after.
+            library: The top-level module.
             user: What cannot be used without it.
+            extra: The extra that installs it; None: it is named after the module.
         """
         self._library = library
-        extra = f"'manor-mcp-interceptors[{library}]'"
+        extra = f"'manor-mcp-interceptors[{extra or library}]'"
         self._message = f"{user} needs {library}: pip install {extra}"
 
     def __enter__(self) -> None:

@@ -16,6 +16,9 @@ from .errors import SettingsError
 
 __all__ = ["VARIABLES", "Settings", "Variable"]
 
+NOT_SHOWN: Final = "<not shown>"
+"""Stands for a value that may be a secret."""
+
 _T = TypeVar("_T")
 _TEN_YEARS: Final = 315_360_000
 _SERVICE_NAME: Final = "SERVICE_NAME"
@@ -77,6 +80,8 @@ class Settings(HoldsSecret):
     secret: str | None = field(default=None, repr=False)
     # Not shown: it may be a secret that was put in the wrong variable.
     secret_file: str | os.PathLike[str] | None = field(default=None, repr=False)
+    private_key_file: str | os.PathLike[str] | None = field(default=None, repr=False)
+    token_file: str | os.PathLike[str] | None = field(default=None, repr=False)
     issuer: str = "manor-internal"
     audience: str = "service-search-mcp"
     subject: str = _DEFAULT_SUBJECT
@@ -90,6 +95,8 @@ class Settings(HoldsSecret):
     key_id: str | None = None
     previous_secret: str | None = field(default=None, repr=False)
     previous_secret_file: str | os.PathLike[str] | None = field(default=None, repr=False)
+    jwks_file: str | os.PathLike[str] | None = field(default=None, repr=False)
+    issued_at: Literal["required", "optional"] = "required"
     enforcement: Literal["enforce", "observe"] = "enforce"
     enforcement_flag: str | None = None
     allowed_hosts: Iterable[str] | None = None
@@ -184,7 +191,7 @@ def trim(text: str) -> str:
 
 def _wrong(variable: Variable, value: object, name: str) -> SettingsError:
     hidden = variable.secret or variable.read is _path  # a path may be a misplaced secret
-    shown = "<not shown>" if hidden else _shorten(repr(value))
+    shown = NOT_SHOWN if hidden else _shorten(repr(value))
     return SettingsError(f"{name}={shown} is not {variable.form}", variable=variable.name)
 
 
@@ -239,9 +246,15 @@ def _path(value: Any) -> str | None:
     return None if path is None or "\0" in path else path
 
 
-def _enforcement(value: Any) -> str | None:
-    mode = trim(value).lower() if isinstance(value, str) else None
-    return mode if mode in ("enforce", "observe") else None
+def _one_of(*words: str) -> Callable[[Any], str | None]:
+    def read(value: Any) -> str | None:
+        word = trim(value).lower() if isinstance(value, str) else None
+        return word if word in words else None
+
+    return read
+
+
+_enforcement: Final = _one_of("enforce", "observe")
 
 
 def _hosts(value: Any) -> tuple[str, ...] | None:
@@ -270,6 +283,8 @@ def _path_variable(name: str, field: str) -> Variable:
 VARIABLES: Final[tuple[Variable, ...]] = (
     _secret_variable("MCP_AUTH_SECRET", "secret"),
     _path_variable("MCP_AUTH_SECRET_FILE", "secret_file"),
+    _path_variable("MCP_AUTH_PRIVATE_KEY_FILE", "private_key_file"),
+    _path_variable("MCP_AUTH_TOKEN_FILE", "token_file"),
     Variable("MCP_AUTH_ISSUER", "issuer", *_TEXT),
     Variable("MCP_AUTH_AUDIENCE", "audience", *_TEXT),
     Variable("MCP_AUTH_SUBJECT", "subject", *_TEXT),
@@ -312,6 +327,14 @@ VARIABLES: Final[tuple[Variable, ...]] = (
     Variable("MCP_AUTH_KEY_ID", "key_id", *_TEXT, blank_is_unset=True),
     _secret_variable("MCP_AUTH_PREVIOUS_SECRET", "previous_secret"),
     _path_variable("MCP_AUTH_PREVIOUS_SECRET_FILE", "previous_secret_file"),
+    _path_variable("MCP_AUTH_JWKS_FILE", "jwks_file"),
+    Variable(
+        "MCP_AUTH_ISSUED_AT",
+        "issued_at",
+        "required or optional",
+        _one_of("required", "optional"),
+        blank_is_unset=True,
+    ),
     Variable(
         "MCP_AUTH_ENFORCEMENT",
         "enforcement",

@@ -106,7 +106,7 @@ def test_no_object_of_the_package_shows_a_secret_or_a_token(
             MCPUser(verified),
         ]
         shown = shown_by_the_package()
-    assert {"MCPTokenProvider", "TokenVerifier", "Decision", "SigningKey"} <= set(shown)
+    assert {"MCPTokenProvider", "TokenVerifier", "Decision", "SharedSecret"} <= set(shown)
     assert {"HttpxAuth", "RecordedRequest", "VerifiedToken"} <= set(shown)
     assert len(alive) == len(CLIENTS) + len(SERVERS) + 1
     leaks = [

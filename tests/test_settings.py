@@ -37,6 +37,8 @@ def test_every_variable_reaches_its_field() -> None:
     environ = {
         "MCP_AUTH_SECRET": SECRET,
         "MCP_AUTH_SECRET_FILE": "/run/secrets/mcp",
+        "MCP_AUTH_PRIVATE_KEY_FILE": "/run/secrets/key.pem",
+        "MCP_AUTH_TOKEN_FILE": "/run/secrets/token",
         "MCP_AUTH_ISSUER": "iss",
         "MCP_AUTH_AUDIENCE": "aud",
         "MCP_AUTH_SUBJECT": "sub",
@@ -49,6 +51,8 @@ def test_every_variable_reaches_its_field() -> None:
         "MCP_AUTH_KEY_ID": "2026-11",
         "MCP_AUTH_PREVIOUS_SECRET": "before",
         "MCP_AUTH_PREVIOUS_SECRET_FILE": "/run/secrets/mcp-before",
+        "MCP_AUTH_JWKS_FILE": "/run/config/callers.jwks",
+        "MCP_AUTH_ISSUED_AT": "optional",
         "MCP_AUTH_ENFORCEMENT": "observe",
         "MCP_AUTH_ENFORCEMENT_FLAG": "enforce-tokens",
         "MCP_AUTH_ALLOWED_HOSTS": "a.example, *.b.example:8443",
@@ -57,6 +61,8 @@ def test_every_variable_reaches_its_field() -> None:
     assert Settings.from_env(environ) == Settings(
         secret=SECRET,
         secret_file="/run/secrets/mcp",
+        private_key_file="/run/secrets/key.pem",
+        token_file="/run/secrets/token",
         issuer="iss",
         audience="aud",
         subject="sub",
@@ -69,6 +75,8 @@ def test_every_variable_reaches_its_field() -> None:
         key_id="2026-11",
         previous_secret="before",
         previous_secret_file="/run/secrets/mcp-before",
+        jwks_file="/run/config/callers.jwks",
+        issued_at="optional",
         enforcement="observe",
         enforcement_flag="enforce-tokens",
         allowed_hosts=("a.example", "*.b.example:8443"),
@@ -198,6 +206,8 @@ def test_enforcement_is_known_whatever_else_is_wrong() -> None:
 
 VALUES = {
     "MCP_AUTH_SECRET_FILE": "/run/secrets/mcp",
+    "MCP_AUTH_PRIVATE_KEY_FILE": "/run/secrets/key.pem",
+    "MCP_AUTH_TOKEN_FILE": "/run/secrets/token",
     "MCP_AUTH_ISSUER": "iss",
     "MCP_AUTH_AUDIENCE": "aud",
     "MCP_AUTH_SUBJECT": "sub",
@@ -209,6 +219,8 @@ VALUES = {
     "MCP_AUTH_RECHECK_SECONDS": "0.5",
     "MCP_AUTH_KEY_ID": "2026-11",
     "MCP_AUTH_PREVIOUS_SECRET_FILE": "/run/secrets/mcp-before",
+    "MCP_AUTH_JWKS_FILE": "/run/config/callers.jwks",
+    "MCP_AUTH_ISSUED_AT": "optional",
     "MCP_AUTH_ENFORCEMENT": "observe",
     "MCP_AUTH_ENFORCEMENT_FLAG": "enforce-tokens",
     "MCP_AUTH_ALLOWED_HOSTS": "a.example",

@@ -8,7 +8,7 @@ import threading
 import time
 import weakref
 from dataclasses import dataclass, replace
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeGuard
 
 from manor_mcp_interceptors._flags.evaluation import FlagEvaluator
 from manor_mcp_interceptors._flags.gates import FlagAnswer, FlagQuestion
@@ -70,6 +70,11 @@ KeyOrProblem = SigningKey | SettingsError | None
 """What signs, or why nothing can; None if it was not read because the flag is off."""
 
 
+def is_key(key: KeyOrProblem) -> TypeGuard[SigningKey]:
+    """Return whether there is a key."""
+    return not (key is None or isinstance(key, SettingsError))
+
+
 class _Lease(Protocol):
     def end(self) -> None: ...
 
@@ -125,15 +130,13 @@ class Configuration:
         except SettingsError as error:
             return error.with_traceback(None)  # its frames hold the secret's objects
         except Exception as error:  # PyJWT, or a module that it imports, is broken
-            reason = f"the secret cannot be checked ({type(error).__name__})"
+            reason = f"the key cannot be checked ({type(error).__name__})"
             return SettingsError(reason, outcome=Outcome.SIGNING_FAILED)
 
     def fingerprints(self) -> list[tuple[str, str]]:
-        """Return the one of the secret that signs, or would if the flag were on; with its role."""
-        from manor_mcp_interceptors._keys.fingerprint import fingerprint  # rarely used
-
+        """Return the one of the key that signs, or would if the flag were on; with its role."""
         key = self.signing_key(self.read_settings(None))
-        return [("signing", fingerprint(key.secret))] if isinstance(key, SigningKey) else []
+        return [("signing", key.fingerprint())] if is_key(key) else []
 
     def warn(self, snapshot: SettingsSnapshot, key: SigningKey) -> None:
         """Log each warning that did not hold at the last recheck."""

@@ -7,11 +7,10 @@ from typing import Final
 from manor_mcp_interceptors._bearer import METADATA_KEY, HiddenBearer
 from manor_mcp_interceptors._flags.gates import FlagAnswer
 from manor_mcp_interceptors._hosts import compile_hosts
-from manor_mcp_interceptors._keys.keys import SigningKey
 from manor_mcp_interceptors.errors import SettingsError
 from manor_mcp_interceptors.outcomes import Outcome, TokenStatus
 
-from .configuration import KeyOrProblem, SettingsSnapshot
+from .configuration import KeyOrProblem, SettingsSnapshot, is_key
 from .decision import Decision, without_token
 from .token_cache import CachedToken, CacheResult, TokenCache
 
@@ -86,6 +85,6 @@ def describe(
         issuer=settings.issuer if settings else None,
         audience=settings.audience if settings else None,
         subject=settings.subject if settings else None,
-        secret_source=key.source if isinstance(key, SigningKey) else None,
+        secret_source=key.source if is_key(key) else None,
         seconds_to_expiry=expires_in,
     )

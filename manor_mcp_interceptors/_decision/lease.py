@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Final
 
 from manor_mcp_interceptors._flags.gates import FlagAnswer
-from manor_mcp_interceptors._keys.keys import SigningKey
 from manor_mcp_interceptors._telemetry.counters import (
     AUDIENCES,
     TOTALS,
@@ -19,7 +18,14 @@ from manor_mcp_interceptors._telemetry.log import LogThrottle, log
 from manor_mcp_interceptors._waiting import LOOP_WAIT, event_loop, reset_after_fork
 from manor_mcp_interceptors.outcomes import Outcome, TokenStatus
 
-from .configuration import UNREAD, Configuration, Explanation, KeyOrProblem, SettingsSnapshot
+from .configuration import (
+    UNREAD,
+    Configuration,
+    Explanation,
+    KeyOrProblem,
+    SettingsSnapshot,
+    is_key,
+)
 from .decide import NOT_ASKED, decide, describe, refusal
 from .decision import ENDED, UNDECIDED, Decision, without_token
 from .token_cache import TokenCache
@@ -194,7 +200,7 @@ class Lease:
         self, decision: Decision, before: Decision, snapshot: SettingsSnapshot, key: KeyOrProblem
     ) -> None:
         """Log what is new. No lock is held: a log handler may do anything."""
-        if isinstance(key, SigningKey):
+        if is_key(key):
             self.configuration.warn(snapshot, key)
         if decision.token not in (None, before.token):
             log(logging.DEBUG, "MCP auth minted a token for %s", snapshot.settings.audience)
@@ -247,7 +253,7 @@ class Lease:
     def _inputs_changed(self) -> bool:
         snapshot = self.configuration.read_settings(self._audience)
         key = self.configuration.signing_key(snapshot)
-        return isinstance(key, SigningKey) and self._cache.inputs_changed(snapshot.settings, key)
+        return is_key(key) and self._cache.inputs_changed(snapshot.settings, key)
 
     def end(self) -> None:
         """Have the next call read flag, settings and secret again."""

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from manor_mcp_interceptors._secrecy import HoldsSecret
 from manor_mcp_interceptors.settings import Settings
 
-from .signing_key import SigningKey
+from .private_key import PrivateKey
+from .shared_secret import SharedSecret
 
 __all__ = ["AccessToken", "mint"]
 
@@ -24,18 +25,18 @@ class AccessToken(HoldsSecret):
     """Unix time, seconds: the token's `exp`."""
 
 
-def mint(settings: Settings, key: SigningKey, now: float) -> AccessToken:
+def mint(settings: Settings, key: SharedSecret | PrivateKey, now: float) -> AccessToken:
     """Sign a new token. A setting that it reads belongs to `token_cache._inputs` as well.
 
     Args:
         settings: Issuer, audience, subject, scope, lifetime and clock skew.
-        key: The shared secret and its optional `kid`.
+        key: What signs.
         now: Unix time, seconds.
 
     Raises:
         ImportError: PyJWT cannot be imported.
     """
-    from .hs256 import sign  # PyJWT costs 60 ms to import: not before the first token
+    from .jws import sign  # PyJWT costs 60 ms to import: not before the first token
 
     # Whole seconds, rounded down: a float or a rounded-up `iat` is "issued in the future" to
     # strict verifiers (PyJWT without leeway, joserfc).

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NoReturn
 
+from manor_mcp_interceptors._subjects import Subjects
+
 from .reasons import Reason, Refused
 
 MAX_AHEAD_SECONDS: Final = 60
@@ -15,7 +17,7 @@ MAX_AHEAD_SECONDS: Final = 60
 MAX_NUMBER: Final = 2**53
 """The largest whole number that every JSON parser reads alike (RFC 7493, section 2.2)."""
 
-_REQUIRED: Final = ("iss", "aud", "sub", "iat", "exp")
+_REQUIRED: Final = ("iss", "aud", "sub", "exp")
 
 
 class ReadOnlyDict(dict[str, Any]):
@@ -42,8 +44,8 @@ class VerifiedToken:
     issuer: str
     audience: str
     """The one of the token's audiences that is this service."""
-    issued_at: int
-    """Unix time, seconds."""
+    issued_at: int | None
+    """Unix time, seconds; None if the token has none, see `Settings.issued_at`."""
     expires_at: int
     """Unix time, seconds; from this second on the token is refused."""
     scopes: tuple[str, ...] = ()
@@ -65,8 +67,10 @@ class ClaimRules:
     audience: str
     leeway: float
     """How many seconds a token is accepted after `exp` and before `nbf`."""
-    subjects: frozenset[str] | None
+    subjects: Subjects | None
     """The subjects that may call; None means any."""
+    requires_issued_at: bool = True
+    """Whether a token without `iat` is refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,18 +90,30 @@ class VerifiedClaims:
         return self.token
 
 
-def verify_claims(payload: bytes, rules: ClaimRules) -> VerifiedClaims:
+def verify_claims(
+    payload: bytes, rules: ClaimRules, key_subjects: Subjects | None = None
+) -> VerifiedClaims:
     """Return the claims in `payload`, and when a token with them is valid.
+
+    Args:
+        payload: What was signed.
+        rules: Those of this verifier.
+        key_subjects: The subjects that the key speaks for; None: any.
 
     Raises:
         Refused: Such a token is never valid.
     """
-    token, not_before = _read(parse_object(payload), rules.audience)
+    claims = parse_object(payload)
+    if rules.requires_issued_at and "iat" not in claims:
+        raise Refused(Reason.CLAIM_MISSING)
+    token, not_before = _read(claims, rules.audience)
     if token.issuer != rules.issuer:
         raise Refused(Reason.ISSUER, token.subject)
-    if rules.subjects is not None and token.subject not in rules.subjects:
-        raise Refused(Reason.SUBJECT, token.subject)
-    valid_from = max(token.issued_at - MAX_AHEAD_SECONDS, not_before - rules.leeway)
+    for allowed in (rules.subjects, key_subjects):
+        if allowed is not None and not allowed.allow(token.subject):
+            raise Refused(Reason.SUBJECT, token.subject)
+    issued_at = -math.inf if token.issued_at is None else token.issued_at
+    valid_from = max(issued_at - MAX_AHEAD_SECONDS, not_before - rules.leeway)
     return VerifiedClaims(token, valid_from, token.expires_at + rules.leeway)
 
 
@@ -110,7 +126,7 @@ def _read(claims: ReadOnlyDict, audience: str) -> tuple[VerifiedToken, float]:
         subject=_text(claims["sub"]),
         issuer=_text(claims["iss"]),
         audience=audience,
-        issued_at=_whole_seconds(claims["iat"]),
+        issued_at=_whole_seconds(claims["iat"]) if "iat" in claims else None,
         expires_at=_whole_seconds(claims["exp"]),
         scopes=_scopes(claims.get("scope")),
         claims=claims,

@@ -6,24 +6,21 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, Final
 
-from jwt.exceptions import (
-    InvalidAlgorithmError,
-    InvalidSignatureError,
-    InvalidTokenError,
-    PyJWTError,
-)
+from jwt.exceptions import InvalidSignatureError, PyJWTError
 from jwt.utils import base64url_decode
 
 from manor_mcp_interceptors._bearer import parse_bearer
-from manor_mcp_interceptors._keys.hs256 import ALGORITHMS, new_jws
-from manor_mcp_interceptors._keys.keys import KeySource, SigningKey, VerificationKeys
+from manor_mcp_interceptors._keys.jws import verify
+from manor_mcp_interceptors._keys.keys import KeySource, VerificationKey, VerificationKeys
+from manor_mcp_interceptors._keys.public_key import PublicKey
+from manor_mcp_interceptors._subjects import Subjects
 from manor_mcp_interceptors._telemetry.counters import (
     KEY_NAMES,
     TOTALS,
@@ -36,7 +33,7 @@ from manor_mcp_interceptors._waiting import LOOP_WAIT
 from manor_mcp_interceptors.errors import SettingsError
 from manor_mcp_interceptors.outcomes import Outcome
 from manor_mcp_interceptors.protocols import Clock, Gate
-from manor_mcp_interceptors.settings import Settings, enforcement_settings, trim
+from manor_mcp_interceptors.settings import Settings, enforcement_settings
 
 from ._claims import ClaimRules, VerifiedClaims, VerifiedToken, parse_object, verify_claims
 from ._enforcement import Enforcement, EnforcementRule, rule_of
@@ -49,6 +46,8 @@ MAX_TOKEN_LENGTH: Final = 8192
 """Characters. Web servers allow a header about as much."""
 CAPACITY: Final = 4096
 """Up to twice as many tokens are remembered, at about a kilobyte each."""
+MAX_KEYS_SHOWN: Final = 64
+"""How many public keys a metric shows."""
 LOG_EVERY_SECONDS: Final = 60.0
 """How often a refusal is logged, for each reason."""
 
@@ -56,14 +55,11 @@ LOG_EVERY_SECONDS: Final = 60.0
 # a token that is unsigned or has another algorithm is refused for its algorithm.
 _SHAPE: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*", re.ASCII)
 
-# The one spelling of 32 bytes: 43 characters, and the two unused bits of the last are zero.
-# PyJWT 2.13 ignores these bits, so one signature would have four spellings.
-_SIGNATURE: Final = re.compile(r"[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]", re.ASCII)
-
 _DEFAULT_RECHECK: Final = Settings().recheck_seconds
 """For settings that cannot be read."""
 
-_jws: Final = new_jws()
+Accepts = Callable[[VerifiedToken], bool]
+"""Whether one adapter can serve a caller whose token is good."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,10 +158,7 @@ class Verification:
         self.settings: Settings | None = settings
         self.scopes: tuple[str, ...] = required(scopes)
         self.leeway_seconds: float = leeway_seconds
-        # Trimmed, as the subject of every caller is.
-        self.subjects: frozenset[str] | None = (
-            None if subjects is None else frozenset(map(trim, subjects))
-        )
+        self.subjects: tuple[str, ...] | None = None if subjects is None else tuple(subjects)
         self.other_issuers: bool = other_issuers
         self.gate: Gate | None = gate
         self._clock: Clock = time if clock is None else clock
@@ -184,7 +177,12 @@ class Verification:
     def problem(self) -> SettingsError | None:
         """What was wrong with settings or secrets at the last recheck."""
         keys = self._snapshot.keys
-        return self._snapshot.problem if keys is None else keys.problem
+        return self._snapshot.problem if keys is None else next(iter(keys.problems), None)
+
+    def is_ready(self) -> bool:
+        """Return whether there is a usable key now."""
+        snapshot = self._current()
+        return snapshot.problem is None
 
     @property
     def may_observe(self) -> bool:
@@ -226,10 +224,13 @@ class Verification:
         return self.refuse(result)
 
     async def admit_async(
-        self, values: Sequence[str], scopes: Sequence[str] = ()
+        self,
+        values: Sequence[str],
+        scopes: Sequence[str] = (),
+        accepts: Accepts | None = None,
     ) -> VerifiedToken | Unverified | Reason:
         """As `admit`; the event loop goes on while a flag is asked for the mode."""
-        result = self.verify_authorization(values, scopes)
+        result = self.verify_authorization(values, scopes, accepts)
         if isinstance(result, VerifiedToken) or not await self.is_enforced_async():
             return result
         return self.refuse(result)
@@ -246,7 +247,9 @@ class Verification:
         """As `is_enforced`; the event loop goes on while a flag is asked."""
         return await self._enforcement.is_on_async(self._current().enforcement)
 
-    def verify_token(self, token: str, scopes: Sequence[str] = ()) -> VerifiedToken | Unverified:
+    def verify_token(
+        self, token: str, scopes: Sequence[str] = (), accepts: Accepts | None = None
+    ) -> VerifiedToken | Unverified:
         """Return the claims of `token`, or why it is not acceptable, which is not counted yet."""
         snapshot, now = self._snapshot, self._clock.time()
         try:
@@ -257,14 +260,14 @@ class Verification:
             known = snapshot.tokens.find(key)
             if known is not None:
                 caller = known.claims.at(now)
-                if scopes or self.scopes:
-                    self._check_scopes(caller, scopes)
+                if scopes or self.scopes or accepts:
+                    self._check_call(caller, scopes, accepts)
                 for tick in known.ticks:
                     next(tick)
                 if known.by_previous:
                     self._previous_key.note(caller.subject, now)
                 return caller
-            return self._verify(token, key, snapshot, now, scopes)
+            return self._verify(token, key, snapshot, now, scopes, accepts)
         except Refused as refused:
             if self.other_issuers and _is_of_another_issuer(token, snapshot.rules):
                 return Unverified(Reason.OTHER_ISSUER)
@@ -274,7 +277,7 @@ class Verification:
             return Unverified(Reason.INTERNAL, detail=type(error).__name__)
 
     def verify_authorization(
-        self, values: Sequence[str], scopes: Sequence[str] = ()
+        self, values: Sequence[str], scopes: Sequence[str] = (), accepts: Accepts | None = None
     ) -> VerifiedToken | Unverified:
         """As `verify_token`, for all ``Authorization`` values of one call."""
         reason = Reason.MISSING
@@ -283,7 +286,7 @@ class Verification:
         elif values and values[0].strip():
             token = parse_bearer(values[0])
             if token is not None:
-                return self.verify_token(token, scopes)
+                return self.verify_token(token, scopes, accepts)
             reason = Reason.NOT_BEARER
         return Unverified(reason)
 
@@ -322,18 +325,20 @@ class Verification:
         snapshot: _TrustSnapshot,
         now: float,
         scopes: Sequence[str],
+        accepts: Accepts | None,
     ) -> VerifiedToken:
         """Verify a token that is not remembered, and remember it."""
         if snapshot.rules is None or snapshot.keys is None:
             raise Refused(_reason_for(snapshot.problem))
         payload, signed_by = _signed_payload(token, snapshot.keys)
-        claims = verify_claims(payload, snapshot.rules)
+        key_subjects = signed_by.subjects if isinstance(signed_by, PublicKey) else None
+        claims = verify_claims(payload, snapshot.rules, key_subjects)
         caller = claims.at(now)
         name = KEY_NAMES(snapshot.keys.name_of(signed_by))
-        by_previous = signed_by is not snapshot.keys.current
+        by_previous = snapshot.keys.is_previous(signed_by)
         ticks = self.counters.handles("verifications", "remembered", name)
         snapshot.tokens.add(key, RememberedToken(claims, ticks, by_previous))
-        self._check_scopes(caller, scopes)
+        self._check_call(caller, scopes, accepts)
         self.counters.count("verifications", "accepted", name)
         if by_previous:
             self._previous_key.note(caller.subject, now)
@@ -347,18 +352,22 @@ class Verification:
                 return self._renew(snapshot)
         return snapshot
 
-    def _check_scopes(self, caller: VerifiedToken, scopes: Sequence[str]) -> None:
+    def _check_call(
+        self, caller: VerifiedToken, scopes: Sequence[str], accepts: Accepts | None
+    ) -> None:
         # Remembered all the same: another route may require less.
+        if accepts is not None and not accepts(caller):
+            raise Refused(Reason.CLAIM_INVALID, caller.subject)
         if not {*self.scopes, *scopes}.issubset(caller.scopes):
             raise Refused(Reason.SCOPE, caller.subject)
 
     def fingerprints(self) -> list[tuple[str, str]]:
-        """Return those of all secrets that are accepted now, with their role."""
-        from manor_mcp_interceptors._keys.fingerprint import fingerprint  # rarely used
-
-        snapshot = self._current()
-        keys = () if snapshot.keys is None else (snapshot.keys.current, *snapshot.keys.others)
-        return [("verifying", fingerprint(key.secret)) for key in keys]
+        """Return those of the keys that are accepted now, with their role."""
+        keys = self._current().keys
+        marks = [] if keys is None else [key.fingerprint() for key in keys.secrets]
+        if keys is not None and keys.public is not None:
+            marks += list(keys.public.keys)[:MAX_KEYS_SHOWN]
+        return [("verifying", mark) for mark in marks]
 
     def _renew(self, last: _TrustSnapshot) -> _TrustSnapshot:
         """Read settings and secrets again. Two threads at once do no harm: each reads them."""
@@ -380,7 +389,11 @@ class Verification:
         except SettingsError as error:
             rule = rule or rule_of(enforcement_settings(os.environ))
             return _TrustSnapshot(None, None, error, rule, now, now + recheck)
-        rules = ClaimRules(settings.issuer, settings.audience, self.leeway_seconds, self.subjects)
+        subjects = None if self.subjects is None else Subjects.of(self.subjects)
+        requires_issued_at = settings.issued_at == "required"
+        rules = ClaimRules(
+            settings.issuer, settings.audience, self.leeway_seconds, subjects, requires_issued_at
+        )
         return _TrustSnapshot(rules, keys, None, rule, now, now + recheck)
 
     def _log_warnings(self, snapshot: _TrustSnapshot) -> None:
@@ -422,39 +435,31 @@ def _is_of_another_issuer(token: object, rules: ClaimRules | None) -> bool:
         return True
 
 
-def _signed_payload(token: str, keys: VerificationKeys) -> tuple[bytes, SigningKey]:
+def _signed_payload(token: str, keys: VerificationKeys) -> tuple[bytes, VerificationKey]:
     """Return the payload of `token` and the key that has signed it, if a key in use has."""
     if not _SHAPE.fullmatch(token):
         raise Refused(Reason.MALFORMED)
     try:
-        key_id = None
-        if keys.current.key_id is not None:
-            key_id = _jws.get_unverified_header(token).get("kid")
-        candidates = keys.keys_for(key_id)
+        header = _read_header(token.partition(".")[0])
+        candidates = keys.keys_for(header.get("alg"), header.get("kid"))
+        if candidates is None:
+            raise Refused(Reason.ALGORITHM)
         for key in candidates:
             with suppress(InvalidSignatureError):
-                return _payload(_jws.decode_complete(token, key.secret, ALGORITHMS), token), key
-    except InvalidAlgorithmError:
-        raise Refused(Reason.ALGORITHM) from None
-    except (PyJWTError, ValueError, RecursionError) as error:
-        # PyJWT raises the base class itself for a header that it understands and refuses.
-        header = type(error) is InvalidTokenError
-        raise Refused(Reason.HEADER if header else Reason.MALFORMED) from None
+                return verify(token, key), key
+    except (PyJWTError, ValueError, RecursionError):
+        raise Refused(Reason.MALFORMED) from None
     raise Refused(Reason.SIGNATURE if candidates else Reason.UNKNOWN_KEY)
 
 
-def _payload(jws: dict[str, Any], token: str) -> bytes:
-    header, _, signature = token.split(".")
-    if not _SIGNATURE.fullmatch(signature):
-        raise Refused(Reason.MALFORMED)
-    _check_header(header)
-    if "crit" in jws["header"]:  # PyJWT accepts the b64 of RFC 7797, which this library never sends
-        raise Refused(Reason.HEADER)
-    payload: bytes = jws["payload"]
-    return payload
-
-
 @lru_cache(maxsize=16)  # all tokens of one caller have the same header
-def _check_header(encoded: str) -> None:
-    """Raise Refused if a name occurs twice in the header: PyJWT uses the last, others the first."""
-    parse_object(base64url_decode(encoded))
+def _read_header(encoded: str) -> Mapping[str, Any]:
+    """Return the header; raise Refused if it is malformed or asks for something unsupported.
+
+    Of the header, `alg` and `kid` are used, and only to find a key. A name that occurs twice is
+    refused: PyJWT uses the last one, others the first.
+    """
+    header = parse_object(base64url_decode(encoded))
+    if "crit" in header or not isinstance(header.get("kid", ""), str):
+        raise Refused(Reason.HEADER)
+    return header

@@ -47,7 +47,7 @@ def test_another_secret() -> None:
         found = doctor("--url", url)
     assert (found.exit_code, found.cause) == (1, WITH)
     assert "the server holds another secret than this host" in found.finding
-    assert "or has no secret, or bad settings" in found.finding  # it answers the same to those
+    assert "or has no key, or bad settings" in found.finding  # it answers the same to those
     assert found.checks["secret"]["details"]["fingerprint"] in found.finding
     assert "manor-mcp verify" in found.fix
 

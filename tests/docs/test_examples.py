@@ -134,7 +134,7 @@ def test_the_commands_of_the_first_screen_exist() -> None:
         if line.startswith("manor-mcp ")
     }
     used = {(shlex.split(line)[1], *re.findall(r"--[a-z]+", line)) for line in typed}
-    assert {command for command, *_ in used} == {"bridge", "doctor", "keygen"}
+    assert {command for command, *_ in used} == {"bridge", "doctor", "keygen", "serve-auth"}
     for command, *options in used:
         page = manor_mcp(command, "--help").output
         assert [option for option in options if option not in page] == [], command
@@ -216,6 +216,7 @@ def test_the_commands_of_a_rotation(tmp_path: Path) -> None:
         )
         subprocess.run(["sh", "-e", "-c", code], check=True, capture_output=True)
         keys = KeySource().verification_keys(settings)
+        assert keys.current is not None
         states.append((keys.current.secret, [key.secret for key in keys.previous]))
     old, new = "the old secret", states[-1][0]
     assert len(new) == 64

@@ -23,7 +23,7 @@ from manor_mcp_interceptors import (
 from manor_mcp_interceptors._cli.demo.guestbook import Guestbook
 from manor_mcp_interceptors._cli.demo.http_service import http_service
 from manor_mcp_interceptors._decision import token_cache
-from manor_mcp_interceptors._keys.keys import SigningKey
+from manor_mcp_interceptors._keys.shared_secret import SharedSecret
 from manor_mcp_interceptors._keys.tokens import AccessToken, mint
 from tests.support import SECRET, StaticGate, legacy_check
 from tests.support.asgi_recorder import Recorder
@@ -137,7 +137,7 @@ def test_loops_and_threads_share_one_token(
     # Counted, because two tokens of the same second are the same text.
     minted: list[AccessToken] = []
 
-    def counted(settings: Settings, key: SigningKey, now: float) -> AccessToken:
+    def counted(settings: Settings, key: SharedSecret, now: float) -> AccessToken:
         minted.append(mint(settings, key, now))
         return minted[-1]
 

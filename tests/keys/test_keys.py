@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from manor_mcp_interceptors import MCPTokenProvider, Settings, SettingsError, diagnose
-from manor_mcp_interceptors._keys.keys import KeySource, SigningKey, VerificationKeys
-from manor_mcp_interceptors._keys.secret_file import SecretFile
+from manor_mcp_interceptors._keys.keys import KeySource, VerificationKeys
+from manor_mcp_interceptors._keys.shared_secret import SharedSecret
+from manor_mcp_interceptors._keys.watched_file import WatchedFile
 from manor_mcp_interceptors.outcomes import Outcome
 from tests.cli.running import doctor
 from tests.support import OTHER_SECRET, SECRET, FakeClock, StaticGate, signed_with
@@ -24,8 +25,16 @@ JWK = '{"kty": "oct", "k": "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0LXNlY3JldA"}'
 SSH = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ0000000000000000000000000000000000000000000"
 
 
-def key_of(settings: Settings) -> SigningKey:
-    return KeySource().signing_key(settings)
+def key_of(settings: Settings) -> SharedSecret:
+    key = KeySource().signing_key(settings)
+    assert isinstance(key, SharedSecret)
+    return key
+
+
+def secrets_of(keys: VerificationKeys) -> tuple[str | None, list[str]]:
+    """Return the current secret, and the previous ones."""
+    current = None if keys.current is None else keys.current.secret
+    return current, [key.secret for key in keys.previous]
 
 
 def refused(settings: Settings) -> SettingsError:
@@ -115,7 +124,7 @@ def test_a_previous_secret_file_that_is_removed_retires_its_secret(
     assert before.secret == OTHER_SECRET
     file.unlink() if content is None else file.write_bytes(content)
     keys = source.verification_keys(settings)
-    assert (keys.previous, keys.problem) == ((), None)
+    assert (keys.previous, keys.problems) == ((), ())
     file.write_bytes(b"\xff")
     assert source.verification_keys(settings).previous == ()
 
@@ -129,10 +138,10 @@ def test_a_garbled_previous_secret_file_keeps_the_last_good_one(tmp_path: Path) 
     file.write_bytes(b"\xff")
     keys = source.verification_keys(settings)
     assert keys == before
-    assert any("the last good secret stays in use" in text for text in keys.warnings())
+    assert any("the last good one stays in use" in text for text in keys.warnings())
     alone = KeySource().verification_keys(settings)
-    assert (alone.current.secret, alone.previous) == (SECRET, ())
-    assert any("no previous secret: " in text for text in alone.warnings())
+    assert secrets_of(alone) == (SECRET, [])
+    assert any("not in use: MCP_AUTH_PREVIOUS_SECRET_FILE" in text for text in alone.warnings())
 
 
 def test_two_threads_that_find_the_previous_file_gone_keep_the_current_secret(
@@ -141,13 +150,13 @@ def test_two_threads_that_find_the_previous_file_gone_keep_the_current_secret(
     """Both at once, whichever is first to forget the other secret."""
     settings = Settings(secret=SECRET, previous_secret_file=tmp_path / "none")
     source, both_checked = KeySource(), threading.Barrier(2, timeout=10)
-    is_removed = SecretFile.is_removed
+    is_removed = WatchedFile.is_removed
 
-    def together(file: SecretFile) -> bool:
+    def together(file: WatchedFile[SharedSecret]) -> bool:
         both_checked.wait()
         return is_removed(file)
 
-    monkeypatch.setattr(SecretFile, "is_removed", together)
+    monkeypatch.setattr(WatchedFile, "is_removed", together)
     with ThreadPoolExecutor(2) as pool:
         reads = [pool.submit(source.verification_keys, settings) for _ in range(2)]
         assert [read.result().previous for read in reads] == [(), ()]
@@ -179,7 +188,7 @@ def test_a_secret_in_the_variable_of_a_path_is_never_shown(
         shown = [str(error), locals_of_the_package(error), caplog.text, repr(status)]
         assert not [text for text in [*shown, repr(settings)] if secret in text]
         assert str(error).startswith("MCP_AUTH_SECRET_FILE: <not shown> cannot be read: ")
-        assert str(error).endswith("takes the path of a file, not the secret itself")
+        assert str(error).endswith("takes the path of a file, not what is in it")
         assert error.outcome is status.outcome is Outcome.INVALID_CONFIG
         if secret.count("/") == 1:
             assert secret not in doctor().text
@@ -214,14 +223,14 @@ def test_each_line_of_the_previous_file_is_a_secret(
 ) -> None:
     """Blank lines and comments are none; what is in a line stays as it is."""
     keys = accepted_from(tmp_path, content)
-    assert ([key.secret for key in keys.previous], keys.problem) == (secrets, None)
+    assert (secrets_of(keys)[1], keys.problems) == (secrets, ())
 
 
 def test_the_current_secret_among_the_previous_ones_is_one_key(tmp_path: Path) -> None:
     """The runbook puts both secrets of a rotation into the previous file."""
     keys = accepted_from(tmp_path, f"{SECRET}\n{OTHER_SECRET}\n")
-    assert [key.secret for key in keys.keys_for(None)] == [SECRET, OTHER_SECRET]
-    assert [keys.name_of(key) for key in keys.keys_for(None)] == ["current", "previous"]
+    assert [key.secret for key in keys.secrets] == [SECRET, OTHER_SECRET]
+    assert [keys.name_of(key) for key in keys.secrets] == ["current", "previous"]
 
 
 def test_a_warning_names_the_line_and_shows_nothing_of_it(tmp_path: Path) -> None:
@@ -250,15 +259,15 @@ def test_a_warning_names_the_line_and_shows_nothing_of_it(tmp_path: Path) -> Non
 def test_no_line_of_a_key_file_is_a_secret(tmp_path: Path, content: str) -> None:
     """Anybody could sign with ``{`` or the first line of a PEM; the current secret stays in use."""
     keys = accepted_from(tmp_path, content)
-    assert (keys.current.secret, keys.previous) == (SECRET, ())
-    assert "PEM, ssh or JWK" in str(keys.problem)
+    assert secrets_of(keys) == (SECRET, [])
+    assert "PEM, ssh or JWK" in str(keys.problems[0])
 
 
 def test_a_file_of_many_lines_is_not_a_file_of_secrets(tmp_path: Path) -> None:
     """Each line of a text that was mounted by mistake would be a secret."""
     keys = accepted_from(tmp_path, "a line of a text\n" * 9)
     assert keys.previous == ()
-    assert "holds 9 lines; it takes 8 secrets at most" in str(keys.problem)
+    assert "holds 9 lines; it takes 8 secrets at most" in str(keys.problems[0])
 
 
 def test_several_lines_in_the_file_of_the_current_secret_are_one_secret(tmp_path: Path) -> None:

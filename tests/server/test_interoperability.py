@@ -16,7 +16,7 @@ from joserfc import jwk, jwt
 from joserfc.errors import JoseError
 
 from manor_mcp_interceptors import Settings, TokenRejectedError, TokenVerifier
-from manor_mcp_interceptors._keys.keys import SigningKey
+from manor_mcp_interceptors._keys.shared_secret import SharedSecret
 from manor_mcp_interceptors._keys.tokens import mint
 from tests.server.forging import claims
 from tests.support import AUDIENCE, OTHER_SECRET, SECRET
@@ -27,7 +27,7 @@ KIDS = (None, "k1")
 
 def minted(kid: str | None = None, secret: str = SECRET) -> str:
     settings = Settings(secret=secret, key_id=kid, subject="service-a")
-    return mint(settings, SigningKey(secret, kid, "test"), time.time()).value
+    return mint(settings, SharedSecret(secret, kid, "test"), time.time()).value
 
 
 def accepted_here(token: str) -> str:

@@ -24,9 +24,10 @@ from manor_mcp_interceptors import (
     TokenVerifier,
     VerifiedToken,
 )
-from manor_mcp_interceptors._keys.keys import KeySource, SigningKey
-from manor_mcp_interceptors._keys.secret_file import SecretFile
+from manor_mcp_interceptors._keys.keys import KeySource
+from manor_mcp_interceptors._keys.shared_secret import SharedSecret
 from manor_mcp_interceptors._keys.tokens import mint
+from manor_mcp_interceptors._keys.watched_file import WatchedFile
 from manor_mcp_interceptors.server.verifier import Reason, verification_of
 from manor_mcp_interceptors.testing import auth_on
 from tests.server.forging import NOW, claims, forge
@@ -48,7 +49,7 @@ def reason(verifier: TokenVerifier, token: str) -> str | None:
 
 def test_a_minted_token_is_verified(settings: Settings, clock: FakeClock) -> None:
     """The server half accepts what the client half mints, and identifies the caller."""
-    made = mint(settings, SigningKey(SECRET, None, "test"), clock.time())
+    made = mint(settings, SharedSecret(SECRET, None, "test"), clock.time())
     caller = TokenVerifier(settings, clock=clock).verify(made.value)
     assert caller.subject == settings.subject
     assert (caller.issuer, caller.audience) == (settings.issuer, settings.audience)
@@ -472,16 +473,16 @@ def test_the_current_secret_is_read_before_the_previous_one(
     verifier = TokenVerifier(
         Settings(secret_file=current, previous_secret_file=previous), clock=clock
     )
-    read = SecretFile.read
+    read = WatchedFile.read
 
-    def rotating(self: SecretFile, *args: Any) -> Any:
-        key = read(self, *args)
-        if str(current) in key.source:
+    def rotating(self: WatchedFile[Any], *args: Any) -> Any:
+        found = read(self, *args)
+        if str(current) in found[0].source:
             write(previous, SECRET)
             write(current, OTHER_SECRET)
-        return key
+        return found
 
-    monkeypatch.setattr(SecretFile, "read", rotating)
+    monkeypatch.setattr(WatchedFile, "read", rotating)
     clock.advance(1)
     assert reason(verifier, forge(claims())) is None
     clock.advance(1)

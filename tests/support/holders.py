@@ -10,9 +10,10 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from manor_mcp_interceptors import Settings, get_token
-from manor_mcp_interceptors._keys.keys import KeySource, SigningKey
-from manor_mcp_interceptors._keys.secret_file import SecretFile
+from manor_mcp_interceptors._keys.keys import KeySource
+from manor_mcp_interceptors._keys.shared_secret import SharedSecret, parse_secret
 from manor_mcp_interceptors._keys.tokens import mint
+from manor_mcp_interceptors._keys.watched_file import WatchedFile
 
 from . import OTHER_SECRET, SECRET
 
@@ -27,25 +28,25 @@ def key_source() -> KeySource:
     return source
 
 
-def secret_file() -> SecretFile:
+def secret_file() -> WatchedFile[SharedSecret]:
     with TemporaryDirectory() as folder:
         path = Path(folder, "secret")
         path.write_text(SECRET)
-        read = SecretFile(str(path), "MCP_AUTH_SECRET_FILE")
-        read.read(None)
+        read = WatchedFile(str(path), "MCP_AUTH_SECRET_FILE", parse_secret)
+        read.read()
     return read
 
 
-def signing_key() -> SigningKey:
-    return SigningKey(SECRET, "kid", "MCP_AUTH_SECRET")
+def signing_key() -> SharedSecret:
+    return SharedSecret(SECRET, "kid", "MCP_AUTH_SECRET")
 
 
 HOLDERS: Final[dict[str, Callable[[], object]]] = {
     "Settings": lambda: Settings(secret=SECRET, previous_secret=OTHER_SECRET),
     "a misplaced secret": lambda: Settings(secret_file=SECRET),
     "KeySource": key_source,
-    "SecretFile": secret_file,
-    "SigningKey": signing_key,
+    "WatchedFile": secret_file,
+    "SharedSecret": signing_key,
     "VerificationKeys": lambda: KeySource().verification_keys(Settings.from_env()),
     "AccessToken": lambda: mint(Settings(), signing_key(), time.time()),
     "a partial function": lambda: partial(print, signing_key()),

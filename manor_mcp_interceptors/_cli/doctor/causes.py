@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from manor_mcp_interceptors._keys.fingerprint import fingerprint
 from manor_mcp_interceptors._keys.keys import SigningKey
+from manor_mcp_interceptors._keys.shared_secret import SharedSecret
 from manor_mcp_interceptors._keys.tokens import clock_skew, mint
 from manor_mcp_interceptors.settings import Settings
 
@@ -76,15 +76,18 @@ def explain_refusal(
 
 
 def _unexplained(host: Host, refusal: Answer, audiences: Sequence[str]) -> Check:
-    mark = fingerprint(host.signing_key().secret)
+    key = host.signing_key()
+    other = f"holds another secret than this host (fingerprint {key.fingerprint()})"
+    if not isinstance(key, SharedSecret):
+        other = f"does not have the public key of this host (kid {key.fingerprint()})"
     a_clock = "" if refusal.clock_offset is not None else ", or a clock ahead of this host's"
     finding = (
-        f"{refusal.status}: the server holds another secret than this host (fingerprint {mark}),"
-        f" or has no secret, or bad settings{a_clock}, or expects an audience that is not among"
+        f"{refusal.status}: the server {other},"
+        f" or has no key, or bad settings{a_clock}, or expects an audience that is not among"
         f" {', '.join([host.token_settings.audience, *audiences])}"
     )
     fix = (
-        "run `manor-mcp doctor --server` on the server's host and compare fingerprint and"
+        "run `manor-mcp doctor --server` on the server's host and compare fingerprint or kid and"
         " audience, or `manor-mcp verify` there with this host's `manor-mcp token` as its input"
     )
     return Check(_NAME, State.FAILED, finding, fix)
@@ -93,17 +96,16 @@ def _unexplained(host: Host, refusal: Answer, audiences: Sequence[str]) -> Check
 def _variants(
     host: Host, audiences: Sequence[str], clock_offset: float | None
 ) -> Iterator[_Variant]:
-    settings, keys = host.token_settings, host.verification_keys()
-    key = keys.current
+    settings, key = host.token_settings, host.signing_key()
     yield from _clock_variants(settings, key, clock_offset)
-    for other in keys.others:
+    for other in _previous_secrets(host):
         yield _Variant(
             settings,
             other,
             "the server accepts only the previous secret; it does not have the current one",
             "give the server the current secret, or use the previous one here until then",
         )
-    if settings.key_id is not None:
+    if settings.key_id is not None and isinstance(key, SharedSecret):
         yield _Variant(
             settings,
             replace(key, key_id=None),
@@ -124,6 +126,13 @@ def _variants(
             f"the server expects the issuer {_DEFAULTS.issuer!r}, not {settings.issuer!r}",
             "unset MCP_AUTH_ISSUER, or set the same one at the server",
         )
+
+
+def _previous_secrets(host: Host) -> tuple[SharedSecret, ...]:
+    if not host.names_accepted_keys():
+        return ()
+    keys = host.verification_keys()
+    return tuple(key for key in keys.secrets if key is not keys.current)
 
 
 def _clock_variants(

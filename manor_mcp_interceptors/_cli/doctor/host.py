@@ -62,22 +62,27 @@ class Host:
         return variable_names(self.flag)[-1]
 
     def signing_key(self) -> SigningKey:
-        """Return the secret that signs the tokens.
+        """Return the key that signs the tokens.
 
         Raises:
-            SettingsError: There is no usable secret.
-            ImportError: PyJWT, which checks the secret's form, cannot be imported.
+            SettingsError: There is no usable key.
+            ImportError: PyJWT, which checks the key's form, cannot be imported.
         """
         return self._keys.signing_key(self.settings)
 
     def verification_keys(self) -> VerificationKeys:
-        """Return the current and the previous secret; raises as `signing_key` does."""
+        """Return the keys whose tokens are accepted; raises as `signing_key` does."""
         return self._keys.verification_keys(self.settings)
+
+    def names_accepted_keys(self) -> bool:
+        """Return whether the settings name a key whose tokens are accepted."""
+        named = (self.settings.secret, self.settings.secret_file, self.settings.jwks_file)
+        return any(one is not None for one in named)
 
     def can_verify(self) -> bool:
         """Return whether a server with this configuration could accept a token."""
         try:
-            self.signing_key()
+            self.verification_keys()
         except (SettingsError, ImportError):
             return False
         return self.problem is None

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
-from manor_mcp_interceptors._keys.fingerprint import fingerprint
-from manor_mcp_interceptors._keys.signing_key import MIN_SECRET_BYTES, SigningKey
 from manor_mcp_interceptors._keys.tokens import mint
 from manor_mcp_interceptors.client.mcp_http import http_library
 from manor_mcp_interceptors.errors import SettingsError, TokenRejectedError
-from manor_mcp_interceptors.outcomes import Outcome
 
 from .checks import Check, State, cause
 from .claims import read_unverified, readable
 from .host import Host
-from .rotation import check_rotation
+from .key_checks import check_keys
 from .settings_checks import check_settings
 
 ADAPTERS: Final = (
@@ -51,17 +47,19 @@ def client_checks(host: Host, flag_log: str) -> list[Check]:
         host: What the decision was made from.
         flag_log: The last error that the flag's library logged; empty if there is none.
     """
-    checks = [_check_flag(host, flag_log), *_configuration_checks(host)]
+    checks = [_check_flag(host, flag_log), *_configuration_checks(host, only_verifies=False)]
     return [*checks, _check_token(host, cause(checks)), _check_adapters()]
 
 
 def server_checks(host: Host) -> list[Check]:
     """Return the checks of a host that only verifies tokens."""
-    return [*_configuration_checks(host), _check_verification(host), _check_adapters()]
+    checks = _configuration_checks(host, only_verifies=True)
+    return [*checks, _check_verification(host), _check_adapters()]
 
 
-def _configuration_checks(host: Host) -> list[Check]:
-    return [*check_settings(host), *_check_secrets(host), _check_pyjwt()]
+def _configuration_checks(host: Host, *, only_verifies: bool) -> list[Check]:
+    keys = check_keys(host, only_verifies=only_verifies)
+    return [*check_settings(host), *keys, _check_pyjwt()]
 
 
 def _check_flag(host: Host, log: str) -> Check:
@@ -94,63 +92,10 @@ def _turn_on(host: Host) -> str:
     return f"turn {host.flag} on for {host.subject!r} in {source}{server}"
 
 
-def _check_secrets(host: Host) -> list[Check]:
-    """Report where each secret came from, how long it is, and its fingerprint."""
-    try:
-        keys = host.verification_keys()
-    except SettingsError as error:
-        return [_bad_secret(host, error)]
-    except ImportError:
-        return [Check("secret", State.NOTE, "set; its form cannot be checked without PyJWT")]
-    checks = [_good_secret("secret", keys.current)]
-    if keys.problem is not None:
-        finding = f"for verifying: {keys.problem}"
-        checks.append(Check("previous secret", State.WARNING, finding, "correct or unset it"))
-    checks += [_good_secret("previous secret", key) for key in keys.others]
-    return [*checks, check_rotation(keys, host.settings)]
-
-
-def _bad_secret(host: Host, error: SettingsError) -> Check:
-    path = host.settings.secret_file
-    if error.outcome is Outcome.NOT_CONFIGURED:
-        fix = "MCP_AUTH_SECRET_FILE=path of a mounted secret; `manor-mcp keygen` makes a new one"
-    elif path is not None and os.path.isdir(path):
-        fix = f"name the file inside the directory: MCP_AUTH_SECRET_FILE={_file_inside(path)}"
-    elif "cannot be read" in str(error):
-        user = f" (uid {os.getuid()})" if hasattr(os, "getuid") else ""
-        fix = f"mount the file there, and let this process{user} read it"
-    elif "are both set" in str(error):
-        fix = f"unset {error.variable} or {error.variable}_FILE: one of the two is enough"
-    else:
-        fix = "use random text of 32 bytes or more; `manor-mcp keygen` makes some"
-    return Check("secret", State.FAILED, str(error), fix)
-
-
-def _file_inside(directory: str | os.PathLike[str]) -> str:
-    """Return the path of the one file in `directory`, or a placeholder for it."""
-    try:
-        names = [name for name in os.listdir(directory) if not name.startswith(".")]
-    except OSError:
-        names = []
-    return os.path.join(directory, names[0] if len(names) == 1 else "NAME")
-
-
-def _good_secret(name: str, key: SigningKey) -> Check:
-    size, mark = len(key.secret.encode()), fingerprint(key.secret)
-    details = (("source", key.source), ("bytes", str(size)), ("fingerprint", mark))
-    finding = f"{size} bytes from {key.source}"
-    if not key.warnings:
-        return Check(name, State.OK, finding, "", details)
-    fix = "`manor-mcp keygen` makes a good one"
-    if size >= MIN_SECRET_BYTES:
-        fix = "set the same text at callers and servers, without anything that was added to it"
-    return Check(name, State.WARNING, f"{finding}; {'; '.join(key.warnings)}", fix, details)
-
-
 def _check_pyjwt() -> Check:
     """Report whether PyJWT can be imported, and its version."""
     try:
-        from manor_mcp_interceptors._keys import hs256  # noqa: F401 - the module that imports it
+        from manor_mcp_interceptors._keys import jws  # noqa: F401 - the module that imports it
     except ImportError as error:
         finding = f"cannot be imported ({type(error).__name__}: {error})"
         module = (error.name or "jwt").partition(".")[0]
@@ -181,12 +126,16 @@ def _check_verification(host: Host) -> Check:
 
     settings = host.settings
     try:
-        token = mint(settings, host.signing_key(), time.time())
-        TokenVerifier(host.given).verify(token.value)
+        verifier = TokenVerifier(host.given)
+        keys = host.verification_keys()
+        if keys.current is not None:
+            verifier.verify(mint(settings, keys.current, time.time()).value)
     except (SettingsError, TokenRejectedError, ImportError) as error:
         return Check("verification", State.FAILED, f"no token is accepted: {error}")
     details = (("issuer", settings.issuer), ("audience", settings.audience))
     finding = "a token that is signed with the secret is accepted"
+    if keys.current is None:
+        finding = "a token that one of the public keys verifies is accepted"
     proves = "This host can verify tokens."
     return Check("verification", State.OK, finding, "", details, proves=proves)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from manor_mcp_interceptors._keys.fingerprint import fingerprint
 from manor_mcp_interceptors._keys.keys import VerificationKeys
 from manor_mcp_interceptors.settings import Settings
 
@@ -35,10 +34,10 @@ def check_rotation(keys: VerificationKeys, settings: Settings) -> Check:
     """Report the step, and what to do when every service has reached it.
 
     The previous file holds both secrets of a rotation, the new one last: so the step can be told
-    from the files of one host.
+    from the files of one host, which has a current secret.
     """
-    current = fingerprint(keys.current.secret)
-    others = ", ".join(fingerprint(key.secret) for key in keys.others)
+    current, *rest = (key.fingerprint() for key in keys.secrets)
+    others = ", ".join(rest)
     if not others:
         finding = f"step 0 of 3: complete, or not begun; {current} is the only secret here"
         return Check(NAME, State.OK, finding, "", _details("0", current, "none"))
@@ -50,10 +49,10 @@ def check_rotation(keys: VerificationKeys, settings: Settings) -> Check:
 
 
 def _step(keys: VerificationKeys) -> str:
-    secrets = [key.secret for key in keys.previous]
-    if keys.current.secret not in secrets:
+    current, secrets = keys.secrets[0].secret, [key.secret for key in keys.previous]
+    if current not in secrets:
         return "1 or 2"
-    return "2" if keys.current.secret == secrets[-1] else "1"
+    return "2" if current == secrets[-1] else "1"
 
 
 def _details(step: str, current: str, others: str) -> tuple[tuple[str, str], ...]:

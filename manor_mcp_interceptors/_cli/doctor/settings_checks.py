@@ -6,7 +6,7 @@ import os
 from difflib import get_close_matches
 from typing import Final
 
-from manor_mcp_interceptors._keys.secret_file import shown_path
+from manor_mcp_interceptors._keys.watched_file import shown_path
 from manor_mcp_interceptors.errors import SettingsError
 from manor_mcp_interceptors.settings import VARIABLES, Settings, Variable
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import ClassVar, Final
 
 from manor_mcp_interceptors._secrecy import HoldsSecret
 from manor_mcp_interceptors.settings import trim
@@ -32,8 +32,10 @@ _COMMENT: Final = re.compile(r"#(?:\s|\Z)")
 
 
 @dataclass(frozen=True, slots=True)
-class SigningKey(HoldsSecret):
+class SharedSecret(HoldsSecret):
     """A shared secret for HS256, and where it came from."""
+
+    algorithm: ClassVar[str] = "HS256"
 
     secret: str = field(repr=False)
     key_id: str | None
@@ -42,7 +44,13 @@ class SigningKey(HoldsSecret):
     warnings: tuple[str, ...] = field(default=(), compare=False)
     """What an operator should know about it; no warning shows any part of the secret."""
 
-    def lines(self) -> tuple[SigningKey, ...]:
+    def fingerprint(self) -> str:
+        """Return what two hosts can compare; see `fingerprint.fingerprint`."""
+        from .fingerprint import fingerprint  # rarely used
+
+        return fingerprint(self.secret)
+
+    def lines(self) -> tuple[SharedSecret, ...]:
         """Return a key for each line of a file that may hold several secrets.
 
         Blank lines, and comments (``#`` and a space), are left out. A line keeps its white space,
@@ -61,7 +69,12 @@ class SigningKey(HoldsSecret):
         return tuple(replace(key, warnings=self.warnings) for key in keys[:1]) + tuple(keys[1:])
 
 
-def form_warnings(key: SigningKey) -> tuple[str, ...]:
+def parse_secret(text: str, source: str) -> SharedSecret:
+    """Return the secret that the text of a file is."""
+    return SharedSecret(text, None, source)
+
+
+def form_warnings(key: SharedSecret) -> tuple[str, ...]:
     """Return what is unusual about the secret's form; it is used as it is."""
     warnings = []
     size = len(key.secret.encode())

@@ -1,28 +1,35 @@
-"""A secret in a file that may change while the process runs."""
+"""A file that may change while the process runs: a secret, a private key, public keys."""
 
 from __future__ import annotations
 
 import os
 import re
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Generic, TypeVar
 
+from manor_mcp_interceptors._optional import MissingExtraError
 from manor_mcp_interceptors._secrecy import HoldsSecret
 from manor_mcp_interceptors.errors import SettingsError
 from manor_mcp_interceptors.outcomes import Outcome
-from manor_mcp_interceptors.settings import trim
+from manor_mcp_interceptors.settings import NOT_SHOWN, trim
 
-from .signing_key import MIN_SECRET_BYTES, SigningKey
+from .shared_secret import MIN_SECRET_BYTES
 
-__all__ = ["SecretFile", "shown_path"]
+__all__ = ["NotUsableError", "WatchedFile", "shown_path"]
+
+T = TypeVar("T")
 
 MAX_FILE_BYTES: Final = 65_536
-NOT_SHOWN: Final = "<not shown>"
 
 _EXTENSION: Final = re.compile(
-    r"\.(?:bin|cfg|conf|dat|env|ini|json|jwt|key|pass|pem|secret|token|txt|ya?ml)\Z"
+    r"\.(?:bin|cfg|conf|dat|env|ini|json|jwks|jwt|key|pass|pem|secret|token|txt|ya?ml)\Z"
 )
+
+
+class NotUsableError(ValueError):
+    """The text of a file is not usable; the message says why, after the file's path."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,35 +47,53 @@ class _Contents(HoldsSecret):
         return self.data.decode("utf-8", errors="replace").rstrip("\r\n")
 
 
-class SecretFile(HoldsSecret):
-    """A mounted secret, re-read at each recheck.
+@dataclass(frozen=True, slots=True)
+class _Parsed(HoldsSecret, Generic[T]):
+    """What the latest readable content meant, and the last good value."""
 
-    A file that becomes empty, unreadable or garbled leaves the last good secret in use. The path
+    contents: _Contents | None = None
+    problem: str | None = None
+    """Why that content is not usable."""
+    last_good: T | None = field(default=None, repr=False)
+
+
+class WatchedFile(HoldsSecret, Generic[T]):
+    """A mounted file, re-read at each recheck, parsed when it has changed. Threads may share it.
+
+    A file that becomes empty, unreadable or garbled leaves the last good value in use. The path
     is resolved each time, so Kubernetes' swap of the ``..data`` symlink is just a change.
     """
 
-    def __init__(self, path: str, variable: str) -> None:
-        self._path = path
-        self._variable = variable
-        self._last_good: _Contents | None = None
-
-    def read(self, key_id: str | None) -> SigningKey:
-        """Return the key in the file, or the last good one with a warning of what is wrong.
+    def __init__(self, path: str, variable: str, parse: Callable[[str, str], T]) -> None:
+        """Take the path, the variable that named it, and what makes a value of its text.
 
         Args:
-            key_id: The key's `kid`.
+            path: The path.
+            variable: The name that messages use.
+            parse: Takes the text and its source for messages; raises `NotUsableError`
+                or `MissingExtraError`.
+        """
+        self._path = path
+        self._variable = variable
+        self._parse = parse
+        self._parsed: _Parsed[T] = _Parsed()
+
+    def read(self) -> tuple[T, str | None]:
+        """Return the value, and a warning if it is the last good one.
 
         Raises:
-            SettingsError: The file is not usable and there is no earlier secret.
+            SettingsError: The file is not usable and there is no earlier value.
         """
-        found, last_good = _read(self._path), self._last_good
-        if found.problem is None:
-            self._last_good = found
-            return self._key(found, key_id)
-        if last_good is None:
-            raise self._wrong(found.problem, shown_path(self._path))
-        error = self._wrong(found.problem, self._path)
-        return self._key(last_good, key_id, f"{error}; the last good secret stays in use")
+        found, parsed = _read(self._path), self._parsed
+        if found.problem is None and found != parsed.contents:
+            parsed = self._parsed = self._parse_contents(found, parsed.last_good)
+        problem = found.problem or parsed.problem
+        if problem is None and parsed.last_good is not None:
+            return parsed.last_good, None
+        if parsed.last_good is None:
+            raise self._wrong(problem or "is empty", shown_path(self._path))
+        error = self._wrong(problem or "is empty", self._path)
+        return parsed.last_good, f"{error}; the last good one stays in use"
 
     def is_removed(self) -> bool:
         """Return whether there is no file, or nothing in it but white space.
@@ -78,16 +103,22 @@ class SecretFile(HoldsSecret):
         return _read(self._path).is_removed
 
     def forget(self) -> None:
-        """Stop using the last good secret."""
-        self._last_good = None
+        """Stop using the last good value."""
+        self._parsed = _Parsed()
 
-    def _key(self, found: _Contents, key_id: str | None, *warnings: str) -> SigningKey:
-        return SigningKey(found.text(), key_id, f"{self._variable} ({self._path})", warnings)
+    def _parse_contents(self, found: _Contents, last_good: T | None) -> _Parsed[T]:
+        try:
+            value = self._parse(found.text(), f"{self._variable} ({self._path})")
+        except MissingExtraError as error:
+            return _Parsed(found, f"cannot be used: {error}", last_good)
+        except NotUsableError as error:
+            return _Parsed(found, str(error), last_good)
+        return _Parsed(found, None, value)
 
     def _wrong(self, problem: str, shown: str) -> SettingsError:
         message = f"{self._variable}: {shown} {problem}"
         if shown == NOT_SHOWN:
-            message += f"; {self._variable} takes the path of a file, not the secret itself"
+            message += f"; {self._variable} takes the path of a file, not what is in it"
         outcome = Outcome.NOT_CONFIGURED if problem == "is empty" else Outcome.INVALID_CONFIG
         return SettingsError(message, variable=self._variable, outcome=outcome)
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from manor_mcp_interceptors import Settings, TokenVerifier, get_token
-from manor_mcp_interceptors._keys.keys import KeySource, SigningKey
+from manor_mcp_interceptors._keys.keys import KeySource
+from manor_mcp_interceptors._keys.shared_secret import SharedSecret
 from tests.support import SECRET, signed_with
 
 ACCIDENTS = {
@@ -23,8 +24,14 @@ ACCIDENTS = {
 }
 
 
-def key_of(secret: str) -> SigningKey:
-    return KeySource().signing_key(Settings(secret=secret))
+def key_of(secret: str) -> SharedSecret:
+    return shared(Settings(secret=secret))
+
+
+def shared(settings: Settings) -> SharedSecret:
+    key = KeySource().signing_key(settings)
+    assert isinstance(key, SharedSecret)
+    return key
 
 
 @pytest.mark.parametrize("words", ACCIDENTS)
@@ -43,7 +50,7 @@ def test_an_accident_in_a_secret_file_is_used_as_given_with_one_warning(tmp_path
     """Files written on Windows begin with a BOM; the variable's name is copied along with it."""
     file = tmp_path / "secret"
     file.write_bytes(b"\xef\xbb\xbfMCP_AUTH_SECRET=" + SECRET.encode() + b"\r\n")
-    key = KeySource().signing_key(Settings(secret_file=file))
+    key = shared(Settings(secret_file=file))
     assert key.secret == f"\ufeffMCP_AUTH_SECRET={SECRET}"
     (warning,) = key.warnings
     assert "(BOM), the form NAME=value: this looks like an accident" in warning

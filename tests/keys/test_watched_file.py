@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from manor_mcp_interceptors import SettingsError
-from manor_mcp_interceptors._keys.secret_file import MAX_FILE_BYTES, SecretFile, shown_path
-from manor_mcp_interceptors._keys.signing_key import SigningKey
+from manor_mcp_interceptors._keys.shared_secret import SharedSecret, parse_secret
+from manor_mcp_interceptors._keys.watched_file import MAX_FILE_BYTES, WatchedFile, shown_path
 from manor_mcp_interceptors.outcomes import Outcome
 from tests.support import OTHER_SECRET, SECRET
 
@@ -22,8 +22,12 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def read(path: Path) -> SigningKey:
-    return SecretFile(str(path), "VARIABLE").read(None)
+def watched(path: Path) -> WatchedFile[SharedSecret]:
+    return WatchedFile(str(path), "VARIABLE", parse_secret)
+
+
+def read(path: Path) -> SharedSecret:
+    return watched(path).read()[0]
 
 
 def refused(path: Path) -> SettingsError:
@@ -84,19 +88,19 @@ def test_a_damaged_file_leaves_the_last_good_secret_in_use(
     file: Path, damage: bytes | None
 ) -> None:
     """With a warning that shows the path, which was a file's; the next good content is used."""
-    secret_file = SecretFile(str(file), "VARIABLE")
-    assert not secret_file.read(None).warnings
+    secret_file = watched(file)
+    assert secret_file.read()[1] is None
     if damage is None:
         file.rename(file.with_name("elsewhere"))
     else:
         file.write_bytes(damage)
-    key = secret_file.read(None)
+    key, warning = secret_file.read()
     assert key.secret == SECRET
-    (warning,) = key.warnings
+    assert warning is not None
     assert warning.startswith(f"VARIABLE: {file} ")
-    assert warning.endswith("; the last good secret stays in use")
+    assert warning.endswith("; the last good one stays in use")
     file.write_text(OTHER_SECRET)
-    assert secret_file.read(None) == SigningKey(OTHER_SECRET, None, key.source)
+    assert secret_file.read() == (SharedSecret(OTHER_SECRET, None, key.source), None)
 
 
 def test_a_swapped_symlink_is_a_change(tmp_path: Path) -> None:
@@ -106,11 +110,11 @@ def test_a_swapped_symlink_is_a_change(tmp_path: Path) -> None:
         (tmp_path / name / "secret").write_text(secret)
     (tmp_path / "..data").symlink_to("one")
     (tmp_path / "secret").symlink_to("..data/secret")
-    secret_file = SecretFile(str(tmp_path / "secret"), "VARIABLE")
-    assert secret_file.read(None).secret == SECRET
+    secret_file = watched(tmp_path / "secret")
+    assert secret_file.read()[0].secret == SECRET
     (tmp_path / "..new").symlink_to("two")
     (tmp_path / "..new").rename(tmp_path / "..data")
-    assert secret_file.read(None).secret == OTHER_SECRET
+    assert secret_file.read()[0].secret == OTHER_SECRET
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,131 @@
+"""The keys of this host: the one that signs, and those whose tokens it accepts."""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+from manor_mcp_interceptors._keys.jwks import KeySet
+from manor_mcp_interceptors._keys.keys import VerificationKeys
+from manor_mcp_interceptors._keys.private_key import PrivateKey
+from manor_mcp_interceptors._keys.shared_secret import MIN_SECRET_BYTES, SharedSecret
+from manor_mcp_interceptors.errors import SettingsError
+from manor_mcp_interceptors.outcomes import Outcome
+
+from .checks import Check, State
+from .host import Host
+from .rotation import check_rotation
+
+_NAMES: Final = {
+    "private_key": "private key",
+    "jwks": "public keys",
+    "previous": "previous secret",
+}
+"""The name of a check, by what the variable's name contains."""
+_OTHERWISE: Final = "secret"
+
+
+def check_keys(host: Host, *, only_verifies: bool) -> list[Check]:
+    """Report each key: where it came from, its form, and what two hosts can compare.
+
+    Args:
+        host: The configuration.
+        only_verifies: Whether this host makes no calls.
+    """
+    try:
+        signing = None if only_verifies else host.signing_key()
+        accepted = host.verification_keys() if only_verifies or host.names_accepted_keys() else None
+    except SettingsError as error:
+        return [_bad_key(host, error)]
+    except ImportError:
+        return [Check(_OTHERWISE, State.NOTE, "set; its form cannot be checked without PyJWT")]
+    checks = [_private_key(signing, accepted)] if isinstance(signing, PrivateKey) else []
+    return checks if accepted is None else [*checks, *_accepted(host, accepted)]
+
+
+def _accepted(host: Host, keys: VerificationKeys) -> list[Check]:
+    checks = [] if keys.current is None else [_good_secret(_OTHERWISE, keys.current)]
+    for problem in keys.problems:
+        finding = f"for verifying: {problem}"
+        checks.append(Check(_name(problem), State.WARNING, finding, "correct or unset it"))
+    others = [key for key in keys.secrets if key is not keys.current]
+    checks += [_good_secret(_NAMES["previous"], key) for key in others]
+    if keys.public is not None:
+        checks.append(_public_keys(keys.public))
+    return checks if keys.current is None else [*checks, check_rotation(keys, host.settings)]
+
+
+def _name(error: SettingsError) -> str:
+    variable = error.variable.lower()
+    return next((name for part, name in _NAMES.items() if part in variable), _OTHERWISE)
+
+
+def _bad_key(host: Host, error: SettingsError) -> Check:
+    name, path = _name(error), _path(host, error)
+    if error.outcome is Outcome.NOT_CONFIGURED and name == _OTHERWISE:
+        fix = "MCP_AUTH_SECRET_FILE=path of a mounted secret; `manor-mcp keygen` makes a new one"
+    elif path is not None and os.path.isdir(path):
+        fix = f"name the file inside the directory: {error.variable}={_file_inside(path)}"
+    elif "cannot be read" in str(error):
+        user = f" (uid {os.getuid()})" if hasattr(os, "getuid") else ""
+        fix = f"mount the file there, and let this process{user} read it"
+    elif "are both set" in str(error):
+        fix = "unset one of them: a token comes from one source"
+    elif name == _NAMES["private_key"]:
+        fix = "`manor-mcp keygen --es256 --output FILE` makes one"
+    elif name == _NAMES["jwks"]:
+        fix = "`manor-mcp jwks FILE…` makes one of PEM files"
+    else:
+        fix = "use random text of 32 bytes or more; `manor-mcp keygen` makes some"
+    return Check(name, State.FAILED, str(error), fix)
+
+
+def _path(host: Host, error: SettingsError) -> str | os.PathLike[str] | None:
+    field = error.variable.lower().removeprefix("mcp_auth_").removeprefix("settings.")
+    return getattr(host.settings, field) if field.endswith("_file") else None
+
+
+def _file_inside(directory: str | os.PathLike[str]) -> str:
+    """Return the path of the one file in `directory`, or a placeholder for it."""
+    try:
+        names = [name for name in os.listdir(directory) if not name.startswith(".")]
+    except OSError:
+        names = []
+    return os.path.join(directory, names[0] if len(names) == 1 else "NAME")
+
+
+def _good_secret(name: str, key: SharedSecret) -> Check:
+    size, mark = len(key.secret.encode()), key.fingerprint()
+    details = (("source", key.source), ("bytes", str(size)), ("fingerprint", mark))
+    finding = f"{size} bytes from {key.source}"
+    if not key.warnings:
+        return Check(name, State.OK, finding, "", details)
+    fix = "`manor-mcp keygen` makes a good one"
+    if size >= MIN_SECRET_BYTES:
+        fix = "set the same text at callers and servers, without anything that was added to it"
+    return Check(name, State.WARNING, f"{finding}; {'; '.join(key.warnings)}", fix, details)
+
+
+def _private_key(key: PrivateKey, accepted: VerificationKeys | None) -> Check:
+    name, finding = _NAMES["private_key"], f"{key.algorithm}, kid {key.key_id}, from {key.source}"
+    details = (("source", key.source), ("algorithm", key.algorithm), ("kid", key.key_id))
+    if key.warnings:
+        return Check(name, State.WARNING, f"{finding}; {'; '.join(key.warnings)}", "", details)
+    public = None if accepted is None else accepted.public
+    if public is None:
+        return Check(name, State.OK, finding, "", details)
+    if key.key_id in public.keys:
+        return Check(name, State.OK, f"{finding}; the JWKS file here has it", "", details)
+    finding = f"{finding}; {public.source} does not have it"
+    fix = "add its public half to the JWKS file of every server: `manor-mcp jwks FILE…`"
+    return Check(name, State.WARNING, finding, fix, details)
+
+
+def _public_keys(keys: KeySet) -> Check:
+    rows = tuple((key.key_id, key.algorithm) for key in keys.keys.values())
+    finding = f"{len(rows)} in use from {keys.source}"
+    if not keys.warnings:
+        return Check(_NAMES["jwks"], State.OK, finding, "", rows)
+    fix = "correct the file, or remove the keys that are not used from it"
+    finding = f"{finding}; {'; '.join(keys.warnings)}"
+    return Check(_NAMES["jwks"], State.WARNING, finding, fix, rows)

@@ -1,0 +1,155 @@
+"""The public keys of callers, in a JWK set (RFC 7517)."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from manor_mcp_interceptors._subjects import Subjects
+
+from .public_key import PublicKey, algorithm_of
+from .watched_file import NotUsableError
+
+_ALGORITHMS: Final = {"EC": "ES256", "RSA": "RS256", "OKP": "EdDSA"}
+"""By `kty`: what reads the key. Whether the key is good enough is decided by `algorithm_of`."""
+_USES: Final = ("sig", "jwt-svid")
+"""The second is that of SPIFFE bundles (the SPIFFE Trust Domain and Bundle, section 4.2.2)."""
+_PRIVATE: Final = ("d", "p", "q", "dp", "dq", "qi", "oth", "k")
+"""Private members (RFC 7518, section 6)."""
+MAX_KEY_ID: Final = 256
+"""Characters."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeySet:
+    """The usable keys of a JWKS file, by `kid`."""
+
+    source: str
+    """The variable or field that it came from, and the file's path."""
+    keys: Mapping[str, PublicKey] = field(default_factory=dict)
+    warnings: tuple[str, ...] = field(default=(), compare=False)
+    """Which keys are not used, and why."""
+
+
+def parse_jwks(text: str, source: str) -> KeySet:
+    """Return the usable keys in `text`; each of the others is a warning.
+
+    A `kid` that occurs twice names no key: neither is used.
+
+    Raises:
+        NotUsableError: It is not a JWK set, or an empty one.
+        MissingExtraError: `cryptography` is not installed.
+    """
+    members = read_members(text)
+    count = Counter(map(key_id_of, members))
+    keys: dict[str, PublicKey] = {}
+    warnings: list[str] = []
+    for number, member in enumerate(members, start=1):
+        found = _read_or_explain(member, is_twice=count[key_id_of(member)] > 1)
+        if isinstance(found, PublicKey):
+            keys[found.key_id] = found
+        else:
+            warnings.append(f"{source}: {_shown(member, number)} is not used: {found}")
+    return KeySet(source, keys, tuple(warnings))
+
+
+def _read_or_explain(jwk: object, *, is_twice: bool) -> PublicKey | str:
+    try:
+        key = read_key(jwk)
+    except NotUsableError as error:
+        return str(error)
+    return "another key has the same kid" if is_twice else key
+
+
+def read_members(text: str) -> list[Any]:
+    """Return the members of ``keys`` in the JWK set `text`, unchecked.
+
+    Raises:
+        NotUsableError: It is not a JWK set, or an empty one.
+    """
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        raise NotUsableError("is not JSON; it takes a JWK set (RFC 7517)") from None
+    members = found.get("keys") if isinstance(found, dict) else None
+    if not isinstance(members, list):
+        raise NotUsableError('is not a JWK set (RFC 7517): an object with a list "keys"')
+    if not members:
+        raise NotUsableError("holds no key")
+    return members
+
+
+def read_key(jwk: object) -> PublicKey:
+    """Return the public key in `jwk`; its algorithm follows from the key.
+
+    Raises:
+        NotUsableError: It is not used, and why.
+        MissingExtraError: `cryptography` is not installed.
+    """
+    if not isinstance(jwk, dict):
+        raise NotUsableError("it is no JSON object")
+    if leaked := [name for name in _PRIVATE if name in jwk]:
+        what = "a shared secret" if "k" in leaked else "a private key"
+        raise NotUsableError(f"it holds {what} ({', '.join(leaked)}): replace that key everywhere")
+    key_id = key_id_of(jwk)
+    if key_id is None:
+        raise NotUsableError(f"it has no kid, which is text of at most {MAX_KEY_ID} characters")
+    algorithm, key = _load(jwk)
+    _check_purpose(jwk, algorithm)
+    return PublicKey(key, algorithm, key_id, _subjects(jwk))
+
+
+def key_id_of(jwk: object) -> str | None:
+    """Return the `kid` of `jwk`; None if it has none that is usable."""
+    key_id = jwk.get("kid") if isinstance(jwk, dict) else None
+    is_usable = isinstance(key_id, str) and 0 < len(key_id) <= MAX_KEY_ID
+    return key_id if is_usable else None
+
+
+def _load(jwk: dict[str, Any]) -> tuple[str, Any]:
+    from jwt.algorithms import get_default_algorithms  # PyJWT: not before there is a key
+    from jwt.exceptions import PyJWTError
+
+    name = _ALGORITHMS.get(str(jwk.get("kty")))
+    reader = get_default_algorithms().get(name or "")
+    if name is not None and reader is None:
+        algorithm_of(None)  # raises: `cryptography` is not installed
+    if reader is None:
+        raise NotUsableError("its kty is not EC, RSA or OKP")
+    try:
+        key = reader.from_jwk(jwk)
+    except (PyJWTError, ValueError, TypeError, AttributeError):
+        raise NotUsableError("its numbers are no key") from None
+    algorithm = algorithm_of(key)
+    if algorithm is None:
+        raise NotUsableError("it is not P-256, RSA of 2048 bits or more, or a strong Ed25519 key")
+    return algorithm, key
+
+
+def _check_purpose(jwk: dict[str, Any], algorithm: str) -> None:
+    """Raise NotUsableError if `use`, `key_ops` or `alg` say that the key is for something else."""
+    operations = jwk.get("key_ops", ["verify"])
+    if jwk.get("use", "sig") not in _USES:
+        raise NotUsableError("its use is not sig")
+    if not isinstance(operations, list) or "verify" not in operations:
+        raise NotUsableError("its key_ops do not name verify")
+    if jwk.get("alg", algorithm) != algorithm:
+        raise NotUsableError(f"its alg is not {algorithm}")
+
+
+def _subjects(jwk: dict[str, Any]) -> Subjects | None:
+    if "sub" not in jwk:
+        return None
+    given = jwk["sub"] if isinstance(jwk["sub"], list) else [jwk["sub"]]
+    if not given or not all(isinstance(one, str) and one.strip() for one in given):
+        raise NotUsableError("its sub is not a text, or a list of texts")
+    return Subjects.of(given)
+
+
+def _shown(jwk: object, number: int) -> str:
+    """Return the name of a key in a message: its `kid`, which is public, or its number."""
+    key_id = key_id_of(jwk)
+    return f"key {number}" if key_id is None else f"the key {key_id[:80]!a}"

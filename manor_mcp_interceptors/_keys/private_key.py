@@ -1,0 +1,70 @@
+"""A private key that signs: which algorithm follows from it, and its public half."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from manor_mcp_interceptors._optional import needs
+from manor_mcp_interceptors._secrecy import HoldsSecret
+
+from .public_key import algorithm_of, public_jwk, thumbprint
+from .watched_file import NotUsableError
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+
+FORM: Final = (
+    "a PEM private key: P-256 (ES256), RSA of 2048 bits or more (RS256) or Ed25519 (EdDSA)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PrivateKey(HoldsSecret):
+    """A private key, and where it came from. Equal to another with the same public half."""
+
+    key: Any = field(repr=False, compare=False)
+    """A private key of `cryptography`."""
+    algorithm: str
+    """``ES256``, ``RS256`` or ``EdDSA``."""
+    key_id: str
+    """The RFC 7638 thumbprint of its public half."""
+    source: str
+    """The variable or field that it came from, and the file's path."""
+    warnings: tuple[str, ...] = field(default=(), compare=False)
+    """What an operator should know about it."""
+
+    def fingerprint(self) -> str:
+        """Return what two hosts can compare: the `kid`, which is public."""
+        return self.key_id
+
+    def public_jwk(self) -> dict[str, str]:
+        """Return its public half as a JWK (RFC 7517) with `kid`, `alg` and `use`."""
+        return public_jwk(self.key.public_key())
+
+
+def parse_private_key(text: str, source: str) -> PrivateKey:
+    """Return the key in `text`, which is PEM.
+
+    Raises:
+        NotUsableError: It is not one of the keys that `FORM` names.
+        MissingExtraError: `cryptography` is not installed.
+    """
+    key = _load(text)
+    algorithm = algorithm_of(key.public_key())
+    if algorithm is None:
+        raise NotUsableError(f"holds a key of another kind; it takes {FORM}")
+    return PrivateKey(key, algorithm, thumbprint(key.public_key()), source)
+
+
+def _load(text: str) -> PrivateKeyTypes:
+    with needs("cryptography", "a public or private key", extra="crypto"):
+        from cryptography.exceptions import UnsupportedAlgorithm
+        from cryptography.hazmat.primitives.serialization import load_pem_private_key
+    try:
+        return load_pem_private_key(text.encode(), password=None)
+    except TypeError:  # what `cryptography` raises for an encrypted key without a password
+        problem = "holds an encrypted key; decrypt it first: openssl pkey -in FILE -out NEW_FILE"
+    except (ValueError, UnsupportedAlgorithm):
+        problem = f"does not hold {FORM}"
+    raise NotUsableError(problem)

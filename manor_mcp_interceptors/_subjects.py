@@ -1,0 +1,36 @@
+"""Which subjects may call, and which subject a key speaks for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+_PATTERN_ENDS = (":*", "/*")
+
+
+@dataclass(frozen=True, slots=True)
+class Subjects:
+    """Subjects, exact or below a prefix."""
+
+    exact: frozenset[str]
+    prefixes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, subjects: Iterable[str]) -> Subjects:
+        """Return the rule that `subjects` state.
+
+        A text that ends in ``:*`` or ``/*`` allows all subjects that begin with what stands before
+        the ``*`` and continue after it: ``system:serviceaccount:shop:*``,
+        ``spiffe://example.org/shop/*``. Any other text allows the subject that is equal to it.
+        """
+        names = [subject.strip() for subject in subjects]
+        return cls(
+            frozenset(name for name in names if not name.endswith(_PATTERN_ENDS)),
+            tuple(sorted(name[:-1] for name in names if name.endswith(_PATTERN_ENDS))),
+        )
+
+    def allow(self, subject: str) -> bool:
+        """Return whether `subject` is one of them."""
+        return subject in self.exact or any(
+            subject.startswith(prefix) and subject != prefix for prefix in self.prefixes
+        )
