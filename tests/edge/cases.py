@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from tests.support import AUDIENCE, OTHER_SECRET, SECRET
+from tests.support import AUDIENCE, OTHER_SECRET
 
 from . import tokens
 from .tokens import PREVIOUS_SECRET, ahead, hashed, raw, token, twice
@@ -70,8 +69,12 @@ GOOD: Final = [
     good("iat 30 s ahead", lambda: token(iat=ahead(30))),
     good("nbf is now", lambda: token(nbf=ahead(0))),
     good("subject with a space", lambda: token(sub="service a"), as_="service a"),
-    good("subject of signs", lambda: token(sub='a"\\;{}$x%[n]\'#'), as_='a"\\;{}$x%[n]\'#'),
-    good("scope", lambda: token(scope="search:read search:write"), as_="service-a (search:read search:write)"),
+    good("subject of signs", lambda: token(sub="a\"\\;{}$x%[n]'#"), as_="a\"\\;{}$x%[n]'#"),
+    good(
+        "scope",
+        lambda: token(scope="search:read search:write"),
+        as_="service-a (search:read search:write)",
+    ),
     good("scope of the wrong type", lambda: token(scope=["search:read"])),
     good("scope is a number", lambda: token(scope=7)),
     good("token of 6 KiB", lambda: long_token(6000)),
@@ -131,7 +134,11 @@ BAD: Final = [
     Case("tab after the scheme", lambda: [("Authorization", f"Bearer\t{token()}")], REFUSED),
     Case("text after the token", lambda: [("Authorization", f"Bearer {token()} x")], REFUSED),
     Case("two headers", lambda: [("Authorization", f"Bearer {token()}")] * 2, REFUSED),
-    Case("two in one header", lambda: [("Authorization", f"Bearer {token()}, Bearer {token()}")], REFUSED),
+    Case(
+        "two in one header",
+        lambda: [("Authorization", f"Bearer {token()}, Bearer {token()}")],
+        REFUSED,
+    ),
     bad("three dots", lambda: token() + ".x"),
     bad("signature in another spelling", tokens.other_spelling),
     bad("signature with padding", lambda: token() + "="),
@@ -191,19 +198,35 @@ KINDS: Final = ("Unary", "ServerStream", "ClientStream", "Bidi")
 GRPC_SPOOFED: Final = ("x-mcp-caller", "mallory")
 
 GRPC: Final = [
-    *(GrpcCase(f"{kind}, current secret", kind, grpc_bearer(token), CALLER) for kind in KINDS),
-    *(GrpcCase(f"{kind}, forged", kind, grpc_bearer(forged), UNAUTHENTICATED) for kind in KINDS),
-    *(GrpcCase(f"{kind}, no token", kind, plain(), UNAUTHENTICATED) for kind in KINDS),
-    GrpcCase("previous secret", "Unary", grpc_bearer(lambda: token(secret=PREVIOUS_SECRET)), CALLER),
-    GrpcCase("empty key", "Unary", grpc_bearer(lambda: token(secret="")), UNAUTHENTICATED),
-    GrpcCase("expired", "Bidi", grpc_bearer(lambda: token(exp=ahead(0))), UNAUTHENTICATED),
-    GrpcCase("alg none", "Unary", grpc_bearer(tokens.unsigned), UNAUTHENTICATED),
-    GrpcCase("own x-mcp-caller", "Unary", grpc_bearer(token, GRPC_SPOOFED), CALLER),
-    GrpcCase("own x_mcp_caller", "Bidi", grpc_bearer(token, ("x_mcp_caller", "eve")), CALLER),
-    GrpcCase("own x-mcp-caller, forged", "Bidi", grpc_bearer(forged, GRPC_SPOOFED), UNAUTHENTICATED),
-    GrpcCase("two entries", "Unary", lambda: grpc_bearer(token)() * 2, UNAUTHENTICATED),
-    GrpcCase("gRPC, another aud", "Unary", grpc_bearer(lambda: token(aud="another")), UNAUTHENTICATED),
-    GrpcCase("scope", "Unary", grpc_bearer(lambda: token(scope="a b")), "service-a (a b)"),
-    GrpcCase("sub with CR LF", "Unary", grpc_bearer(lambda: token(sub="a\r\nx-evil: 1")), UNAUTHENTICATED),
-    GrpcCase("token of 9 KiB", "Unary", grpc_bearer(lambda: long_token(9000)), UNAUTHENTICATED),
+    *(GrpcCase(f"gRPC {kind}, current secret", kind, grpc_bearer(token), CALLER) for kind in KINDS),
+    *(
+        GrpcCase(f"gRPC {kind}, forged", kind, grpc_bearer(forged), UNAUTHENTICATED)
+        for kind in KINDS
+    ),
+    *(GrpcCase(f"gRPC {kind}, no token", kind, plain(), UNAUTHENTICATED) for kind in KINDS),
+    GrpcCase(
+        "gRPC previous secret", "Unary", grpc_bearer(lambda: token(secret=PREVIOUS_SECRET)), CALLER
+    ),
+    GrpcCase("gRPC empty key", "Unary", grpc_bearer(lambda: token(secret="")), UNAUTHENTICATED),
+    GrpcCase("gRPC expired", "Bidi", grpc_bearer(lambda: token(exp=ahead(0))), UNAUTHENTICATED),
+    GrpcCase("gRPC alg none", "Unary", grpc_bearer(tokens.unsigned), UNAUTHENTICATED),
+    GrpcCase("gRPC own x-mcp-caller", "Unary", grpc_bearer(token, GRPC_SPOOFED), CALLER),
+    GrpcCase("gRPC own x_mcp_caller", "Bidi", grpc_bearer(token, ("x_mcp_caller", "eve")), CALLER),
+    GrpcCase(
+        "gRPC own x-mcp-caller, forged", "Bidi", grpc_bearer(forged, GRPC_SPOOFED), UNAUTHENTICATED
+    ),
+    GrpcCase("gRPC two entries", "Unary", lambda: grpc_bearer(token)() * 2, UNAUTHENTICATED),
+    GrpcCase(
+        "gRPC another aud", "Unary", grpc_bearer(lambda: token(aud="another")), UNAUTHENTICATED
+    ),
+    GrpcCase("gRPC scope", "Unary", grpc_bearer(lambda: token(scope="a b")), "service-a (a b)"),
+    GrpcCase(
+        "gRPC sub with CR LF",
+        "Unary",
+        grpc_bearer(lambda: token(sub="a\r\nx-evil: 1")),
+        UNAUTHENTICATED,
+    ),
+    GrpcCase(
+        "gRPC token of 9 KiB", "Unary", grpc_bearer(lambda: long_token(9000)), UNAUTHENTICATED
+    ),
 ]

@@ -12,18 +12,18 @@ _NGINX: Final = {
     "two headers": "400",
     "two headers, the first forged": "400",
     "token of 100 KiB": "400",
-    "two entries": "INTERNAL",
+    "gRPC two entries": "INTERNAL",
 }
 _HAPROXY: Final = {
     "token of 100 KiB": "400",
     **dict.fromkeys(
         (
-            "ClientStream, forged",
-            "ClientStream, no token",
-            "Bidi, forged",
-            "Bidi, no token",
-            "expired",
-            "own x-mcp-caller, forged",
+            "gRPC ClientStream, forged",
+            "gRPC ClientStream, no token",
+            "gRPC Bidi, forged",
+            "gRPC Bidi, no token",
+            "gRPC expired",
+            "gRPC own x-mcp-caller, forged",
         ),
         "UNAUTHENTICATED or CANCELLED",
     ),
@@ -48,7 +48,7 @@ DEVIATIONS: Final[dict[str, dict[str, str]]] = {
         "aud missing": "403",
         "another aud": "403",
         "audience list without it": "403",
-        "gRPC, another aud": "PERMISSION_DENIED",
+        "gRPC another aud": "PERMISSION_DENIED",
     },
     "envoy-forward": _ENVOY,
 }

@@ -145,9 +145,9 @@ def write_configuration(
 ) -> None:
     """Run ``manor-mcp edge NAME --output DIRECTORY``."""
     options = [part for pair in addresses.items() for part in pair]
+    command = [sys.executable, "-m", "manor_mcp_interceptors", "edge", name]
     subprocess.run(
-        [sys.executable, "-m", "manor_mcp_interceptors", "edge", name, *options]
-        + ["--output", str(directory)],
+        [*command, *options, "--output", str(directory)],
         env=dict(environ),
         check=True,
         capture_output=True,
@@ -163,12 +163,10 @@ def _wait(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
     host, port = address.split(":")
     until = time.monotonic() + START_SECONDS
     while time.monotonic() < until and process.poll() is None:
-        try:
+        with suppress(OSError):
             socket.create_connection((host, int(port)), timeout=1).close()
-        except OSError:
-            time.sleep(0.05)
-        else:
             return
+        time.sleep(0.05)
     raise RuntimeError(f"the proxy did not start:\n{log.read_text(errors='replace')}")
 
 

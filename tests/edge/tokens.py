@@ -8,11 +8,10 @@ import json
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 from tests.server.forging import b64, claims, forge
-from tests.support import AUDIENCE, OTHER_SECRET, SECRET
+from tests.support import SECRET
 
 PREVIOUS_SECRET = secrets.token_urlsafe(48)
 HASHES: dict[str, Callable[..., Any]] = {
@@ -56,7 +55,7 @@ def changed() -> str:
 
 
 def other_spelling() -> str:
-    """Return a token with the unused bits of its signature set: the same bytes for some decoders."""
+    """Return a token whose signature some decoders take for the good one: unused bits are set."""
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
     good = token()
     return good[:-1] + alphabet[alphabet.index(good[-1]) + 1]
@@ -64,5 +63,6 @@ def other_spelling() -> str:
 
 def twice(name: str, first: Any, second: Any) -> str:
     """Return a token in which a claim occurs twice."""
-    text = json.dumps(claims(int(time.time()), **{name: ...}))
-    return raw(f"{text[:-1]}, {json.dumps(name)}: {json.dumps(first)}, {json.dumps(name)}: {json.dumps(second)}}}")
+    others = json.dumps(claims(int(time.time()), **{name: ...}))
+    members = ", ".join(f'"{name}": {json.dumps(value)}' for value in (first, second))
+    return raw(f"{others[:-1]}, {members}}}")

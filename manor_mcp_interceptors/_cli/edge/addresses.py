@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+_MAX_PORT: Final = 65_535
 _ADDRESS: Final = re.compile(r"(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):(?P<port>[0-9]{1,5})")
 
 
@@ -26,7 +27,7 @@ class Address:
             ValueError: It is none.
         """
         match = _ADDRESS.fullmatch(text)
-        if match is None or not 0 < int(match["port"]) <= 65_535:
+        if match is None or not 0 < int(match["port"]) <= _MAX_PORT:
             raise ValueError(f"{text!r} is not of the form HOST:PORT, such as 127.0.0.1:8000")
         return cls(match["host"], int(match["port"]))
 

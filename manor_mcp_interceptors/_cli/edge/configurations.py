@@ -187,7 +187,7 @@ def _text(settings: Settings, field: str) -> str:
     if text.isprintable():
         return text
     raise SettingsError(
-        f"{_VARIABLES[field]} holds a character that is not printable: no configuration can hold it",
+        f"{_VARIABLES[field]} holds a character that is not printable, which no configuration can",
         variable=_VARIABLES[field],
     )
 
