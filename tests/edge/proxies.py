@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import random
 import shutil
@@ -9,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +42,12 @@ class Kind:
 
 
 _HAPROXY: Final = ("haproxy", "-db", "-f", "{}/haproxy.cfg")
-_NGINX: Final = ("nginx", "-c", "{}/nginx.conf", "-e", "stderr", "-g", "daemon off; pid {}/pid;")
+_USER: Final = f"user {getpass.getuser()};" if os.geteuid() == 0 else ""
+"""Otherwise the workers of root's nginx could not read the secret files of a test."""
+_NGINX: Final = (
+    *("nginx", "-c", "{}/nginx.conf", "-e", "stderr"),
+    *("-g", f"daemon off; pid {{}}/pid; {_USER}"),
+)
 _ENVOY: Final = (
     *("envoy", "-c", "{}/envoy.yaml", "--use-dynamic-base-id", "--concurrency", "1"),
     *("-l", "warning", "--drain-time-s", "1", "--drain-strategy", "immediate"),
@@ -71,6 +77,8 @@ class Proxy:
     directory: Path
     process: subprocess.Popen[bytes]
     environ: dict[str, str]
+    options: tuple[str, ...]
+    """What ``manor-mcp edge`` was told."""
 
     @property
     def admin_socket(self) -> Path:
@@ -119,40 +127,51 @@ def running(
     kind = KINDS[name]
     http, grpc = (f"127.0.0.1:{free_port()}" for _ in range(2))
     environ = {**_clean(), **environ, "MCP_ADMIN_SOCKET": str(directory / "admin.sock")}
-    addresses = {
-        "--listen": http,
-        "--grpc-listen": grpc,
-        "--upstream": upstream,
-        "--grpc-upstream": grpc_upstream,
-        "--auth": auth,
-    }
-    write_configuration(name, directory, addresses, environ)
+    options = (
+        *("--listen", http, "--grpc-listen", grpc, "--auth", auth),
+        *("--upstream", upstream, "--grpc-upstream", grpc_upstream),
+        *("--output", str(directory)),
+    )
+    _write_configuration(name, options, environ)
     command = [str(find(kind.command[0]))]
     command += [part.replace("{}", str(directory)) for part in kind.command[1:]]
     with ExitStack() as stack:
         log = stack.enter_context((directory / "log").open("wb"))
         process = subprocess.Popen(
-            command, env=dict(environ), cwd=directory, stdout=log, stderr=subprocess.STDOUT
+            command,
+            env=_with_secrets_of_files(environ) if name == "haproxy" else environ,
+            cwd=directory,
+            stdout=log,
+            stderr=subprocess.STDOUT,
         )
         stack.callback(_end, process)
         for address in (http, grpc):
             _wait(address, process, directory / "log")
-        yield Proxy(kind, http, grpc, directory, process, dict(environ))
+        yield Proxy(kind, http, grpc, directory, process, environ, options)
 
 
-def write_configuration(
-    name: str, directory: Path, addresses: Mapping[str, str], environ: Mapping[str, str]
-) -> None:
-    """Run ``manor-mcp edge NAME --output DIRECTORY``."""
-    options = [part for pair in addresses.items() for part in pair]
-    command = [sys.executable, "-m", "manor_mcp_interceptors", "edge", name]
-    subprocess.run(
-        [*command, *options, "--output", str(directory)],
-        env=dict(environ),
-        check=True,
-        capture_output=True,
-        timeout=60,
+def write_configuration(proxy: Proxy) -> None:
+    """Run ``manor-mcp edge`` again, in the folder of a running proxy."""
+    _write_configuration(proxy.kind.name, proxy.options, proxy.environ)
+
+
+def _write_configuration(name: str, options: Sequence[str], environ: Mapping[str, str]) -> None:
+    command = [sys.executable, "-m", "manor_mcp_interceptors", "edge", name, *options]
+    done = subprocess.run(
+        command, env=dict(environ), check=False, capture_output=True, text=True, timeout=60
     )
+    if done.returncode:
+        raise RuntimeError(f"manor-mcp edge {name}: {done.stderr}")
+
+
+def _with_secrets_of_files(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment as HAProxy is started with: it cannot read a file."""
+    found = dict(environ)
+    for variable in ("MCP_AUTH_SECRET", "MCP_AUTH_PREVIOUS_SECRET"):
+        path = environ.get(f"{variable}_FILE")
+        if path and os.path.exists(path):
+            found[variable] = Path(path).read_text().rstrip("\n")
+    return found
 
 
 def _clean() -> dict[str, str]:

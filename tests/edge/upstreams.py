@@ -24,7 +24,7 @@ class Upstreams:
     http: str
     """``HOST:PORT``."""
     grpc: str
-    calls: list[list[tuple[str, str]]] = field(default_factory=list)
+    calls: list[list[tuple[str, str]]] = field(default_factory=list, repr=False)
     """The headers or metadata of each call, names in lower case."""
 
     def received(self, case: str) -> list[dict[str, list[str]]]:
