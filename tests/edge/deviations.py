@@ -34,11 +34,12 @@ DEVIATIONS: Final[dict[str, dict[str, str]]] = {
     "haproxy": {
         **_HAPROXY,
         "audience list, second": "401",
+        "EdDSA": "401",
         "sub twice": "service-b",
         "exp twice, the good one first": "service-a",
     },
     "haproxy-forward": _HAPROXY,
-    "nginx": {**_NGINX, "sub twice": "service-a", "exp twice": "service-a"},
+    "nginx": {**_NGINX, "EdDSA": "401", "sub twice": "service-a", "exp twice": "service-a"},
     "nginx-forward": _NGINX,
     "caddy": {"own X-MCP-Caller in Connection": "nobody", "token of 100 KiB": "431"},
     "envoy": {

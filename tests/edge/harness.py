@@ -5,17 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Final
 
 from tests.support import SECRET
 from tests.support.auth_process import serve_auth
 
 from .proxies import KINDS, Proxy, running
-from .tokens import PREVIOUS_SECRET
+from .tokens import PREVIOUS_SECRET, write_jwks
 from .upstreams import Upstreams
 
-SECRETS = {"MCP_AUTH_SECRET": SECRET, "MCP_AUTH_PREVIOUS_SECRET": PREVIOUS_SECRET}
-UNUSED = "127.0.0.1:9"
+SECRETS: Final = {"MCP_AUTH_SECRET": SECRET, "MCP_AUTH_PREVIOUS_SECRET": PREVIOUS_SECRET}
+UNUSED: Final = "127.0.0.1:9"
 """A verifier that nobody asks."""
+
+
+def keys_of_the_table(directory: Path) -> dict[str, str]:
+    """Return the variables that name every key of the table."""
+    return {**SECRETS, "MCP_AUTH_JWKS_FILE": str(write_jwks(directory / "jwks.json"))}
 
 
 @contextmanager

@@ -113,7 +113,9 @@ class Load:
 
     def _http(self) -> None:
         while not self._ended.is_set():
-            status = send(self.proxy.http, [("Authorization", f"Bearer {token(secret=self.secret)}")])
+            status = send(
+                self.proxy.http, [("Authorization", f"Bearer {token(secret=self.secret)}")]
+            )
             self._note(None if status == 200 else f"HTTP {status}")
 
     def _grpc(self) -> None:

@@ -17,9 +17,7 @@ from .upstreams import Upstreams
 
 
 @pytest.mark.slow
-def test_a_rotation_refuses_nobody_and_ends(
-    name: str, services: Upstreams, tmp_path: Path
-) -> None:
+def test_a_rotation_refuses_nobody_and_ends(name: str, services: Upstreams, tmp_path: Path) -> None:
     """By the runbook, under load; afterwards neither the old secret nor an empty key opens."""
     old, new = secrets.token_urlsafe(48), secrets.token_urlsafe(48)
     files = SecretFiles(tmp_path)
@@ -53,7 +51,7 @@ def test_a_secret_that_is_missing_empty_or_short_opens_nothing(
 ) -> None:
     """The current secret still does. The library's own verifier accepts a short one, and warns."""
     short = "k" * 31
-    environments = {
+    environments: dict[str, dict[str, str]] = {
         "unset": {},
         "empty": {"MCP_AUTH_PREVIOUS_SECRET": ""},
         "short": {"MCP_AUTH_PREVIOUS_SECRET": short},
@@ -64,8 +62,8 @@ def test_a_secret_that_is_missing_empty_or_short_opens_nothing(
     (tmp_path / "empty").write_text("\n")
     (tmp_path / "short").write_text(f"\n{short}\n")
     found = {}
-    for case, environ in environments.items():
-        environ = {"MCP_AUTH_SECRET": SECRET, **environ}
+    for case, previous in environments.items():
+        environ = {"MCP_AUTH_SECRET": SECRET, **previous}
         with proxy_and_verifier(name, services, tmp_path / f"for-{case}", environ) as proxy:
             found[case] = [key for key in (SECRET, "", short, "none") if opens(proxy, key)]
     accepts_short = [SECRET, short] if proxy.kind.asks else [SECRET]

@@ -8,7 +8,7 @@ import pytest
 
 from .cases import GRPC, HTTP, NEVER
 from .deviations import DEVIATIONS
-from .harness import SECRETS, proxy_and_verifier
+from .harness import keys_of_the_table, proxy_and_verifier
 from .table import expected, offenders, outcomes
 from .upstreams import Upstreams
 
@@ -22,8 +22,8 @@ def test_every_call_ends_as_measured(
 
     In observe mode it does, without a name.
     """
-    environ = {**SECRETS, "MCP_AUTH_ENFORCEMENT": mode}
-    with proxy_and_verifier(name, services, tmp_path, environ) as proxy:
+    environ = {**keys_of_the_table(tmp_path), "MCP_AUTH_ENFORCEMENT": mode}
+    with proxy_and_verifier(name, services, tmp_path / "proxy", environ) as proxy:
         found = outcomes(proxy, services)
     assert offenders(expected(name, observe=mode == "observe"), found) == []
 

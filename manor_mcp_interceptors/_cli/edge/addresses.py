@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from typing import Final
@@ -34,9 +33,9 @@ class Address:
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"
 
-    def as_json(self) -> str:
+    def as_envoy(self) -> dict[str, object]:
         """Return it as Envoy's `socket_address`."""
-        return json.dumps({"address": self.host.strip("[]"), "port_value": self.port})
+        return {"address": self.host.strip("[]"), "port_value": self.port}
 
 
 @dataclass(frozen=True, slots=True)
