@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import grpc
 import pytest
 
+from tests.cli.running import run as manor_mcp
 from tests.support import SECRET
 
 from .cases import REFUSED, Case, bearer
 from .deviations import DEVIATIONS
 from .grpc_calls import call
-from .harness import UNUSED, proxy_and_verifier
+from .harness import UNUSED, keys_of_the_table, proxy_and_verifier
 from .http_calls import send
-from .proxies import KINDS, running
+from .proxies import KINDS, running, search_path
 from .rotating import bearer as metadata
 from .table import http_outcome
 from .tokens import token
@@ -81,3 +83,18 @@ def test_nobody_passes_without_a_verifier(name: str, services: Upstreams, tmp_pa
         code = call(channel, "Unary", [*metadata(SECRET), (CASE, case)])
     assert services.received(case) == []
     assert (status, code) == ANSWERS[name]
+
+
+@pytest.mark.slow
+def test_the_proxys_own_check(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It accepts the configuration, with and without public keys, and no address without a host."""
+    monkeypatch.setenv("PATH", os.pathsep.join(search_path()))
+    for variable, value in keys_of_the_table(tmp_path).items():
+        monkeypatch.setenv(variable, value)
+    result = manor_mcp("edge", name, "--check")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr.endswith(" accepts it\n")
+    assert "warning" not in result.stderr.lower()
+    if name.startswith(("haproxy", "nginx")):  # the others resolve names when they run
+        result = manor_mcp("edge", name, "--check", "--upstream", "no.such.host.invalid:80")
+        assert (result.exit_code, "does not accept it" in result.stderr) == (1, True)
