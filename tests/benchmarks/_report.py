@@ -64,7 +64,8 @@ def _lines(table: Table, width: int) -> Iterator[str]:
         cpu = f"{scale(result.cpu or 0, table):,.4g}" if has_cpu else ""
         ratio = "" if result.ratio is None else f"{result.ratio:8.3f}"
         spread = "" if not result.error else f"±{result.error:.3f}"
-        value = f"{scale(result.value, table):,.4g}"
+        digits = ",.0f" if table.unit == "1/s" else ",.4g"
+        value = format(scale(result.value, table), digits)
         line = f"{start} {value:>10} {cpu:>10} {ratio:8} {spread:8} {verdict(result, table)}"
         yield line.rstrip()
 
