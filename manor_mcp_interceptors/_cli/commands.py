@@ -112,6 +112,11 @@ TokenArgument = Annotated[
 ]
 
 
+Check = Annotated[
+    bool, typer.Option("--check", help="Let the proxy check them, if it is installed.")
+]
+
+
 def _address(words: str) -> Any:
     return typer.Option(metavar="HOST:PORT", help=words)
 
@@ -323,9 +328,7 @@ def edge(
     output: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write the files to this folder.")
     ] = None,
-    check: Annotated[
-        bool, typer.Option("--check", help="Let the proxy check them, if it is installed.")
-    ] = False,  # noqa: FBT002
+    check: Check = False,  # noqa: FBT002
 ) -> None:
     """Print the configuration of a proxy that verifies tokens.
 

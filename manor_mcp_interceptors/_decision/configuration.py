@@ -8,7 +8,7 @@ import threading
 import time
 import weakref
 from dataclasses import dataclass, replace
-from typing import Any, Final, Protocol, TypeGuard
+from typing import Any, Final, Protocol, TypeAlias, TypeGuard
 
 from manor_mcp_interceptors._flags.evaluation import FlagEvaluator
 from manor_mcp_interceptors._flags.gates import FlagAnswer, FlagQuestion
@@ -66,7 +66,7 @@ class Explanation:
     """The audience that the provider was made for; None: the configured one."""
 
 
-KeyOrProblem = SigningKey | SettingsError | None
+KeyOrProblem: TypeAlias = "SigningKey | SettingsError | None"
 """What signs, or why nothing can; None if it was not read because the flag is off."""
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from tests.support import AUDIENCE, OTHER_SECRET, SECRET
+from cryptography.hazmat.primitives import hashes
+
+from tests.support import AUDIENCE, OTHER_SECRET
 
 from . import tokens
-from .tokens import PREVIOUS_SECRET, ahead, hashed, raw, token, twice
+from .tokens import PREVIOUS_SECRET, ahead, by_key, hashed, raw, token, twice
 
 Headers = list[tuple[str, str]]
 
@@ -70,11 +71,21 @@ GOOD: Final = [
     good("iat 30 s ahead", lambda: token(iat=ahead(30))),
     good("nbf is now", lambda: token(nbf=ahead(0))),
     good("subject with a space", lambda: token(sub="service a"), as_="service a"),
-    good("subject of signs", lambda: token(sub='a"\\;{}$x%[n]\'#'), as_='a"\\;{}$x%[n]\'#'),
-    good("scope", lambda: token(scope="search:read search:write"), as_="service-a (search:read search:write)"),
+    good("subject of signs", lambda: token(sub="a\"\\;{}$x%[n]'#"), as_="a\"\\;{}$x%[n]'#"),
+    good(
+        "scope",
+        lambda: token(scope="search:read search:write"),
+        as_="service-a (search:read search:write)",
+    ),
     good("scope of the wrong type", lambda: token(scope=["search:read"])),
     good("scope is a number", lambda: token(scope=7)),
     good("token of 6 KiB", lambda: long_token(6000)),
+    good("ES256", lambda: by_key("es")),
+    good("RS256", lambda: by_key("rs")),
+    good("EdDSA", lambda: by_key("ed")),
+    good("bound key", lambda: by_key("bound", sub="service-b"), as_="service-b"),
+    good("bound key, prefix", lambda: by_key("bound", sub="team:search:x"), as_="team:search:x"),
+    good("bound key, literal", lambda: by_key("bound", sub="literal*"), as_="literal*"),
     good("own X-MCP-Caller", token, SPOOFED),
     good("own X-MCP-Caller twice", token, SPOOFED, ("x-mcp-caller", "eve")),
     good("own X_MCP_Caller", token, ("X_MCP_Caller", "mallory"), ("X-MCP_Caller", "eve")),
@@ -104,7 +115,7 @@ NEVER: Final = [
     bad("forged, own X-MCP-Caller", lambda: token(secret=OTHER_SECRET), SPOOFED),
     bad("empty key", lambda: token(secret="")),
     bad("key of one space", lambda: token(secret=" ")),
-    bad("changed payload", tokens.changed),
+    bad("changed payload", lambda: tokens.changed(token())),
     bad("alg none", tokens.unsigned),
     bad("alg none, signed", lambda: token(header={"alg": "none"})),
     bad("alg in lower case", lambda: token(header={"alg": "hs256"})),
@@ -116,6 +127,18 @@ NEVER: Final = [
     bad("header is a list", lambda: raw("{}", "[]")),
     bad("payload is a list", lambda: raw("[]")),
     bad("payload is no JSON", lambda: raw("{")),
+    bad("ES256, forged", lambda: by_key("other", kid="es")),
+    bad("ES256, unknown kid", lambda: by_key("other")),
+    bad("ES256, kid of RSA", lambda: by_key("es", kid="rs")),
+    bad("ES256, expires this second", lambda: by_key("es", exp=ahead(0))),
+    bad("ES256, changed payload", lambda: tokens.changed(by_key("es"))),
+    bad("ES256, own X-MCP-Caller", lambda: by_key("other", kid="es"), SPOOFED),
+    bad("RS256, forged", lambda: by_key("other", kid="rs", alg="RS256")),
+    bad("EdDSA, forged", lambda: by_key("other", kid="ed", alg="EdDSA")),
+    bad("HS256 by a public key", lambda: tokens.signed_with_a_public_key("es")),
+    bad("bound key, other sub", lambda: by_key("bound")),
+    bad("bound key, prefix alone", lambda: by_key("bound", sub="team:search:")),
+    bad("bound key, literal is no prefix", lambda: by_key("bound", sub="literal-x")),
     bad("expired an hour ago", lambda: token(iat=ahead(-7200), exp=ahead(-3600))),
     bad("expires this second", lambda: token(exp=ahead(0))),
     bad("exp missing", lambda: token(exp=...)),
@@ -131,7 +154,11 @@ BAD: Final = [
     Case("tab after the scheme", lambda: [("Authorization", f"Bearer\t{token()}")], REFUSED),
     Case("text after the token", lambda: [("Authorization", f"Bearer {token()} x")], REFUSED),
     Case("two headers", lambda: [("Authorization", f"Bearer {token()}")] * 2, REFUSED),
-    Case("two in one header", lambda: [("Authorization", f"Bearer {token()}, Bearer {token()}")], REFUSED),
+    Case(
+        "two in one header",
+        lambda: [("Authorization", f"Bearer {token()}, Bearer {token()}")],
+        REFUSED,
+    ),
     bad("three dots", lambda: token() + ".x"),
     bad("signature in another spelling", tokens.other_spelling),
     bad("signature with padding", lambda: token() + "="),
@@ -159,6 +186,8 @@ BAD: Final = [
     bad("sub twice", lambda: twice("sub", "service-b", CALLER)),
     bad("exp twice", lambda: twice("exp", 1, ahead(60))),
     bad("exp twice, the good one first", lambda: twice("exp", ahead(60), 1)),
+    bad("ES256, no kid", lambda: by_key("es", kid=None)),
+    bad("RS512", lambda: by_key("rs", alg="RS512", hashed_by=hashes.SHA512())),
     bad("token of 9 KiB", lambda: long_token(9000)),
     bad("token of 100 KiB", lambda: long_token(100_000)),
 ]
@@ -191,19 +220,42 @@ KINDS: Final = ("Unary", "ServerStream", "ClientStream", "Bidi")
 GRPC_SPOOFED: Final = ("x-mcp-caller", "mallory")
 
 GRPC: Final = [
-    *(GrpcCase(f"{kind}, current secret", kind, grpc_bearer(token), CALLER) for kind in KINDS),
-    *(GrpcCase(f"{kind}, forged", kind, grpc_bearer(forged), UNAUTHENTICATED) for kind in KINDS),
-    *(GrpcCase(f"{kind}, no token", kind, plain(), UNAUTHENTICATED) for kind in KINDS),
-    GrpcCase("previous secret", "Unary", grpc_bearer(lambda: token(secret=PREVIOUS_SECRET)), CALLER),
-    GrpcCase("empty key", "Unary", grpc_bearer(lambda: token(secret="")), UNAUTHENTICATED),
-    GrpcCase("expired", "Bidi", grpc_bearer(lambda: token(exp=ahead(0))), UNAUTHENTICATED),
-    GrpcCase("alg none", "Unary", grpc_bearer(tokens.unsigned), UNAUTHENTICATED),
-    GrpcCase("own x-mcp-caller", "Unary", grpc_bearer(token, GRPC_SPOOFED), CALLER),
-    GrpcCase("own x_mcp_caller", "Bidi", grpc_bearer(token, ("x_mcp_caller", "eve")), CALLER),
-    GrpcCase("own x-mcp-caller, forged", "Bidi", grpc_bearer(forged, GRPC_SPOOFED), UNAUTHENTICATED),
-    GrpcCase("two entries", "Unary", lambda: grpc_bearer(token)() * 2, UNAUTHENTICATED),
-    GrpcCase("gRPC, another aud", "Unary", grpc_bearer(lambda: token(aud="another")), UNAUTHENTICATED),
-    GrpcCase("scope", "Unary", grpc_bearer(lambda: token(scope="a b")), "service-a (a b)"),
-    GrpcCase("sub with CR LF", "Unary", grpc_bearer(lambda: token(sub="a\r\nx-evil: 1")), UNAUTHENTICATED),
-    GrpcCase("token of 9 KiB", "Unary", grpc_bearer(lambda: long_token(9000)), UNAUTHENTICATED),
+    *(GrpcCase(f"gRPC {kind}, current secret", kind, grpc_bearer(token), CALLER) for kind in KINDS),
+    *(
+        GrpcCase(f"gRPC {kind}, forged", kind, grpc_bearer(forged), UNAUTHENTICATED)
+        for kind in KINDS
+    ),
+    *(GrpcCase(f"gRPC {kind}, no token", kind, plain(), UNAUTHENTICATED) for kind in KINDS),
+    GrpcCase(
+        "gRPC previous secret", "Unary", grpc_bearer(lambda: token(secret=PREVIOUS_SECRET)), CALLER
+    ),
+    GrpcCase("gRPC ES256", "Bidi", grpc_bearer(lambda: by_key("es")), CALLER),
+    GrpcCase(
+        "gRPC ES256, forged",
+        "Unary",
+        grpc_bearer(lambda: by_key("other", kid="es")),
+        UNAUTHENTICATED,
+    ),
+    GrpcCase("gRPC empty key", "Unary", grpc_bearer(lambda: token(secret="")), UNAUTHENTICATED),
+    GrpcCase("gRPC expired", "Bidi", grpc_bearer(lambda: token(exp=ahead(0))), UNAUTHENTICATED),
+    GrpcCase("gRPC alg none", "Unary", grpc_bearer(tokens.unsigned), UNAUTHENTICATED),
+    GrpcCase("gRPC own x-mcp-caller", "Unary", grpc_bearer(token, GRPC_SPOOFED), CALLER),
+    GrpcCase("gRPC own x_mcp_caller", "Bidi", grpc_bearer(token, ("x_mcp_caller", "eve")), CALLER),
+    GrpcCase(
+        "gRPC own x-mcp-caller, forged", "Bidi", grpc_bearer(forged, GRPC_SPOOFED), UNAUTHENTICATED
+    ),
+    GrpcCase("gRPC two entries", "Unary", lambda: grpc_bearer(token)() * 2, UNAUTHENTICATED),
+    GrpcCase(
+        "gRPC another aud", "Unary", grpc_bearer(lambda: token(aud="another")), UNAUTHENTICATED
+    ),
+    GrpcCase("gRPC scope", "Unary", grpc_bearer(lambda: token(scope="a b")), "service-a (a b)"),
+    GrpcCase(
+        "gRPC sub with CR LF",
+        "Unary",
+        grpc_bearer(lambda: token(sub="a\r\nx-evil: 1")),
+        UNAUTHENTICATED,
+    ),
+    GrpcCase(
+        "gRPC token of 9 KiB", "Unary", grpc_bearer(lambda: long_token(9000)), UNAUTHENTICATED
+    ),
 ]

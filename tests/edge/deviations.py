@@ -12,18 +12,18 @@ _NGINX: Final = {
     "two headers": "400",
     "two headers, the first forged": "400",
     "token of 100 KiB": "400",
-    "two entries": "INTERNAL",
+    "gRPC two entries": "INTERNAL",
 }
 _HAPROXY: Final = {
     "token of 100 KiB": "400",
     **dict.fromkeys(
         (
-            "ClientStream, forged",
-            "ClientStream, no token",
-            "Bidi, forged",
-            "Bidi, no token",
-            "expired",
-            "own x-mcp-caller, forged",
+            "gRPC ClientStream, forged",
+            "gRPC ClientStream, no token",
+            "gRPC Bidi, forged",
+            "gRPC Bidi, no token",
+            "gRPC expired",
+            "gRPC own x-mcp-caller, forged",
         ),
         "UNAUTHENTICATED or CANCELLED",
     ),
@@ -34,11 +34,12 @@ DEVIATIONS: Final[dict[str, dict[str, str]]] = {
     "haproxy": {
         **_HAPROXY,
         "audience list, second": "401",
+        "EdDSA": "401",
         "sub twice": "service-b",
         "exp twice, the good one first": "service-a",
     },
     "haproxy-forward": _HAPROXY,
-    "nginx": {**_NGINX, "sub twice": "service-a", "exp twice": "service-a"},
+    "nginx": {**_NGINX, "EdDSA": "401", "sub twice": "service-a", "exp twice": "service-a"},
     "nginx-forward": _NGINX,
     "caddy": {"own X-MCP-Caller in Connection": "nobody", "token of 100 KiB": "431"},
     "envoy": {
@@ -48,7 +49,7 @@ DEVIATIONS: Final[dict[str, dict[str, str]]] = {
         "aud missing": "403",
         "another aud": "403",
         "audience list without it": "403",
-        "gRPC, another aud": "PERMISSION_DENIED",
+        "gRPC another aud": "PERMISSION_DENIED",
     },
     "envoy-forward": _ENVOY,
 }

@@ -16,10 +16,10 @@ def call(channel: grpc.Channel, kind: str, metadata: Iterable[tuple[str, str]]) 
     method = f"/edge.Echo/{kind}"
     options: dict[str, Any] = {"metadata": tuple(metadata), "timeout": SECONDS}
     calls: dict[str, Callable[[], object]] = {
-        "Unary": lambda: channel.unary_unary(method)(b"one", **options),
-        "ServerStream": lambda: list(channel.unary_stream(method)(b"one", **options)),
-        "ClientStream": lambda: channel.stream_unary(method)(iter(MESSAGES), **options),
-        "Bidi": lambda: list(channel.stream_stream(method)(iter(MESSAGES), **options)),
+        "Unary": lambda: channel.unary_unary(method, None, None)(b"one", **options),
+        "ServerStream": lambda: list(channel.unary_stream(method, None, None)(b"one", **options)),
+        "ClientStream": lambda: channel.stream_unary(method, None, None)(iter(MESSAGES), **options),
+        "Bidi": lambda: list(channel.stream_stream(method, None, None)(iter(MESSAGES), **options)),
     }
     try:
         answer = calls[kind]()

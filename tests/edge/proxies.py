@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import random
 import shutil
@@ -41,7 +42,12 @@ class Kind:
 
 
 _HAPROXY: Final = ("haproxy", "-db", "-f", "{}/haproxy.cfg")
-_NGINX: Final = ("nginx", "-c", "{}/nginx.conf", "-e", "stderr", "-g", "daemon off; pid {}/pid;")
+_USER: Final = f"user {getpass.getuser()};" if os.geteuid() == 0 else ""
+"""Otherwise the workers of root's nginx could not read the secret files of a test."""
+_NGINX: Final = (
+    *("nginx", "-c", "{}/nginx.conf", "-e", "stderr"),
+    *("-g", f"daemon off; pid {{}}/pid; {_USER}"),
+)
 _ENVOY: Final = (
     *("envoy", "-c", "{}/envoy.yaml", "--use-dynamic-base-id", "--concurrency", "1"),
     *("-l", "warning", "--drain-time-s", "1", "--drain-strategy", "immediate"),
@@ -71,6 +77,8 @@ class Proxy:
     directory: Path
     process: subprocess.Popen[bytes]
     environ: dict[str, str]
+    options: tuple[str, ...]
+    """What ``manor-mcp edge`` was told."""
 
     @property
     def admin_socket(self) -> Path:
@@ -121,19 +129,18 @@ def running(
     kind = KINDS[name]
     http, grpc = (f"127.0.0.1:{free_port()}" for _ in range(2))
     environ = {**_clean(), **environ, "MCP_ADMIN_SOCKET": str(directory / "admin.sock")}
-    addresses = {
-        "--listen": http,
-        "--grpc-listen": grpc,
-        "--upstream": upstream,
-        "--grpc-upstream": grpc_upstream,
-        "--auth": auth,
-    }
-    write_configuration(name, directory, addresses, environ)
+    options = (
+        *("--listen", http, "--grpc-listen", grpc, "--auth", auth),
+        *("--upstream", upstream, "--grpc-upstream", grpc_upstream),
+        *("--output", str(directory)),
+    )
+    _write_configuration(name, options, environ)
     command = [part.replace("{}", str(directory)) for part in kind.command]
     main_file = Path(next(part for part in command if part.startswith(f"{directory}/")))
     main_file.write_text(edit(main_file.read_text()))
-    with started(command, (http, grpc), directory, environ) as process:
-        yield Proxy(kind, http, grpc, directory, process, dict(environ))
+    environ_of_process = _with_secrets_of_files(environ) if name == "haproxy" else environ
+    with started(command, (http, grpc), directory, environ_of_process) as process:
+        yield Proxy(kind, http, grpc, directory, process, environ, options)
 
 
 @contextmanager
@@ -159,19 +166,28 @@ def started(
         yield process
 
 
-def write_configuration(
-    name: str, directory: Path, addresses: Mapping[str, str], environ: Mapping[str, str]
-) -> None:
-    """Run ``manor-mcp edge NAME --output DIRECTORY``."""
-    options = [part for pair in addresses.items() for part in pair]
-    subprocess.run(
-        [sys.executable, "-m", "manor_mcp_interceptors", "edge", name, *options]
-        + ["--output", str(directory)],
-        env=dict(environ),
-        check=True,
-        capture_output=True,
-        timeout=60,
+def write_configuration(proxy: Proxy) -> None:
+    """Run ``manor-mcp edge`` again, in the folder of a running proxy."""
+    _write_configuration(proxy.kind.name, proxy.options, proxy.environ)
+
+
+def _write_configuration(name: str, options: Sequence[str], environ: Mapping[str, str]) -> None:
+    command = [sys.executable, "-m", "manor_mcp_interceptors", "edge", name, *options]
+    done = subprocess.run(
+        command, env=dict(environ), check=False, capture_output=True, text=True, timeout=60
     )
+    if done.returncode:
+        raise RuntimeError(f"manor-mcp edge {name}: {done.stderr}")
+
+
+def _with_secrets_of_files(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment as HAProxy is started with: it cannot read a file."""
+    found = dict(environ)
+    for variable in ("MCP_AUTH_SECRET", "MCP_AUTH_PREVIOUS_SECRET"):
+        path = environ.get(f"{variable}_FILE")
+        if path and os.path.exists(path):
+            found[variable] = Path(path).read_text().rstrip("\n")
+    return found
 
 
 def _clean() -> dict[str, str]:
@@ -182,12 +198,10 @@ def _wait(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
     host, port = address.split(":")
     until = time.monotonic() + START_SECONDS
     while time.monotonic() < until and process.poll() is None:
-        try:
+        with suppress(OSError):
             socket.create_connection((host, int(port)), timeout=1).close()
-        except OSError:
-            time.sleep(0.05)
-        else:
             return
+        time.sleep(0.05)
     raise RuntimeError(f"the proxy did not start:\n{log.read_text(errors='replace')}")
 
 

@@ -6,7 +6,8 @@ from itertools import count
 
 import grpc
 
-from .cases import NOBODY, Case, GrpcCase
+from .cases import GRPC, HTTP, NOBODY, UNAUTHENTICATED, Case, GrpcCase
+from .deviations import DEVIATIONS
 from .grpc_calls import call
 from .http_calls import send
 from .proxies import Proxy
@@ -46,3 +47,35 @@ def grpc_outcome(channel: grpc.Channel, services: Upstreams, case: GrpcCase) -> 
     if seen is None or status is None:
         return seen or str(status)
     return f"{seen}, then {status}"
+
+
+def outcomes(proxy: Proxy, services: Upstreams) -> dict[str, str]:
+    """Return what became of every call of the table, by its name."""
+    found = {case.name: http_outcome(proxy, services, case) for case in HTTP}
+    with grpc.insecure_channel(proxy.grpc) as channel:
+        found |= {case.name: grpc_outcome(channel, services, case) for case in GRPC}
+    return found
+
+
+def expected(name: str, *, observe: bool = False) -> dict[str, str]:
+    """Return the outcomes that were measured for a configuration; "or" stands between two."""
+    verdicts = {case.name: case.outcome for case in HTTP}
+    verdicts |= {case.name: case.outcome for case in GRPC}
+    verdicts |= DEVIATIONS[name]
+    if not observe:
+        return verdicts
+    return {case: NOBODY if is_verdict(outcome) else outcome for case, outcome in verdicts.items()}
+
+
+def is_verdict(outcome: str) -> bool:
+    """Return whether the token was refused; a 400 or 431 refuses the request whatever it holds."""
+    return bool({*outcome.split()} & {"401", "403", UNAUTHENTICATED, "PERMISSION_DENIED"})
+
+
+def offenders(expected_outcomes: dict[str, str], found: dict[str, str]) -> list[str]:
+    """Return a line for each call whose outcome is not as expected."""
+    return [
+        f"{case}: {found[case]}, not {outcome}"
+        for case, outcome in expected_outcomes.items()
+        if found[case] not in outcome.split(" or ")
+    ]

@@ -24,7 +24,7 @@ class Upstreams:
     http: str
     """``HOST:PORT``."""
     grpc: str
-    calls: list[list[tuple[str, str]]] = field(default_factory=list)
+    calls: list[list[tuple[str, str]]] = field(default_factory=list, repr=False)
     """The headers or metadata of each call, names in lower case."""
 
     def received(self, case: str) -> list[dict[str, list[str]]]:
@@ -95,7 +95,9 @@ class _Recorder(BaseHTTPRequestHandler):
 
 @contextmanager
 def _grpc_service(services: Upstreams) -> Iterator[None]:
-    server = grpc.server(futures.ThreadPoolExecutor(16))
+    server = grpc.server(
+        futures.ThreadPoolExecutor(16), options=[("grpc.max_metadata_size", 65_536)]
+    )
     server.add_generic_rpc_handlers((_Echo(services.calls),))
     services.grpc = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     server.start()
@@ -105,7 +107,7 @@ def _grpc_service(services: Upstreams) -> Iterator[None]:
         server.stop(0).wait()
 
 
-class _Echo(grpc.GenericRpcHandler):
+class _Echo(grpc.GenericRpcHandler):  # type: ignore[type-arg]
     """Records the metadata; sends each message back."""
 
     def __init__(self, calls: list[list[tuple[str, str]]]) -> None:
@@ -121,7 +123,7 @@ class _Echo(grpc.GenericRpcHandler):
             "/edge.Echo/Bidi": grpc.stream_stream_rpc_method_handler(lambda many, _: many),
         }
 
-    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
+    def service(self, details: Any) -> Any:
         metadata = details.invocation_metadata or ()
         self._calls.append([(name, str(value)) for name, value in metadata])
         return self._handlers.get(details.method)

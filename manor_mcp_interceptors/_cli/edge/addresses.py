@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from typing import Final
 
+_MAX_PORT: Final = 65_535
 _ADDRESS: Final = re.compile(r"(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):(?P<port>[0-9]{1,5})")
 
 
@@ -26,16 +26,16 @@ class Address:
             ValueError: It is none.
         """
         match = _ADDRESS.fullmatch(text)
-        if match is None or not 0 < int(match["port"]) <= 65_535:
+        if match is None or not 0 < int(match["port"]) <= _MAX_PORT:
             raise ValueError(f"{text!r} is not of the form HOST:PORT, such as 127.0.0.1:8000")
         return cls(match["host"], int(match["port"]))
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"
 
-    def as_json(self) -> str:
+    def as_envoy(self) -> dict[str, object]:
         """Return it as Envoy's `socket_address`."""
-        return json.dumps({"address": self.host.strip("[]"), "port_value": self.port})
+        return {"address": self.host.strip("[]"), "port_value": self.port}
 
 
 @dataclass(frozen=True, slots=True)

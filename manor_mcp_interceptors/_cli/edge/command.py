@@ -9,8 +9,9 @@ from pathlib import Path
 from manor_mcp_interceptors.settings import Settings
 
 from .addresses import Addresses
-from .configurations import Request, configuration
+from .configurations import configuration
 from .proxy_check import CheckResult, check
+from .rendering import Request
 from .writing import write
 
 

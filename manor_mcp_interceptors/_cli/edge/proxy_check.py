@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +22,8 @@ _COMMANDS: Final = {
     "caddy": ("caddy", "validate", "--adapter", "caddyfile", "--config"),
     "envoy": ("envoy", "--mode", "validate", "--use-dynamic-base-id", "-l", "warning", "-c"),
 }
+_LISTENERS: Final = "listeners.yaml"
+_LISTENER_TYPE: Final = re.compile(r'^- "@type": .*\n  name:', re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,7 @@ def check(name: str, files: Sequence[Path]) -> CheckResult:
     if binary is None:
         return CheckResult(command[0], None)
     done = subprocess.run(  # noqa: S603 - a fixed command, and a file that this program wrote
-        [binary, *command[1:], str(files[0])],
+        [binary, *command[1:], str(files[0]), *_listeners(files)],
         capture_output=True,
         text=True,
         errors="replace",
@@ -53,3 +57,13 @@ def check(name: str, files: Sequence[Path]) -> CheckResult:
         check=False,
     )
     return CheckResult(command[0], done.returncode == 0, (done.stdout + done.stderr).strip())
+
+
+def _listeners(files: Sequence[Path]) -> list[str]:
+    """Return the options by which Envoy checks its listeners, which it would read when it runs."""
+    for path in files:
+        if path.name == _LISTENERS:
+            listeners = path.read_text(encoding="utf-8").partition("resources:\n")[2]
+            static = textwrap.indent(_LISTENER_TYPE.sub("- name:", listeners), "  ")
+            return ["--config-yaml", f"static_resources:\n  listeners:\n{static}"]
+    return []

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Iterable
 from pathlib import Path
 
-from .configurations import File
+from .rendering import File
 
 
 def write(directory: Path, files: Iterable[File]) -> list[Path]:

@@ -10,7 +10,11 @@ core.register_action("mcp_auth", {"http-req"}, function(txn, address)
     local asked, answer = pcall(function()
         return core.httpclient():get{
             url = "http://" .. address .. "/",
-            headers = {["host"] = {address}, ["authorization"] = values},
+            headers = {
+                ["host"] = {address},
+                ["authorization"] = values,
+                ["x-forwarded-for"] = {txn.f:src()},
+            },
             timeout = 2000,
         }
     end)

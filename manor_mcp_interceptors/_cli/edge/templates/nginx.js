@@ -4,8 +4,11 @@
 // or shorter than 32 bytes opens nothing.
 //
 // What this does not check, and the library's own verifier does:
-//   - a claim that occurs twice: the last is used.
-// Only the holder of a secret or private key can make such a token.
+//   - a claim that occurs twice: the last is used. Only the holder of a secret or private key can
+//     make such a token;
+//   - EdDSA: such tokens are refused.
+// The public keys below are those of MCP_AUTH_JWKS_FILE: when it changes, run
+// `manor-mcp edge nginx --output DIR` again, and reload nginx.
 
 import fs from 'fs';
 
@@ -13,6 +16,10 @@ const SETTINGS = @@settings@@;
 const MIN_SECRET_BYTES = 32;
 const MAX_TOKEN_LENGTH = 8192;
 const MAX_AHEAD_SECONDS = 60;
+const ALGORITHMS = {
+    ES256: {name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256'},
+    RS256: {name: 'RSASSA-PKCS1-v1_5', hash: 'SHA-256'},
+};
 const TOKEN = /^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$/;
 // The one spelling of 32 bytes: the unused bits of the last character are zero.
 const HS256_SIGNATURE = /^[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]$/;
@@ -51,7 +58,8 @@ async function caller_of(r) {
     if ('crit' in header || !await is_signed(header, parts)) {
         return null;
     }
-    return accepted(decoded(parts[1]));
+    const claims = accepted(decoded(parts[1]));
+    return claims && speaks_for(header, claims.subject) ? claims : null;
 }
 
 function token_of(value) {
@@ -71,12 +79,18 @@ function decoded(part) {
     return value;
 }
 
-async function is_signed(header, parts) {
-    if (header.alg !== 'HS256' || !HS256_SIGNATURE.test(parts[2])) {
-        return false;
-    }
+// The algorithm comes from the key: a token that names another one is refused.
+function is_signed(header, parts) {
     const signed = Buffer.from(parts[0] + '.' + parts[1]);
     const signature = Buffer.from(parts[2], 'base64url');
+    if (header.alg === 'HS256') {
+        return HS256_SIGNATURE.test(parts[2]) && is_signed_by_secret(signature, signed);
+    }
+    const key = public_key(header);
+    return key && is_signed_by_key(key, signature, signed);
+}
+
+async function is_signed_by_secret(signature, signed) {
     const algorithm = {name: 'HMAC', hash: 'SHA-256'};
     const known = secrets();
     for (let i = 0; i < known.length; i++) {
@@ -86,6 +100,24 @@ async function is_signed(header, parts) {
         }
     }
     return false;
+}
+
+async function is_signed_by_key(known, signature, signed) {
+    const algorithm = ALGORITHMS[known.alg];
+    const spki = Buffer.from(known.spki, 'base64');
+    const key = await crypto.subtle.importKey('spki', spki, algorithm, false, ['verify']);
+    return crypto.subtle.verify(algorithm, key, signature, signed);
+}
+
+function public_key(header) {
+    return SETTINGS.public_keys.find((it) => it.kid === header.kid && it.alg === header.alg);
+}
+
+// A key of the JWKS file with a `sub` speaks for these subjects alone.
+function speaks_for(header, subject) {
+    const key = header.alg === 'HS256' ? null : public_key(header);
+    return !key || !key.subjects || key.subjects.some((it) => it === subject
+        || /[:/]\*$/.test(it) && subject.startsWith(it.slice(0, -1)) && subject.length >= it.length);
 }
 
 function secrets() {
@@ -123,7 +155,8 @@ function accepted(claims) {
         && audiences.every(is_text) && audiences.includes(SETTINGS.audience)
         && is_text(claims.sub) && FIELD_VALUE.test(claims.sub)
         && is_number(claims.exp) && now < Math.floor(claims.exp)
-        && is_number(claims.iat) && Math.floor(claims.iat) - MAX_AHEAD_SECONDS <= now
+        && (is_number(claims.iat) && Math.floor(claims.iat) - MAX_AHEAD_SECONDS <= now
+            || !('iat' in claims) && SETTINGS.issued_at === 'optional')
         && (!('nbf' in claims) || is_number(claims.nbf) && Math.floor(claims.nbf) <= now);
     if (!good) {
         return null;

@@ -1,0 +1,42 @@
+"""Every call of the table through every configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from .cases import GRPC, HTTP, NEVER
+from .deviations import DEVIATIONS
+from .harness import keys_of_the_table, proxy_and_verifier
+from .table import expected, offenders, outcomes
+from .upstreams import Upstreams
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["enforce", "observe"])
+def test_every_call_ends_as_measured(
+    name: str, mode: str, services: Upstreams, tmp_path: Path
+) -> None:
+    """The service sees the verified caller or none; what is not verified does not reach it.
+
+    In observe mode it does, without a name.
+    """
+    environ = {**keys_of_the_table(tmp_path), "MCP_AUTH_ENFORCEMENT": mode}
+    with proxy_and_verifier(name, services, tmp_path / "proxy", environ) as proxy:
+        found = outcomes(proxy, services)
+    assert offenders(expected(name, observe=mode == "observe"), found) == []
+
+
+def test_the_table_is_large_enough_and_no_deviation_is_an_open_door() -> None:
+    """No configuration may be expected to let through what is forged, unsigned or expired."""
+    names = [case.name for case in HTTP] + [case.name for case in GRPC]
+    assert len(names) == len(set(names))
+    assert (len(HTTP) >= 50, len(GRPC) >= 15) == (True, True)
+    never = {case.name for case in NEVER}
+    assert [
+        (name, case)
+        for name, deviations in DEVIATIONS.items()
+        for case, outcome in deviations.items()
+        if case not in names or (case in never and not outcome.isdigit())
+    ] == []
