@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,6 +115,7 @@ def running(
     grpc_upstream: str,
     auth: str,
     environ: Mapping[str, str],
+    edit: Callable[[str], str] = str,
 ) -> Iterator[Proxy]:
     """Run a proxy until the context ends.
 
@@ -125,6 +126,7 @@ def running(
         grpc_upstream: The gRPC service.
         auth: The verifier that it asks.
         environ: The `MCP_AUTH_*` variables; the proxy gets them as well.
+        edit: Changes the text of its main file before it starts.
     """
     kind = KINDS[name]
     http, grpc = (f"127.0.0.1:{free_port()}" for _ in range(2))
@@ -135,21 +137,35 @@ def running(
         *("--output", str(directory)),
     )
     _write_configuration(name, options, environ)
-    command = [str(find(kind.command[0]))]
-    command += [part.replace("{}", str(directory)) for part in kind.command[1:]]
+    command = [part.replace("{}", str(directory)) for part in kind.command]
+    main_file = Path(next(part for part in command if part.startswith(f"{directory}/")))
+    main_file.write_text(edit(main_file.read_text()))
+    environ_of_process = _with_secrets_of_files(environ) if name == "haproxy" else environ
+    with started(command, (http, grpc), directory, environ_of_process) as process:
+        yield Proxy(kind, http, grpc, directory, process, environ, options)
+
+
+@contextmanager
+def started(
+    command: Sequence[str],
+    addresses: Sequence[str],
+    directory: Path,
+    environ: Mapping[str, str],
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a server that listens at these addresses until the context ends; its log is a file."""
     with ExitStack() as stack:
         log = stack.enter_context((directory / "log").open("wb"))
         process = subprocess.Popen(
-            command,
-            env=_with_secrets_of_files(environ) if name == "haproxy" else environ,
+            [str(find(command[0])), *command[1:]],
+            env=dict(environ),
             cwd=directory,
             stdout=log,
             stderr=subprocess.STDOUT,
         )
         stack.callback(_end, process)
-        for address in (http, grpc):
+        for address in addresses:
             _wait(address, process, directory / "log")
-        yield Proxy(kind, http, grpc, directory, process, environ, options)
+        yield process
 
 
 def write_configuration(proxy: Proxy) -> None:

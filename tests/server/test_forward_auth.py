@@ -18,7 +18,7 @@ from tests.server.callers import CASES, PHRASE, SUBJECT, Case, token, verifier
 from tests.support import SECRET
 from tests.support.uvicorn_server import serve
 
-METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "QUERY", "ANYTHING"]
+METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "QUERY", "PROPFIND"]
 PATHS = [
     "/",
     "/auth",
