@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import grpc
+import httpx
 import pytest
 
 from tests.cli.running import run as manor_mcp
@@ -22,7 +23,7 @@ from .proxies import KINDS, running, search_path
 from .rotating import bearer as metadata
 from .table import http_outcome
 from .tokens import token
-from .upstreams import CASE, Upstreams
+from .upstreams import CASE, EVENTS, Upstreams
 
 SIGNS = """it's "quoted" $HOME ${HOME} \\ \\n # ; { } %[src] @@listen@@ -f ]] --[["""
 ANSWERS = {
@@ -62,6 +63,28 @@ def test_a_token_without_iat_is_accepted_if_the_settings_say_so(
     with proxy_and_verifier(name, services, tmp_path, environ) as proxy:
         found = [http_outcome(proxy, services, Case("", bearer(make), "")) for make in tokens]
     assert found == ["service-a", REFUSED, REFUSED]
+
+
+@pytest.mark.slow
+def test_answers_pass_as_they_come(name: str, services: Upstreams, tmp_path: Path) -> None:
+    """An event reaches the client before the next one is sent; a 401 has a challenge."""
+    headers = dict(bearer(token)())
+    with (
+        proxy_and_verifier(name, services, tmp_path, {"MCP_AUTH_SECRET": SECRET}) as proxy,
+        httpx.Client(base_url=f"http://{proxy.http}") as client,
+    ):
+        services.more.clear()
+        with client.stream("GET", EVENTS, headers=headers) as answer:
+            lines = answer.iter_lines()
+            assert next(lines) == "data: 1"
+            services.more.set()
+            assert [line for line in lines if line] == ["data: 2"]
+        challenges = [
+            client.post("/mcp", headers=sent).headers["WWW-Authenticate"]
+            for sent in ({}, {"Authorization": "Bearer e30.e30.e30"})
+        ]
+    assert [challenge.partition(" ")[0] for challenge in challenges] == ["Bearer", "Bearer"]
+    assert ["invalid_token" in challenge for challenge in challenges] == [False, True]
 
 
 @pytest.mark.slow
