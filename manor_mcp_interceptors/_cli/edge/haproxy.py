@@ -23,8 +23,8 @@ def haproxy(request: Request) -> list[File]:
     keys = public_keys(settings)
     values = {
         **address_values(request.addresses),
-        "issuer": _quoted(text_of(settings, "issuer")),
-        "audience": _quoted(text_of(settings, "audience")),
+        "issuer": _quoted(text_of(settings, "issuer"), "MCP_AUTH_ISSUER"),
+        "audience": _quoted(text_of(settings, "audience"), "MCP_AUTH_AUDIENCE"),
         "issued_at": settings.issued_at,
         "enforcement": settings.enforcement,
         "start": _start(settings),
@@ -97,6 +97,16 @@ def _subject_rules(number: int, subjects: Subjects) -> list[str]:
     ]
 
 
-def _quoted(text: str) -> str:
+def _quoted(text: str, variable: str = "MCP_AUTH_JWKS_FILE") -> str:
+    """Return `text`, which comes from `variable`, as a word of HAProxy's configuration.
+
+    Raises:
+        SettingsError: It is not ASCII: HAProxy cannot read it in a token.
+    """
+    if not text.isascii():
+        raise SettingsError(
+            f"{variable} is not ASCII, which HAProxy cannot read in a token: use haproxy-forward",
+            variable=variable,
+        )
     # In double quotes a backslash escapes these three characters, and nothing else has a meaning.
     return '"' + re.sub(r'(["\\$])', r"\\\1", text) + '"'
