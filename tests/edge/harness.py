@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
@@ -26,7 +26,11 @@ def keys_of_the_table(directory: Path) -> dict[str, str]:
 
 @contextmanager
 def proxy_and_verifier(
-    name: str, services: Upstreams, directory: Path, environ: Mapping[str, str]
+    name: str,
+    services: Upstreams,
+    directory: Path,
+    environ: Mapping[str, str],
+    edit: Callable[[str], str] = str,
 ) -> Iterator[Proxy]:
     """Run a proxy, and ``manor-mcp serve-auth`` if it asks a verifier.
 
@@ -35,6 +39,7 @@ def proxy_and_verifier(
         services: The services behind it.
         directory: An empty folder.
         environ: The `MCP_AUTH_*` variables of both.
+        edit: Changes the text of the proxy's main file before it starts.
     """
     with ExitStack() as stack:
         auth = UNUSED
@@ -49,5 +54,6 @@ def proxy_and_verifier(
                 grpc_upstream=services.grpc,
                 auth=auth,
                 environ=environ,
+                edit=edit,
             )
         )

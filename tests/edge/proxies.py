@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -83,7 +84,7 @@ class Proxy:
     @property
     def admin_socket(self) -> Path:
         """HAProxy's."""
-        return self.directory / "admin.sock"
+        return Path(self.environ["MCP_ADMIN_SOCKET"])
 
 
 def find(binary: str) -> str | None:
@@ -130,7 +131,7 @@ def running(
     """
     kind = KINDS[name]
     http, grpc = (f"127.0.0.1:{free_port()}" for _ in range(2))
-    environ = {**_clean(), **environ, "MCP_ADMIN_SOCKET": str(directory / "admin.sock")}
+    environ = {**_clean(), **environ}
     options = (
         *("--listen", http, "--grpc-listen", grpc, "--auth", auth),
         *("--upstream", upstream, "--grpc-upstream", grpc_upstream),
@@ -140,9 +141,12 @@ def running(
     command = [part.replace("{}", str(directory)) for part in kind.command]
     main_file = Path(next(part for part in command if part.startswith(f"{directory}/")))
     main_file.write_text(edit(main_file.read_text()))
-    environ_of_process = _with_secrets_of_files(environ) if name == "haproxy" else environ
-    with started(command, (http, grpc), directory, environ_of_process) as process:
-        yield Proxy(kind, http, grpc, directory, process, environ, options)
+    # The path of a socket is 97 characters at most.
+    with tempfile.TemporaryDirectory(prefix="mcp-edge-") as short:
+        environ["MCP_ADMIN_SOCKET"] = f"{short}/admin"
+        of_process = _with_secrets_of_files(environ) if name == "haproxy" else environ
+        with started(command, (http, grpc), directory, of_process) as process:
+            yield Proxy(kind, http, grpc, directory, process, environ, options)
 
 
 @contextmanager

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 
 import grpc
+import httpx
 import pytest
 
 from tests.cli.running import run as manor_mcp
+from tests.docs.pages import example, names, rows
 from tests.support import SECRET
 
 from .cases import REFUSED, Case, bearer
@@ -20,7 +23,7 @@ from .proxies import KINDS, running, search_path
 from .rotating import bearer as metadata
 from .table import http_outcome
 from .tokens import token
-from .upstreams import CASE, Upstreams
+from .upstreams import CASE, EVENTS, Upstreams
 
 SIGNS = """it's "quoted" $HOME ${HOME} \\ \\n # ; { } %[src] @@listen@@ -f ]] --[["""
 ANSWERS = {
@@ -63,10 +66,31 @@ def test_a_token_without_iat_is_accepted_if_the_settings_say_so(
 
 
 @pytest.mark.slow
+def test_answers_pass_as_they_come(name: str, services: Upstreams, tmp_path: Path) -> None:
+    """An event reaches the client before the next one is sent; a 401 has a challenge."""
+    headers = dict(bearer(token)())
+    with (
+        proxy_and_verifier(name, services, tmp_path, {"MCP_AUTH_SECRET": SECRET}) as proxy,
+        httpx.Client(base_url=f"http://{proxy.http}") as client,
+    ):
+        services.more.clear()
+        with client.stream("GET", EVENTS, headers=headers) as answer:
+            lines = answer.iter_lines()
+            assert next(lines) == "data: 1"
+            services.more.set()
+            assert [line for line in lines if line] == ["data: 2"]
+        challenges = [
+            client.post("/mcp", headers=sent).headers["WWW-Authenticate"]
+            for sent in ({}, {"Authorization": "Bearer e30.e30.e30"})
+        ]
+    assert [challenge.partition(" ")[0] for challenge in challenges] == ["Bearer", "Bearer"]
+    assert ["invalid_token" in challenge for challenge in challenges] == [False, True]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ANSWERS, indirect=True)
 def test_nobody_passes_without_a_verifier(name: str, services: Upstreams, tmp_path: Path) -> None:
     """A proxy that asks answers with an error while nobody answers it."""
-    if not KINDS[name].asks:
-        return
     with (
         running(
             name,
@@ -98,3 +122,71 @@ def test_the_proxys_own_check(name: str, tmp_path: Path, monkeypatch: pytest.Mon
     if name.startswith(("haproxy", "nginx")):  # the others resolve names when they run
         result = manor_mcp("edge", name, "--check", "--upstream", "no.such.host.invalid:80")
         assert (result.exit_code, "does not accept it" in result.stderr) == (1, True)
+
+
+RULES = {
+    "haproxy": ("Rules in HAProxy", "    use_backend mcp_grpc if is_grpc\n"),
+    "haproxy-forward": ("Rules in HAProxy", "    use_backend mcp_grpc if is_grpc\n"),
+    "caddy": ("Rules in Caddy", "\t\treverse_proxy "),
+}
+"""The example in docs/edge.md, and the line before which the page says to put it."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RULES, indirect=True)
+def test_the_rules_for_callers_and_tools(name: str, services: Upstreams, tmp_path: Path) -> None:
+    """As the page has them: who may call which tool; no method and two names are refused."""
+    heading, line = RULES[name]
+    rules = example("docs/edge.md", heading, language="")
+    tools = {
+        "lists": [("Mcp-Method", "tools/list")],
+        "its tool": [("Mcp-Method", "tools/call"), ("Mcp-Name", "search")],
+        "another tool": [("Mcp-Method", "tools/call"), ("Mcp-Name", "delete")],
+        "two tools": [
+            ("Mcp-Method", "tools/call"),
+            ("Mcp-Name", "delete"),
+            ("Mcp-Name", "search"),
+        ],
+        "no tool": [("Mcp-Method", "tools/call")],
+        "no method": [("Mcp-Name", "search")],
+        "two methods": [("Mcp-Method", "tools/call"), ("Mcp-Method", "tools/list")],
+    }
+    with proxy_and_verifier(
+        name,
+        services,
+        tmp_path,
+        {"MCP_AUTH_SECRET": SECRET},
+        edit=lambda text: text.replace(line, f"{rules}\n{line}", 1),
+    ) as proxy:
+        found = {
+            subject: {
+                case: http_outcome(
+                    proxy, services, Case("", bearer(partial(token, sub=subject), *headers), "")
+                )
+                for case, headers in tools.items()
+            }
+            for subject in ("service-a", "service-admin", "service-b")
+        }
+    refused = dict.fromkeys(tools, "403")
+    assert found == {
+        "service-a": {**refused, "lists": "service-a", "its tool": "service-a"},
+        "service-admin": {
+            **refused,
+            **dict.fromkeys(("lists", "its tool", "another tool"), "service-admin"),
+        },
+        "service-b": {**refused, "lists": "service-b"},
+    }
+
+
+def test_the_page_lists_the_deviations_as_measured() -> None:
+    """Each case with each configuration's outcome, and what is answered without a verifier."""
+    listed: dict[str, dict[str, str]] = {name: {} for name in KINDS}
+    for case, _, configurations, outcome in rows("docs/edge.md", "Where they differ"):
+        for name in names([configurations]):
+            listed[name][case] = outcome.replace("`", "")
+    assert listed == DEVIATIONS
+    answers = {
+        names([name])[0]: (int(status), code.strip("`"))
+        for name, status, code in rows("docs/edge.md", "When the verifier is away")
+    }
+    assert answers == ANSWERS

@@ -13,6 +13,8 @@ from typing import Any
 
 import grpc
 
+EVENTS = "/events"
+"""The path that answers with a stream of two events."""
 CASE = "x-case"
 """The header by which a test finds its call again."""
 
@@ -26,6 +28,8 @@ class Upstreams:
     grpc: str
     calls: list[list[tuple[str, str]]] = field(default_factory=list, repr=False)
     """The headers or metadata of each call, names in lower case."""
+    more: threading.Event = field(default_factory=threading.Event)
+    """Set: a stream of events continues after its first one."""
 
     def received(self, case: str) -> list[dict[str, list[str]]]:
         """Return the headers of each call of `case`."""
@@ -49,6 +53,7 @@ def upstreams() -> Iterator[Upstreams]:
 def _http_service(services: Upstreams) -> Iterator[None]:
     class Handler(_Recorder):
         calls = services.calls
+        more = services.more
 
     server = _Server(("127.0.0.1", 0), Handler)
     services.http = f"127.0.0.1:{server.server_port}"
@@ -76,11 +81,15 @@ class _Recorder(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     calls: list[list[tuple[str, str]]]
+    more: threading.Event
 
     def do_GET(self) -> None:
         headers = [(name.lower(), value) for name, value in self.headers.items()]
         self.calls.append(headers)
         self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if self.path == EVENTS:
+            self._send_events()
+            return
         body = json.dumps(headers).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
@@ -88,6 +97,15 @@ class _Recorder(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     do_POST = do_GET  # noqa: N815
+
+    def _send_events(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        self.wfile.write(b"9\r\ndata: 1\n\n\r\n")
+        self.more.wait(10)
+        self.wfile.write(b"9\r\ndata: 2\n\n\r\n0\r\n\r\n")
 
     def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002
         """Log nothing."""

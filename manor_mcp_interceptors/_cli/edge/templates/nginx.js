@@ -93,6 +93,9 @@ function is_signed(header, parts) {
 async function is_signed_by_secret(signature, signed) {
     const algorithm = {name: 'HMAC', hash: 'SHA-256'};
     const known = secrets();
+    if (known.length === 0) {
+        ngx.log(ngx.ERR, 'MCP auth: no shared secret of 32 bytes or more can be read');
+    }
     for (let i = 0; i < known.length; i++) {
         const key = await crypto.subtle.importKey('raw', known[i], algorithm, false, ['verify']);
         if (await crypto.subtle.verify(algorithm, key, signature, signed)) {
