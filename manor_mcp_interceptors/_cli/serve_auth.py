@@ -39,7 +39,11 @@ LOGGING: Final[dict[str, Any]] = {
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(message)s"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "loggers": {"manor_mcp_interceptors": {"level": "INFO"}},
+    "loggers": {
+        "manor_mcp_interceptors": {"level": "INFO"},
+        # It warns of each WebSocket handshake that a proxy asks about: callers could flood the log.
+        "uvicorn.error": {"level": "ERROR"},
+    },
     "root": {"level": "WARNING", "handlers": ["stderr"]},
 }
 

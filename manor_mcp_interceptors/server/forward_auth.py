@@ -9,16 +9,13 @@ from typing import Final
 from ._observation import Peer, http_peer
 from ._scopes import required
 from .asgi_middleware import Receive, Scope, Send, header_values
-from .reasons import Reason, Unverified, challenge, http_status
+from .reasons import POLICY_VIOLATION, Reason, Unverified, challenge, http_status
 from .verifier import TokenVerifier, VerifiedToken, start_serving, verification_of
 
 __all__ = ["ForwardAuth", "app"]
 
 CALLER: Final = b"x-mcp-caller"
 SCOPE: Final = b"x-mcp-scope"
-
-_POLICY_VIOLATION: Final = 1008
-"""RFC 6455, section 7.4.1; before the handshake is complete, servers answer 403."""
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -66,7 +63,7 @@ class ForwardAuth:
         if scope["type"] == "lifespan":
             await self._serve_lifespan(receive, send)
         elif scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": _POLICY_VIOLATION})
+            await send({"type": "websocket.close", "code": POLICY_VIOLATION})
         elif self._is_for_health(scope):
             await _answer(self._health(scope["path"]), [], send)
         else:

@@ -49,6 +49,13 @@ def test_a_missed_target_is_said_and_fails_nothing() -> None:
     assert "MISSED, <= -1e+09 x" in as_text(table_of(at_most=-1e9))
 
 
+def test_calls_a_second_are_whole_numbers() -> None:
+    """The inverse of a call's seconds; the CPU time of the client says nothing there."""
+    text = as_text(Table("t", "1/s", [Result("a", "floor", 0.0003, cpu=0.0001, ratio=1.0)]))
+    assert text.splitlines()[0] == "t  (calls a second, median of 1 rounds; ratios of wall time)"
+    assert text.splitlines()[-1].split() == ["floor", "a", "3,333", "1.000"]
+
+
 def test_all_numbers_go_to_a_file(tmp_path: Path) -> None:
     """The JSON file holds each table, and what it was measured on."""
     path = tmp_path / "numbers.json"

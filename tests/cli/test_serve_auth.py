@@ -42,6 +42,21 @@ def test_a_signal_ends_it(number: signal.Signals) -> None:
 
 
 @pytest.mark.slow
+def test_the_handshake_of_a_websocket_is_a_request_like_others() -> None:
+    """A proxy may forward its headers; whoever calls the proxy floods no log with them."""
+    handshake = [
+        *(("Connection", "Upgrade"), ("Upgrade", "websocket")),
+        *(("Sec-WebSocket-Version", "13"), ("Sec-WebSocket-Key", "AAAAAAAAAAAAAAAAAAAAAA==")),
+    ]
+    with serve_auth() as auth:
+        assert ask(auth.url, good(), headers=handshake).caller == SUBJECT
+        assert ask(auth.url, headers=handshake).status == 401
+        _, errors = auth.stop()
+    (line,) = errors.splitlines()
+    assert "MCP auth refused a call: missing" in line
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/auth"])
 def test_health_is_no_way_in(path: str) -> None:
     """By its port alone: no request to the other port leads there, whatever it claims."""
