@@ -16,7 +16,7 @@ FILES = sorted(path for path in ROOT.rglob("*.py") if GENERATED not in path.pare
 LAYERS = [
     # Each line may import from its own line and from the lines above it.
     {"errors", "outcomes", "protocols"},
-    {"_bearer", "_hosts", "_optional", "_secrecy", "_subjects", "_waiting"},
+    {"_asking", "_bearer", "_hosts", "_optional", "_secrecy", "_subjects", "_waiting"},
     {"_telemetry"},
     {"settings", "stats"},
     {"_flags"},
