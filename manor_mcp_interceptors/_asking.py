@@ -119,6 +119,8 @@ class Asker(Generic[Question, Answer]):
         max_wait: float | None = None,
     ) -> Answer | None:
         """As `ask`; the event loop, of asyncio or trio, goes on meanwhile."""
+        if event_loop() is None:
+            return self.ask(question, ask, is_known=is_known, max_wait=max_wait)
         pending = self._submit(question, ask, is_known=is_known)
         if pending is None:
             return None

@@ -8,11 +8,12 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
 from manor_mcp_interceptors._keys.tokens import mint
+from manor_mcp_interceptors._keys.unverified import read_unverified
 from manor_mcp_interceptors.client.mcp_http import http_library
 from manor_mcp_interceptors.errors import SettingsError, TokenRejectedError
 
 from .checks import Check, State, cause
-from .claims import read_unverified, readable
+from .claims import readable
 from .host import Host
 from .key_checks import check_keys
 from .settings_checks import check_settings
