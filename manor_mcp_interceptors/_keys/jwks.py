@@ -146,7 +146,10 @@ def _subjects(jwk: dict[str, Any]) -> Subjects | None:
     given = jwk["sub"] if isinstance(jwk["sub"], list) else [jwk["sub"]]
     if not given or not all(isinstance(one, str) and one.strip() for one in given):
         raise NotUsableError("its sub is not a text, or a list of texts")
-    return Subjects.of(given)
+    try:
+        return Subjects.of(given)
+    except ValueError as error:
+        raise NotUsableError(f"its sub {error}") from None
 
 
 def _shown(jwk: object, number: int) -> str:
