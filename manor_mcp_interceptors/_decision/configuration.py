@@ -8,7 +8,7 @@ import threading
 import time
 import weakref
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeGuard
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeGuard
 
 from manor_mcp_interceptors._flags.evaluation import FlagEvaluator
 from manor_mcp_interceptors._flags.gates import FlagAnswer, FlagQuestion
@@ -56,7 +56,7 @@ UNREAD: Final = SettingsSnapshot(
 """Stands for settings whose reading has failed."""
 
 
-CredentialOrProblem = Credential | SettingsError | None
+CredentialOrProblem: TypeAlias = "Credential | SettingsError | None"
 """What a token comes from, or why there is none; None if it was not read: the flag is off."""
 
 

@@ -11,7 +11,6 @@ from manor_mcp_interceptors._secrecy import HoldsSecret
 from manor_mcp_interceptors.errors import SettingsError
 from manor_mcp_interceptors.settings import trim
 
-from .unverified import read_unverified
 from .watched_file import NotUsableError
 
 _VISIBLE: Final = re.compile(r"[\x21-\x7e]+")
@@ -90,6 +89,8 @@ def _claims(value: str) -> dict[str, Any] | None:
     Raises:
         NotUsableError: It is the beginning of a JWT: the file is being written.
     """
+    from .unverified import read_unverified  # few processes need it
+
     try:
         header, claims = read_unverified(value)
     except ValueError:

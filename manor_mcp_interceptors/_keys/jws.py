@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from jwt import PyJWS
 from jwt.algorithms import HMACAlgorithm, get_default_algorithms
 from jwt.exceptions import DecodeError, InvalidKeyError
 from jwt.utils import base64url_encode
 
-from .private_key import PrivateKey
-from .public_key import PublicKey
 from .shared_secret import SharedSecret
+
+if TYPE_CHECKING:
+    from .keys import SigningKey
+    from .verification_keys import VerificationKey
 
 ALGORITHMS: Final = ("HS256", "ES256", "RS256", "EdDSA")
 """All that this library signs and verifies with. Each key is used with one of them alone."""
@@ -36,14 +38,14 @@ def new_jws() -> PyJWS:
 _jws: Final = new_jws()
 
 
-def sign(claims: dict[str, Any], key: SharedSecret | PrivateKey) -> str:
+def sign(claims: dict[str, Any], key: SigningKey) -> str:
     """Return the compact JWS of `claims`."""
     payload = json.dumps(claims, separators=(",", ":")).encode()
     headers = {"kid": key.key_id} if key.key_id is not None else None
     return _jws.encode(payload, _material(key), key.algorithm, headers)
 
 
-def verify(token: str, key: SharedSecret | PublicKey) -> bytes:
+def verify(token: str, key: VerificationKey) -> bytes:
     """Return the payload of `token` if `key` has signed it, with the algorithm of the key.
 
     Raises:
@@ -58,7 +60,7 @@ def verify(token: str, key: SharedSecret | PublicKey) -> bytes:
     return payload
 
 
-def _material(key: SharedSecret | PrivateKey | PublicKey) -> Any:
+def _material(key: SigningKey | VerificationKey) -> Any:
     return key.secret if isinstance(key, SharedSecret) else key.key
 
 

@@ -1,11 +1,11 @@
-"""The keys that the settings name: the one to sign with, and those to verify with."""
+"""Read the keys that the settings name: the one to sign with, and those to verify with."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import Any, Final, TypeVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from manor_mcp_interceptors._secrecy import HoldsSecret
 from manor_mcp_interceptors.errors import SettingsError
@@ -13,13 +13,15 @@ from manor_mcp_interceptors.outcomes import Outcome
 from manor_mcp_interceptors.settings import Settings
 
 from .given_token import GivenToken, parse_given
-from .jwks import KeySet, parse_jwks
-from .private_key import PrivateKey, parse_private_key
-from .public_key import PublicKey
 from .shared_secret import SharedSecret, form_warnings, parse_secret
 from .watched_file import WatchedFile
 
-__all__ = ["Credential", "KeySource", "SigningKey", "VerificationKeys"]
+if TYPE_CHECKING:
+    from .jwks import KeySet
+    from .private_key import PrivateKey
+    from .verification_keys import VerificationKeys
+
+__all__ = ["Credential", "KeySource", "SigningKey"]
 
 MAX_SECRETS: Final = 8
 """In one file. A rotation needs two; a file with more lines is hardly a file of secrets."""
@@ -31,85 +33,9 @@ T = TypeVar("T")
 
 _STRUCTURE: Final = re.compile(r"\A[\s\ufeff]*[{\[]|^-----(?:BEGIN|END) ", re.MULTILINE)
 
-SigningKey = SharedSecret | PrivateKey
-Credential = SigningKey | GivenToken
+SigningKey: TypeAlias = "SharedSecret | PrivateKey"
+Credential: TypeAlias = "SigningKey | GivenToken"
 """What a call's token comes from: a key that signs it here, or a token made elsewhere."""
-VerificationKey = SharedSecret | PublicKey
-
-
-@dataclass(frozen=True, slots=True)
-class VerificationKeys(HoldsSecret):
-    """The keys whose tokens are accepted: the shared secrets, and the public keys of callers."""
-
-    current: SharedSecret | None
-    """None if there are public keys only."""
-    previous: tuple[SharedSecret, ...] = ()
-    """In the order of their file. The current one may be among them, as the runbook has it."""
-    public: KeySet | None = None
-    """None if the settings name no JWKS file, or it is not usable."""
-    problems: tuple[SettingsError, ...] = field(default=(), compare=False)
-    """Why previous secrets or public keys that the settings name are not accepted."""
-
-    @property
-    def secrets(self) -> tuple[SharedSecret, ...]:
-        """The current secret, and the previous ones that differ from it."""
-        current = () if self.current is None else (self.current,)
-        known = {key.secret for key in current}
-        return (*current, *(key for key in self.previous if key.secret not in known))
-
-    def keys_for(self, algorithm: object, key_id: str | None) -> tuple[VerificationKey, ...] | None:
-        """Return the keys that may have signed a token, the likeliest first; None: none ever.
-
-        A key is used with its own algorithm only. That a token names another one excludes the key;
-        it never chooses how the key is used.
-
-        Args:
-            algorithm: The token's `alg`.
-            key_id: Its `kid`.
-
-        Returns:
-            None if no key in use has this algorithm, or if the key of that `kid` has another one.
-        """
-        secrets = self.secrets
-        if algorithm == SharedSecret.algorithm and secrets:
-            return self._secrets_for(key_id, secrets)
-        keys = {} if self.public is None else self.public.keys
-        named = keys.get(key_id or "")
-        if named is not None:
-            return (named,) if named.algorithm == algorithm else None
-        return () if any(key.algorithm == algorithm for key in keys.values()) else None
-
-    def _secrets_for(
-        self, key_id: str | None, secrets: tuple[SharedSecret, ...]
-    ) -> tuple[SharedSecret, ...]:
-        """Return `secrets` in the order of their likelihood.
-
-        The `kid` of a secret is a hint (RFC 7515, section 4.1.4) and only sets the order: during a
-        rotation, the `kid` of a service may change before its secret does, or after. If the
-        settings name a `kid`, an unknown one can only be that of a previous secret: none is
-        returned if there is no previous secret.
-        """
-        current = self.current
-        if current is None or key_id is None or current.key_id in (None, key_id):
-            return secrets
-        others = secrets[1:]
-        return (*others, current) if others else ()
-
-    def is_previous(self, key: VerificationKey) -> bool:
-        """Return whether `key` is a previous secret."""
-        return isinstance(key, SharedSecret) and key is not self.current
-
-    def name_of(self, key: VerificationKey) -> str:
-        """Return the `kid` of `key`; ``current`` or ``previous`` for a secret without one."""
-        return "previous" if self.is_previous(key) else (key.key_id or "current")
-
-    def warnings(self) -> list[str]:
-        """Return what an operator should know about them."""
-        secrets = [key for key in (self.current, *self.previous) if key is not None]
-        found = [text for key in secrets for text in key.warnings]
-        if self.public is not None:
-            found += self.public.warnings
-        return [*found, *(f"not in use: {problem}" for problem in self.problems)]
 
 
 class KeySource(HoldsSecret):
@@ -176,6 +102,8 @@ class KeySource(HoldsSecret):
                 `outcome` is `NOT_CONFIGURED` if none is set.
             ImportError: PyJWT cannot be imported.
         """
+        from .verification_keys import VerificationKeys  # callers do not need it
+
         problems: list[SettingsError] = []
 
         def read(part: Callable[[Settings], T | None]) -> T | None:
@@ -198,12 +126,16 @@ class KeySource(HoldsSecret):
         return self._find(settings, "secret", settings.key_id)
 
     def _private_key(self, settings: Settings) -> PrivateKey:
+        from .private_key import parse_private_key  # few processes need it
+
         key, warning = self._file(settings, "private_key_file", parse_private_key).read()
         return key if warning is None else replace(key, warnings=(warning,))
 
     def _public_keys(self, settings: Settings) -> KeySet | None:
         if settings.jwks_file is None:
             return None
+        from .jwks import parse_jwks  # few processes need it
+
         keys, warning = self._file(settings, "jwks_file", parse_jwks).read()
         return keys if warning is None else replace(keys, warnings=(*keys.warnings, warning))
 

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from manor_mcp_interceptors._secrecy import HoldsSecret
 from manor_mcp_interceptors.settings import Settings
 
-from .private_key import PrivateKey
-from .shared_secret import SharedSecret
+from .keys import SigningKey
 
 __all__ = ["AccessToken", "mint"]
 
@@ -25,7 +24,7 @@ class AccessToken(HoldsSecret):
     """Unix time, seconds: the token's `exp`."""
 
 
-def mint(settings: Settings, key: SharedSecret | PrivateKey, now: float) -> AccessToken:
+def mint(settings: Settings, key: SigningKey, now: float) -> AccessToken:
     """Sign a new token. A setting that it reads belongs to `token_cache._inputs` as well.
 
     Args:

@@ -18,8 +18,9 @@ from jwt.utils import base64url_decode
 
 from manor_mcp_interceptors._bearer import parse_bearer
 from manor_mcp_interceptors._keys.jws import verify
-from manor_mcp_interceptors._keys.keys import KeySource, VerificationKey, VerificationKeys
+from manor_mcp_interceptors._keys.keys import KeySource
 from manor_mcp_interceptors._keys.public_key import PublicKey
+from manor_mcp_interceptors._keys.verification_keys import VerificationKey, VerificationKeys
 from manor_mcp_interceptors._subjects import Subjects
 from manor_mcp_interceptors._telemetry.counters import (
     KEY_NAMES,

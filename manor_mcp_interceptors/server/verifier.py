@@ -71,8 +71,7 @@ class TokenVerifier:
             clock: An object with ``time()`` and ``monotonic()``; None is the `time` module.
 
         Raises:
-            SettingsError: A setting or a subject is wrong, there is no usable secret, or the gate is
-                malformed.
+            SettingsError: A setting, a pattern or the gate is malformed, or no key is usable.
         """
         if not 0 <= leeway_seconds < math.inf:
             raise SettingsError("leeway_seconds is not a number of seconds >= 0")

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from manor_mcp_interceptors import MCPTokenProvider, Settings, SettingsError, diagnose
-from manor_mcp_interceptors._keys.keys import KeySource, VerificationKeys
+from manor_mcp_interceptors._keys.keys import KeySource
 from manor_mcp_interceptors._keys.shared_secret import SharedSecret
+from manor_mcp_interceptors._keys.verification_keys import VerificationKeys
 from manor_mcp_interceptors._keys.watched_file import WatchedFile
 from manor_mcp_interceptors.outcomes import Outcome
 from tests.cli.running import doctor

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from manor_mcp_interceptors._flags.gates import FlagAnswer, variable_names
-from manor_mcp_interceptors._keys.keys import KeySource, SigningKey, VerificationKeys
+from manor_mcp_interceptors._keys.keys import KeySource, SigningKey
+from manor_mcp_interceptors._keys.verification_keys import VerificationKeys
 from manor_mcp_interceptors.errors import SettingsError
 from manor_mcp_interceptors.provider import MCPTokenProvider
 from manor_mcp_interceptors.settings import VARIABLES, Settings

@@ -6,9 +6,9 @@ import os
 from typing import Final
 
 from manor_mcp_interceptors._keys.jwks import KeySet
-from manor_mcp_interceptors._keys.keys import VerificationKeys
 from manor_mcp_interceptors._keys.private_key import PrivateKey
 from manor_mcp_interceptors._keys.shared_secret import MIN_SECRET_BYTES, SharedSecret
+from manor_mcp_interceptors._keys.verification_keys import VerificationKeys
 from manor_mcp_interceptors.errors import SettingsError
 from manor_mcp_interceptors.outcomes import Outcome
 

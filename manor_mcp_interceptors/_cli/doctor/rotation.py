@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from manor_mcp_interceptors._keys.keys import VerificationKeys
+from manor_mcp_interceptors._keys.verification_keys import VerificationKeys
 from manor_mcp_interceptors.settings import Settings
 
 from .checks import Check, State
