@@ -77,8 +77,10 @@ class Explanation:
     gate: str
     """Who answers for the flag: ``environment``, ``OpenFeature``, a gate's class."""
     keys: KeySource
+    token_source: str | None
+    """The name of the token source in code; None if there is none."""
     credential: CredentialOrProblem
-    """What the token comes from, or why there is none; None if a token source was not asked."""
+    """What the latest decision was made from; None if the flag was off."""
     audience: str | None
     """The audience that the provider was made for; None: the configured one."""
 
@@ -121,6 +123,11 @@ class Configuration:
         from manor_mcp_interceptors._keys.token_source import AskedTokens  # rarely used
 
         return AskedTokens(token_source, self.clock, self.end_leases)
+
+    @property
+    def token_source_name(self) -> str | None:
+        """The name of the token source in code; None if there is none."""
+        return None if self._source is None else self._source.name
 
     def after_fork(self) -> None:
         """Start with a free lock: in a forked child, the thread that held it is gone."""

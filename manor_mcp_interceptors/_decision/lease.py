@@ -68,6 +68,7 @@ class Lease:
         "__weakref__",
         "_audience",
         "_cache",
+        "_credential",
         "_latest",
         "_renewing",
         "_snapshot",
@@ -89,6 +90,8 @@ class Lease:
         """Equals `decision`; with a per-call gate, the last decision with the flag on."""
         self._snapshot: SettingsSnapshot | None = None
         """The settings of the latest decision."""
+        self._credential: CredentialOrProblem = None
+        """What the latest decision was made from, for `explain`."""
         self._audience = audience
         self._cache = TokenCache(self.clock, self.counters)
         self._throttle = LogThrottle()
@@ -201,6 +204,7 @@ class Lease:
             before = self._latest
             decision = decide(snapshot, answer, credential, self._cache)
             decision = self._publish(decision, begun)
+            self._credential = credential
         finally:
             try:  # noqa: SIM105 - in `suppress`, a signal handler may raise before the release
                 lock.release()
@@ -324,13 +328,13 @@ class Lease:
 
     def explain(self, decision: Decision) -> Explanation:
         """Return what `decision`, which was made now, comes from."""
-        snapshot = self.configuration.read_settings(self._audience)
         return Explanation(
             given=self.configuration.settings,
-            snapshot=snapshot,
+            snapshot=self.configuration.read_settings(self._audience),
             answer=decision.answer or NOT_ASKED,
             gate=self.configuration.flags.gate_name,
             keys=self.configuration.keys,
-            credential=self._read_credential(snapshot),
+            token_source=self.configuration.token_source_name,
+            credential=self._credential,
             audience=self._audience,
         )

@@ -93,14 +93,14 @@ def _of_trust_domains(bundles: dict[str, Any]) -> list[Any] | None:
     A key speaks for the SPIFFE IDs of its trust domain alone: a federated domain must not sign
     for this one.
     """
-    members: list[Any] = []
-    for domain, encoded in bundles.items():
-        try:
-            keys = json.loads(base64.b64decode(encoded, validate=True))["keys"]
-            members += [{**key, "sub": f"spiffe://{domain}/*"} for key in keys or ()]
-        except (ValueError, TypeError, KeyError, RecursionError):
-            return None
-    return members
+    try:
+        return [
+            {**key, "sub": f"spiffe://{domain}/*"}
+            for domain, encoded in bundles.items()
+            for key in json.loads(base64.b64decode(encoded, validate=True))["keys"] or ()
+        ]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
 
 
 def read_key(jwk: object) -> PublicKey:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Final
 
+from manor_mcp_interceptors._keys.given_token import GivenToken
 from manor_mcp_interceptors._keys.jwks import KeySet
 from manor_mcp_interceptors._keys.private_key import PrivateKey
 from manor_mcp_interceptors._keys.shared_secret import MIN_SECRET_BYTES, SharedSecret
@@ -15,11 +16,14 @@ from manor_mcp_interceptors.outcomes import Outcome
 from .checks import Check, State
 from .host import Host
 from .rotation import check_rotation
+from .token_checks import NAME as TOKEN_SOURCE
+from .token_checks import check_given, fix_of, not_asked
 
 _NAMES: Final = {
     "private_key": "private key",
     "jwks": "public keys",
     "previous": "previous secret",
+    "token": TOKEN_SOURCE,
 }
 """The name of a check, by what the variable's name contains."""
 _OTHERWISE: Final = "secret"
@@ -33,13 +37,19 @@ def check_keys(host: Host, *, only_verifies: bool) -> list[Check]:
         only_verifies: Whether this host makes no calls.
     """
     try:
-        signing = None if only_verifies else host.signing_key()
+        credential = None if only_verifies else host.credential()
         accepted = host.verification_keys() if only_verifies or host.names_accepted_keys() else None
     except SettingsError as error:
         return [_bad_key(host, error)]
     except ImportError:
         return [Check(_OTHERWISE, State.NOTE, "set; its form cannot be checked without PyJWT")]
-    checks = [_private_key(signing, accepted)] if isinstance(signing, PrivateKey) else []
+    checks = []
+    if isinstance(credential, PrivateKey):
+        checks.append(_private_key(credential, accepted))
+    elif isinstance(credential, GivenToken):
+        checks.append(check_given(credential))
+    elif credential is None and not only_verifies:
+        checks.append(not_asked(str(host.token_source)))
     return checks if accepted is None else [*checks, *_accepted(host, accepted)]
 
 
@@ -71,6 +81,8 @@ def _bad_key(host: Host, error: SettingsError) -> Check:
         fix = f"mount the file there, and let this process{user} read it"
     elif "are both set" in str(error):
         fix = "unset one of them: a token comes from one source"
+    elif name == TOKEN_SOURCE:
+        fix = fix_of(error)
     elif name == _NAMES["private_key"]:
         fix = "`manor-mcp keygen --es256 --output FILE` makes one"
     elif name == _NAMES["jwks"]:
