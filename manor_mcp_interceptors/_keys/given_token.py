@@ -74,34 +74,30 @@ def parse_given(text: str, source: str) -> GivenToken:
     Raises:
         NotUsableError: It is not a whole token.
     """
-    value = trim(text)
-    if not _VISIBLE.fullmatch(value):
-        raise NotUsableError("does not hold a token: visible ASCII characters, without a space")
-    claims = _claims(value)
-    if claims is None:
-        return GivenToken(value, source)
-    return GivenToken(value, source, _expiry(claims), _audiences(claims))
+    found = _parse(trim(text), source)
+    del text  # a traceback that prints locals prints no token
+    if isinstance(found, str):
+        raise NotUsableError(found)
+    return found
 
 
-def _claims(value: str) -> dict[str, Any] | None:
-    """Return the claims of a JWT; None if it is opaque.
-
-    Raises:
-        NotUsableError: It is the beginning of a JWT: the file is being written.
-    """
+def _parse(value: str, source: str) -> GivenToken | str:
+    """Return the token, or what is wrong with it."""
     from .unverified import read_unverified  # few processes need it
 
+    if not _VISIBLE.fullmatch(value):
+        return "does not hold a token: visible ASCII characters, without a space"
     try:
         header, claims = read_unverified(value)
     except ValueError:
         is_jwe = value.count(".") == _JWE_DOTS
-        if is_jwe or not value.startswith(_JWT_START[: len(value)]):
-            return None
-        raise NotUsableError("holds a part of a JWT only") from None
+        is_jwt = not is_jwe and value.startswith(_JWT_START[: len(value)])
+        # Only the beginning of one: the file is being written.
+        return "holds a part of a JWT only" if is_jwt else GivenToken(value, source)
     signature = value.rpartition(".")[2]
     if len(signature) * 3 // 4 < _SIGNATURE_BYTES.get(str(header.get("alg")), 0):
-        raise NotUsableError("holds a JWT with a part of its signature only")
-    return claims
+        return "holds a JWT with a part of its signature only"
+    return GivenToken(value, source, _expiry(claims), _audiences(claims))
 
 
 def _expiry(claims: dict[str, Any]) -> int | None:
