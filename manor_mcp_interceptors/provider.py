@@ -132,7 +132,7 @@ class MCPTokenProvider:
         """Return the decision for a call made now. Never raises.
 
         Args:
-            max_wait: Seconds to wait for a slow flag at most; None is the library's own limit.
+            max_wait: Seconds to wait for flag and token source at most; None is the library's limit.
         """
         lease = self._lease
         try:
@@ -141,7 +141,7 @@ class MCPTokenProvider:
             return lease.failed(error)
 
     async def decision_async(self, max_wait: float | None = None) -> Decision:
-        """As `decision`; the event loop (asyncio or trio) goes on while a slow flag is asked."""
+        """As `decision`; the event loop (asyncio or trio) goes on meanwhile."""
         lease = self._lease
         try:
             return lease.current() or await lease.renew_async(max_wait)
@@ -174,7 +174,7 @@ class MCPTokenProvider:
         return self.decision().token
 
     async def token_async(self) -> str | None:
-        """As `token`; the event loop (asyncio or trio) goes on while a slow flag is asked."""
+        """As `token`; the event loop (asyncio or trio) goes on meanwhile."""
         return (await self.decision_async()).token
 
     def headers(self) -> dict[str, str]:
@@ -182,7 +182,7 @@ class MCPTokenProvider:
         return _as_headers(self.decision())
 
     async def headers_async(self) -> dict[str, str]:
-        """As `headers`; the event loop (asyncio or trio) goes on while a slow flag is asked."""
+        """As `headers`; the event loop (asyncio or trio) goes on meanwhile."""
         return _as_headers(await self.decision_async())
 
     def status(self) -> TokenStatus:

@@ -91,7 +91,7 @@ def test_the_two_halves_never_meet() -> None:
 
 def test_the_import_finder_finds() -> None:
     """Relative, absolute, lazy and under TYPE_CHECKING: a blind finder would pass everything."""
-    assert "provider" in set(imports_of(ROOT / "client" / "_token_source.py"))
+    assert "provider" in set(imports_of(ROOT / "client" / "_bound_provider.py"))
     assert "client.requests_auth" in set(imports_of(ROOT / "__init__.py"))
     assert "testing" in set(imports_of(ROOT / "pytest_plugin.py"))
     assert "server.verifier" in set(imports_of(ROOT / "testing" / "auth_server.py"))

@@ -57,7 +57,7 @@ def expired() -> str:
 @pytest.mark.parametrize(
     ("content", "finding", "fix"),
     [
-        (expired(), "a JWT that expired 6", "find out why its source has not made a new one"),
+        (expired(), "a JWT that expired ", "find out why its source has not made a new one"),
         (cluster().token(audience="other"), "its aud is 'other'", "set MCP_AUTH_AUDIENCE to"),
         ("eyJ", "holds a part of a JWT only", "have the source write one whole token"),
         ("", "is empty", "have the source write one whole token"),
