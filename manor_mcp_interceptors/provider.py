@@ -132,7 +132,7 @@ class MCPTokenProvider:
         """Return the decision for a call made now. Never raises.
 
         Args:
-            max_wait: Seconds to wait for flag and token source at most; None is the library's limit.
+            max_wait: Seconds to wait at most for flag and token source; None: this library's limit.
         """
         lease = self._lease
         try:

@@ -57,7 +57,7 @@ UNREAD: Final = SettingsSnapshot(
 
 
 CredentialOrProblem: TypeAlias = "Credential | SettingsError | None"
-"""What a token comes from, or why there is none; None if it was not read: the flag is off."""
+"""What a token comes from, or why there is none; None if it was not read."""
 
 
 def is_credential(found: CredentialOrProblem) -> TypeGuard[Credential]:
@@ -154,28 +154,37 @@ class Configuration:
     ) -> CredentialOrProblem:
         """Read the key or the token; return why there is none instead of raising it.
 
-        A token source is asked if a new token is due; None if it has given none yet.
-
         Args:
             snapshot: The settings.
-            use: The given token that calls carry now.
+            use: The given token that calls carry now. If a new one is due, the source is asked.
             max_wait: Seconds to wait for a token source at most; None is this library's own limit.
         """
-        if self._source is None:
-            return self._read_credential(snapshot)
-        if (problem := self._misconfigured(snapshot)) is not None:
-            return problem
-        if not use.is_due:
-            return use.given
-        return self._source.ask(snapshot.settings.audience, use.given, max_wait)
+        known = self.known_credential(snapshot, use)
+        if known is not None or self._source is None:
+            return known
+        return self._source.ask(
+            snapshot.settings.audience, use.given, is_refused=use.is_refused, max_wait=max_wait
+        )
 
     async def credential_async(
         self, snapshot: SettingsSnapshot, use: TokenInUse, max_wait: float | None = None
     ) -> CredentialOrProblem:
         """As `credential`; the event loop goes on while a token source is asked."""
-        if self._source is None or not use.is_due or self._misconfigured(snapshot) is not None:
-            return self.credential(snapshot, use)
-        return await self._source.ask_async(snapshot.settings.audience, use.given, max_wait)
+        known = self.known_credential(snapshot, use)
+        if known is not None or self._source is None:
+            return known
+        return await self._source.ask_async(
+            snapshot.settings.audience, use.given, is_refused=use.is_refused, max_wait=max_wait
+        )
+
+    def known_credential(self, snapshot: SettingsSnapshot, use: TokenInUse) -> CredentialOrProblem:
+        """As `credential`, but a token source is not asked: None if it has given no new token."""
+        if self._source is None:
+            return self._read_credential(snapshot)
+        if (problem := self._misconfigured(snapshot)) is not None:
+            return problem
+        late = self._source.late(snapshot.settings.audience, use.given)
+        return late or (None if use.is_due else use.given)
 
     def _misconfigured(self, snapshot: SettingsSnapshot) -> SettingsError | None:
         """Return why a token source is not asked."""
@@ -202,7 +211,7 @@ class Configuration:
 
     def fingerprints(self) -> list[tuple[str, str]]:
         """Return the one of the key that signs, or would if the flag were on; with its role."""
-        key = self.credential(self.read_settings(None), TokenInUse(None))
+        key = self.known_credential(self.read_settings(None), TokenInUse(None))
         if not is_credential(key) or isinstance(key, GivenToken):
             return []
         return [("signing", key.fingerprint())]

@@ -308,7 +308,7 @@ class Lease:
     def _read_credential(self, snapshot: SettingsSnapshot) -> CredentialOrProblem:
         """Return what a token comes from now, without asking a token source."""
         given = self._cache.given(snapshot.settings.audience)
-        return self.configuration.credential(snapshot, TokenInUse(given))
+        return self.configuration.known_credential(snapshot, TokenInUse(given))
 
     def end(self) -> None:
         """Have the next call read flag, settings and secret again."""

@@ -54,6 +54,8 @@ class TokenInUse:
     given: GivenToken | None
     """None if there is none, or if the token was signed here."""
     is_due: bool = False
+    is_refused: bool = False
+    """Whether it is due because a server has refused it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +180,7 @@ class TokenCache:
             return TokenInUse(None, is_due=True)
         if self.may_replace(cached.token):
             self._replaced_at = self._clock.monotonic()
-            return TokenInUse(given, is_due=True)
+            return TokenInUse(given, is_due=True, is_refused=True)
         is_fresh = cached.margin < cached.remaining(self._clock) < math.inf
         return TokenInUse(given, is_due=not is_fresh)
 

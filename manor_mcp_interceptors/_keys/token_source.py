@@ -35,14 +35,14 @@ class _Reply(HoldsSecret):
     audience: str
     result: TokenOrProblem = field(repr=False)
     is_urgent: bool
-    """Whether there was no token that calls could use meanwhile."""
+    """Whether calls had no token meanwhile, or one that a server has refused."""
 
 
 class AskedTokens(HoldsSecret):
     """Asks a token source in a worker thread. Safe from any thread."""
 
     def __init__(self, source: TokenSource, clock: Clock, on_change: Callable[[], None]) -> None:
-        """Take the source, and what to call when a first token has come too late for its caller.
+        """Take the source, and what to call when an urgent token has come too late for its caller.
 
         Raises:
             SettingsError: The source is not callable.
@@ -61,32 +61,49 @@ class AskedTokens(HoldsSecret):
         self._late: dict[str, GivenToken] = {}
         self._loop = _PrivateLoop()
 
+    def late(self, audience: str, in_use: GivenToken | None) -> GivenToken | None:
+        """Return an answer for which no caller has waited, until it is in use or has expired."""
+        late = self._late.get(audience)
+        if late is None or (late != in_use and self._lives(late)):
+            return late
+        self._late.pop(audience, None)
+        return None
+
     def ask(
-        self, audience: str, last: GivenToken | None, max_wait: float | None = None
+        self,
+        audience: str,
+        last: GivenToken | None,
+        *,
+        is_refused: bool = False,
+        max_wait: float | None = None,
     ) -> TokenOrProblem:
         """Return a new token, or the last one if the source fails; or why there is none.
 
         Args:
             audience: What the token is for.
             last: The token in use, if there is one.
+            is_refused: Whether a server has refused it: a call then waits as for a first token.
             max_wait: Seconds to wait at most; None is this library's own limit.
         """
-        if (late := self._take_late(audience)) is not None:
-            return late
-        lives = self._lives(last)
-        question = partial(self._answer, audience, is_urgent=not lives)
-        reply = self._asker.ask(audience, question, is_known=lives, max_wait=max_wait)
+        is_urgent = is_refused or not self._lives(last)
+        question = partial(self._answer, audience, is_urgent=is_urgent)
+        reply = self._asker.ask(audience, question, is_known=not is_urgent, max_wait=max_wait)
         return self._result(reply, last)
 
     async def ask_async(
-        self, audience: str, last: GivenToken | None, max_wait: float | None = None
+        self,
+        audience: str,
+        last: GivenToken | None,
+        *,
+        is_refused: bool = False,
+        max_wait: float | None = None,
     ) -> TokenOrProblem:
         """As `ask`; the event loop, of asyncio or trio, goes on meanwhile."""
-        if (late := self._take_late(audience)) is not None:
-            return late
-        lives = self._lives(last)
-        question = partial(self._answer, audience, is_urgent=not lives)
-        reply = await self._asker.ask_async(audience, question, is_known=lives, max_wait=max_wait)
+        is_urgent = is_refused or not self._lives(last)
+        question = partial(self._answer, audience, is_urgent=is_urgent)
+        reply = await self._asker.ask_async(
+            audience, question, is_known=not is_urgent, max_wait=max_wait
+        )
         return self._result(reply, last)
 
     def _result(self, reply: _Reply | None, last: GivenToken | None) -> TokenOrProblem:
@@ -102,11 +119,6 @@ class AskedTokens(HoldsSecret):
         if token is None:
             return False
         return token.expires_at is None or self._clock.time() < token.expires_at
-
-    def _take_late(self, audience: str) -> GivenToken | None:
-        """Return an answer that no caller has waited for, once."""
-        late = self._late.pop(audience, None)
-        return late if self._lives(late) else None
 
     def _on_late(self, reply: _Reply) -> None:
         if not isinstance(reply.result, GivenToken):

@@ -32,7 +32,7 @@ class BoundProvider:
         """Return the decision for a call made now.
 
         Args:
-            max_wait: Seconds to wait for flag and token source at most; None is the library's limit.
+            max_wait: Seconds to wait at most for flag and token source; None: this library's limit.
 
         Raises:
             TokenUnavailableError: There is no token, and a token is required.

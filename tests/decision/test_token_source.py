@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import pickle
 import subprocess
 import sys
 import threading
@@ -225,6 +226,34 @@ def test_a_refused_token_has_the_source_asked_at_once_and_once_per_margin(
     clock.advance(0.1)
     provider.invalidate(second)
     assert provider.token() == source.given[2]
+
+
+def test_a_token_that_comes_late_after_a_refusal_is_used_at_once(
+    source: Source, clock: FakeClock
+) -> None:
+    """Without a further question, and before the next recheck."""
+    source.lifetime = 600
+    provider = provider_of(source, clock, recheck_seconds=1000)
+    first = str(provider.token())
+    source.go.clear()
+    provider.invalidate(first)
+    assert provider.decision(max_wait=0.01).token == first
+    source.go.set()
+    assert eventually(lambda: provider.token() == source.given[-1] != first)
+    assert len(source.asked) == 2
+
+
+def give(audience: str) -> str:
+    return f"opaque-for-{audience}"
+
+
+def test_a_pickled_provider_names_its_source() -> None:
+    """A function of a module, as a gate is; nothing that it has given is in the pickle."""
+    provider = MCPTokenProvider(gate=StaticGate(), token_source=give)
+    token = str(provider.token())
+    pickled = pickle.dumps(provider)
+    assert token.encode() not in pickled
+    assert pickle.loads(pickled).token() == token
 
 
 @pytest.mark.parametrize("name", ["secret", "secret_file", "private_key_file", "token_file"])
