@@ -191,7 +191,7 @@ def test_a_hanging_source_delays_the_first_call_only(
 def test_a_source_that_hangs_later_delays_no_call(
     source: Source, provider: MCPTokenProvider, clock: FakeClock
 ) -> None:
-    """The last token serves; the late answer is used at the next recheck."""
+    """The last token serves; the late answer is used at the next recheck, until its margin."""
     first = provider.token()
     source.go.clear()
     began = time.monotonic()
@@ -204,6 +204,8 @@ def test_a_source_that_hangs_later_delays_no_call(
     clock.advance(1)
     assert eventually(lambda: provider.token() == source.given[1])
     assert len(source.asked) == 2
+    clock.advance(31)
+    assert provider.token() == source.given[2]
 
 
 def test_a_refused_token_has_the_source_asked_at_once_and_once_per_margin(
