@@ -177,16 +177,23 @@ class _PrivateLoop:
         self._loop = None
 
     def run(self, awaitable: Awaitable[Any]) -> Any:
-        """Return the result of `awaitable`."""
-        if self._loop is None:
-            import asyncio
-            import selectors
+        """Return the result of `awaitable`.
 
+        Raises:
+            RuntimeError: It was cancelled; `CancelledError` would end the thread.
+        """
+        import asyncio
+        import selectors
+
+        if self._loop is None:
             # Not epoll: a forked child that closes its copy would change the parent's.
             selector = getattr(selectors, "PollSelector", selectors.SelectSelector)
             self._loop = asyncio.SelectorEventLoop(selector())
             weakref.finalize(self, _close, self._loop)
-        return self._loop.run_until_complete(awaitable)
+        try:
+            return self._loop.run_until_complete(awaitable)
+        except asyncio.CancelledError:
+            raise RuntimeError("it was cancelled") from None
 
 
 def _close(loop: AbstractEventLoop) -> None:

@@ -332,6 +332,19 @@ def test_an_async_source_runs_on_one_event_loop_of_a_thread_of_this_library(
     assert asked.users == ["nobody"] * 3
 
 
+def test_a_cancelled_source_has_failed(clock: FakeClock) -> None:
+    """As one that raises; its thread goes on."""
+
+    async def cancelled(_: str) -> str:
+        raise asyncio.CancelledError
+
+    provider = provider_of(cancelled, clock)
+    for _ in range(2):
+        assert provider.token() is None
+        assert provider.status().reason.endswith("raised RuntimeError")
+        clock.advance(1)
+
+
 def test_its_event_loop_is_closed_with_the_provider(source: Source, clock: FakeClock) -> None:
     """No descriptor is left, and no warning."""
     asked = AsyncSource(source)
