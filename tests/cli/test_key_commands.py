@@ -225,10 +225,9 @@ def test_jwks_refuses_a_jwks_file_with_private_members(
 ) -> None:
     """It names the file, the key and what leaked, and shows none of it."""
     key, jwks = pair
-    private = jwt.algorithms.ECAlgorithm.to_jwk(
-        load_pem_private_key(key.read_bytes(), None),  # type: ignore[arg-type]
-        as_dict=True,
-    )
+    loaded = load_pem_private_key(key.read_bytes(), None)
+    assert isinstance(loaded, ec.EllipticCurvePrivateKey)
+    private = jwt.algorithms.ECAlgorithm.to_jwk(loaded, as_dict=True)
     jwks.write_text(json.dumps({"keys": [{**private, "kid": "leaky"}]}))
     result = run("jwks", str(jwks))
     assert (result.exit_code, result.stdout) == (1, "")
