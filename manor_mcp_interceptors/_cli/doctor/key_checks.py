@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import Final
 
 from manor_mcp_interceptors._keys.jwks import KeySet
 from manor_mcp_interceptors._keys.private_key import PrivateKey
+from manor_mcp_interceptors._keys.public_key import PublicKey
 from manor_mcp_interceptors._keys.shared_secret import MIN_SECRET_BYTES, SharedSecret
 from manor_mcp_interceptors._keys.verification_keys import VerificationKeys
 from manor_mcp_interceptors.errors import SettingsError
@@ -32,15 +34,18 @@ def check_keys(host: Host, *, only_verifies: bool) -> list[Check]:
         host: The configuration.
         only_verifies: Whether this host makes no calls.
     """
+    checks: list[Check] = []
     try:
-        signing = None if only_verifies else host.signing_key()
-        accepted = host.verification_keys() if only_verifies or host.names_accepted_keys() else None
+        if not only_verifies and isinstance(key := host.signing_key(), PrivateKey):
+            checks.append(_private_key(host, key, host.accepted_keys()))
+        if only_verifies or host.names_accepted_keys():
+            checks += _accepted(host, host.verification_keys())
     except SettingsError as error:
-        return [_bad_key(host, error)]
+        checks.append(_bad_key(host, error))
     except ImportError:
-        return [Check(_OTHERWISE, State.NOTE, "set; its form cannot be checked without PyJWT")]
-    checks = [_private_key(signing, accepted)] if isinstance(signing, PrivateKey) else []
-    return checks if accepted is None else [*checks, *_accepted(host, accepted)]
+        found = "set; its form cannot be checked without PyJWT"
+        checks.append(Check(_OTHERWISE, State.NOTE, found))
+    return checks
 
 
 def _accepted(host: Host, keys: VerificationKeys) -> list[Check]:
@@ -70,7 +75,14 @@ def _bad_key(host: Host, error: SettingsError) -> Check:
         user = f" (uid {os.getuid()})" if hasattr(os, "getuid") else ""
         fix = f"mount the file there, and let this process{user} read it"
     elif "are both set" in str(error):
-        fix = "unset one of them: a token comes from one source"
+        fix = (
+            "unset one of them: a token comes from one source; a secret that only verifies goes to"
+            " MCP_AUTH_PREVIOUS_SECRET"
+        )
+    elif "pip install" in str(error):
+        fix = f"{sys.executable} -m pip install 'manor-mcp-interceptors[crypto]'"
+    elif "encrypted" in str(error):
+        fix = "decrypt it, and let only this process read the file; nothing asks for a password"
     elif name == _NAMES["private_key"]:
         fix = "`manor-mcp keygen --es256 --output FILE` makes one"
     elif name == _NAMES["jwks"]:
@@ -106,26 +118,42 @@ def _good_secret(name: str, key: SharedSecret) -> Check:
     return Check(name, State.WARNING, f"{finding}; {'; '.join(key.warnings)}", fix, details)
 
 
-def _private_key(key: PrivateKey, accepted: VerificationKeys | None) -> Check:
+def _private_key(host: Host, key: PrivateKey, accepted: VerificationKeys | None) -> Check:
     name, finding = _NAMES["private_key"], f"{key.algorithm}, kid {key.key_id}, from {key.source}"
     details = (("source", key.source), ("algorithm", key.algorithm), ("kid", key.key_id))
-    if key.warnings:
-        return Check(name, State.WARNING, f"{finding}; {'; '.join(key.warnings)}", "", details)
     public = None if accepted is None else accepted.public
+    problem, fix = ("; ".join(key.warnings), "") if key.warnings else _acceptance(host, key, public)
+    if problem:
+        return Check(name, State.WARNING, f"{finding}; {problem}", fix, details)
+    where = "" if public is None else "; the JWKS file here has it"
+    return Check(name, State.OK, f"{finding}{where}", "", details)
+
+
+def _acceptance(host: Host, key: PrivateKey, public: KeySet | None) -> tuple[str, str]:
+    """Return why the JWKS file of this host refuses its own tokens, and the fix; else empty."""
     if public is None:
-        return Check(name, State.OK, finding, "", details)
-    if key.key_id in public.keys:
-        return Check(name, State.OK, f"{finding}; the JWKS file here has it", "", details)
-    finding = f"{finding}; {public.source} does not have it"
-    fix = "add its public half to the JWKS file of every server: `manor-mcp jwks FILE…`"
-    return Check(name, State.WARNING, finding, fix, details)
+        return "", ""
+    known = public.keys.get(key.key_id)
+    if known is None:
+        fix = "add its public half to the JWKS file of every server: `manor-mcp jwks FILE…`"
+        return f"{public.source} does not have it", fix
+    subject, bound = host.settings.subject, known.subjects
+    if bound is None or bound.allow(subject):
+        return "", ""
+    fix = f"set MCP_AUTH_SUBJECT to one of them, or bind the key to {subject!r} at every server"
+    return f"{public.source} binds it to {', '.join(bound.names())}, not to {subject!r}", fix
 
 
 def _public_keys(keys: KeySet) -> Check:
-    rows = tuple((key.key_id, key.algorithm) for key in keys.keys.values())
+    rows = tuple((key.key_id, _words(key)) for key in keys.keys.values())
     finding = f"{len(rows)} in use from {keys.source}"
     if not keys.warnings:
         return Check(_NAMES["jwks"], State.OK, finding, "", rows)
     fix = "correct the file, or remove the keys that are not used from it"
     finding = f"{finding}; {'; '.join(keys.warnings)}"
     return Check(_NAMES["jwks"], State.WARNING, finding, fix, rows)
+
+
+def _words(key: PublicKey) -> str:
+    subjects = "any subject" if key.subjects is None else ", ".join(key.subjects.names())
+    return f"{key.algorithm} for {subjects}"
