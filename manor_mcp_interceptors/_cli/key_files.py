@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -76,10 +76,10 @@ class MergedKeys:
             self.keys.append({**public_jwk(key.key), "kid": key.key_id, **sub})
 
 
-def bind(jwk: JWK, subjects: Sequence[str]) -> JWK:
+def bind(jwk: Mapping[str, Any], subjects: Sequence[str]) -> JWK:
     """Return `jwk` as that of a key that speaks for `subjects`; if there are none, for any."""
     if not subjects:
-        return jwk
+        return dict(jwk)
     return {**jwk, "sub": subjects[0] if len(subjects) == 1 else list(subjects)}
 
 
