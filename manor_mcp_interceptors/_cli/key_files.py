@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ JWK = dict[str, Any]
 T = TypeVar("T")
 
 _PEM: Final = "-----BEGIN "
+_BEGIN: Final = re.compile("-----BEGIN [A-Z ]*KEY-----")
 _FORM: Final = (
     "holds no key that can be used: P-256 (ES256), RSA of 2048 bits or more (RS256) or Ed25519"
     " (EdDSA), as a PEM private key, a PEM public key, or members of a JWK set"
@@ -135,6 +137,8 @@ def _use(path: Path, parse: Callable[[str], T], text: str) -> T:
 
 
 def _jwk_of_pem(text: str) -> JWK:
+    if len(_BEGIN.findall(text)) > 1:
+        raise NotUsableError("holds several keys; give each one a file")
     if "PRIVATE KEY-----" in text:
         return dict(parse_private_key(text, "").public_jwk())
     with needs("cryptography", "a public key", extra="crypto"):

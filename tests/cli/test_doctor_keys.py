@@ -150,6 +150,19 @@ def test_a_jwks_file_that_cannot_be_used(
     assert found.checks[PRIVATE]["state"] == "ok"
 
 
+def test_a_jwks_file_that_cannot_be_used_beside_a_secret(
+    env_on: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tokens by the secret are accepted, but `TokenVerifier()` fails."""
+    monkeypatch.setenv("MCP_AUTH_JWKS_FILE", str(tmp_path / "jwks.json"))
+    (tmp_path / "jwks.json").write_text("{")
+    found = doctor("--server")
+    assert (found.exit_code, found.cause) == (1, "verification")
+    assert "TokenVerifier() fails: MCP_AUTH_JWKS_FILE" in found.finding
+    assert found.checks[PUBLIC]["state"] == "warning"
+    assert "manor-mcp jwks" in found.checks[PUBLIC]["fix"]
+
+
 def test_a_secret_beside_a_private_key(key: PrivateKey, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both are named, and where a secret belongs that others still sign with."""
     monkeypatch.setenv("MCP_AUTH_SECRET", SECRET)

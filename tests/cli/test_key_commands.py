@@ -260,6 +260,7 @@ def public_p384(_: Path) -> str:
         (encrypted, "holds an encrypted key; decrypt it first"),
         (p384, "holds a key of another kind"),
         (public_p384, "holds no key that can be used: P-256"),
+        (lambda key: public_pem(key) * 2, "holds several keys; give each one a file"),
     ],
 )
 def test_jwks_names_the_file_that_it_cannot_use(

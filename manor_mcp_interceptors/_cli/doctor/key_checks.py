@@ -27,6 +27,26 @@ _NAMES: Final = {
 _OTHERWISE: Final = "secret"
 
 
+_FIX_OF_PROBLEM: Final = {
+    "are both set": (
+        "unset one of them: a token comes from one source; a secret that only verifies goes to"
+        " MCP_AUTH_PREVIOUS_SECRET"
+    ),
+    "needs cryptography": f"{sys.executable} -m pip install 'manor-mcp-interceptors[crypto]'",
+    "an encrypted key": (
+        "decrypt it, and let only this process read the file; nothing asks for a password"
+    ),
+}
+"""By what the error says."""
+_SECRET_FIX: Final = "use random text of 32 bytes or more; `manor-mcp keygen` makes some"
+_FIX_OF_KEY: Final = {
+    _NAMES["private_key"]: "`manor-mcp keygen --es256 --output FILE` makes one",
+    _NAMES["jwks"]: "`manor-mcp jwks FILE…` makes one of PEM files",
+    _NAMES["previous"]: _SECRET_FIX,
+    _OTHERWISE: _SECRET_FIX,
+}
+
+
 def check_keys(host: Host, *, only_verifies: bool) -> list[Check]:
     """Report each key: where it came from, its form, and what two hosts can compare.
 
@@ -52,7 +72,9 @@ def _accepted(host: Host, keys: VerificationKeys) -> list[Check]:
     checks = [] if keys.current is None else [_good_secret(_OTHERWISE, keys.current)]
     for problem in keys.problems:
         finding = f"for verifying: {problem}"
-        checks.append(Check(_name(problem), State.WARNING, finding, "correct or unset it"))
+        name = _name(problem)
+        fix = _fix(host, problem) if name == _NAMES["jwks"] else "correct or unset it"
+        checks.append(Check(name, State.WARNING, finding, fix))
     others = [key for key in keys.secrets if key is not keys.current]
     checks += [_good_secret(_NAMES["previous"], key) for key in others]
     if keys.public is not None:
@@ -66,30 +88,20 @@ def _name(error: SettingsError) -> str:
 
 
 def _bad_key(host: Host, error: SettingsError) -> Check:
+    return Check(_name(error), State.FAILED, str(error), _fix(host, error))
+
+
+def _fix(host: Host, error: SettingsError) -> str:
     name, path = _name(error), _path(host, error)
     if error.outcome is Outcome.NOT_CONFIGURED and name == _OTHERWISE:
-        fix = "MCP_AUTH_SECRET_FILE=path of a mounted secret; `manor-mcp keygen` makes a new one"
-    elif path is not None and os.path.isdir(path):
-        fix = f"name the file inside the directory: {error.variable}={_file_inside(path)}"
-    elif "cannot be read" in str(error):
+        return "MCP_AUTH_SECRET_FILE=path of a mounted secret; `manor-mcp keygen` makes a new one"
+    if path is not None and os.path.isdir(path):
+        return f"name the file inside the directory: {error.variable}={_file_inside(path)}"
+    if "cannot be read" in str(error):
         user = f" (uid {os.getuid()})" if hasattr(os, "getuid") else ""
-        fix = f"mount the file there, and let this process{user} read it"
-    elif "are both set" in str(error):
-        fix = (
-            "unset one of them: a token comes from one source; a secret that only verifies goes to"
-            " MCP_AUTH_PREVIOUS_SECRET"
-        )
-    elif "pip install" in str(error):
-        fix = f"{sys.executable} -m pip install 'manor-mcp-interceptors[crypto]'"
-    elif "encrypted" in str(error):
-        fix = "decrypt it, and let only this process read the file; nothing asks for a password"
-    elif name == _NAMES["private_key"]:
-        fix = "`manor-mcp keygen --es256 --output FILE` makes one"
-    elif name == _NAMES["jwks"]:
-        fix = "`manor-mcp jwks FILE…` makes one of PEM files"
-    else:
-        fix = "use random text of 32 bytes or more; `manor-mcp keygen` makes some"
-    return Check(name, State.FAILED, str(error), fix)
+        return f"mount the file there, and let this process{user} read it"
+    known = (fix for problem, fix in _FIX_OF_PROBLEM.items() if problem in str(error))
+    return next(known, _FIX_OF_KEY[name])
 
 
 def _path(host: Host, error: SettingsError) -> str | os.PathLike[str] | None:

@@ -131,7 +131,8 @@ def _check_verification(host: Host) -> Check:
         if keys.current is not None:
             verifier.verify(mint(settings, keys.current, time.time()).value)
     except (SettingsError, TokenRejectedError, ImportError) as error:
-        return Check("verification", State.FAILED, f"no token is accepted: {error}")
+        what = "TokenVerifier() fails" if host.can_verify() else "no token is accepted"
+        return Check("verification", State.FAILED, f"{what}: {error}")
     details = (("issuer", settings.issuer), ("audience", settings.audience))
     means = [] if keys.current is None else ["is signed with the secret"]
     means += [] if keys.public is None else ["one of the public keys verifies"]
