@@ -62,6 +62,8 @@ def keygen(
     if jwks is not None and not chosen:
         problem = "a shared secret has no public half: add --es256, --ed25519 or --rsa"
         raise wrong_usage(problem, "--jwks")
+    if jwks is not None and output is not None and jwks.resolve() == output.resolve():
+        raise wrong_usage("the private key and the public ones need a file each", "--jwks")
     if sub is not None and jwks is None:
         raise wrong_usage("it is written to the JWKS file: add --jwks FILE", "--sub")
     if not chosen:

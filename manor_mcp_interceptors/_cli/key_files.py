@@ -93,9 +93,7 @@ def with_key(path: Path, jwk: JWK) -> str:
     """
     text = _text_of(path) if path.exists() else shown([])
     members = _public_members(path, text)
-    if all(key_id_of(member) != jwk["kid"] for member in members):
-        members.append(jwk)
-    return _json({**json.loads(text), "keys": members})
+    return _json({**json.loads(text), "keys": [*members, jwk]})
 
 
 def shown(keys: Sequence[JWK]) -> str:

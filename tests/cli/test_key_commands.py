@@ -135,6 +135,7 @@ def test_a_key_is_bound_to_its_subjects(tmp_path: Path) -> None:
         (["--es256", "--rsa"], "choose one of --es256, --ed25519 and --rsa"),
         (["--jwks", "jwks.json"], "a shared secret has no public half"),
         (["--es256", "--sub", "a"], "add --jwks FILE"),
+        (["--es256", "--output", "a", "--jwks", "./a"], "need a file each"),
         (["--es256", "--jwks", "jwks.json", "--sub", " "], "is not blank"),
     ],
 )

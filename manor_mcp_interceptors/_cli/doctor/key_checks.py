@@ -38,12 +38,12 @@ _FIX_OF_PROBLEM: Final = {
     ),
 }
 """By what the error says."""
-_SECRET_FIX: Final = "use random text of 32 bytes or more; `manor-mcp keygen` makes some"
+_RANDOM_TEXT: Final = "use random text of 32 bytes or more; `manor-mcp keygen` makes some"
 _FIX_OF_KEY: Final = {
     _NAMES["private_key"]: "`manor-mcp keygen --es256 --output FILE` makes one",
     _NAMES["jwks"]: "`manor-mcp jwks FILE…` makes one of PEM files",
-    _NAMES["previous"]: _SECRET_FIX,
-    _OTHERWISE: _SECRET_FIX,
+    _NAMES["previous"]: _RANDOM_TEXT,
+    _OTHERWISE: _RANDOM_TEXT,
 }
 
 
