@@ -79,10 +79,19 @@ class MergedKeys:
 
 
 def bind(jwk: Mapping[str, Any], subjects: Sequence[str]) -> JWK:
-    """Return `jwk` as that of a key that speaks for `subjects`; if there are none, for any."""
+    """Return `jwk` as that of a key that speaks for `subjects`; if there are none, for any.
+
+    Raises:
+        KeyFileError: They are no subjects, or no patterns of subjects.
+    """
     if not subjects:
         return dict(jwk)
-    return {**jwk, "sub": subjects[0] if len(subjects) == 1 else list(subjects)}
+    bound = {**jwk, "sub": subjects[0] if len(subjects) == 1 else list(subjects)}
+    try:
+        read_key(bound)
+    except NotUsableError as error:
+        raise KeyFileError(f"the key cannot be bound to {', '.join(subjects)!r}: {error}") from None
+    return bound
 
 
 def with_key(path: Path, jwk: JWK) -> str:

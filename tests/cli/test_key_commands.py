@@ -136,7 +136,6 @@ def test_a_key_is_bound_to_its_subjects(tmp_path: Path) -> None:
         (["--jwks", "jwks.json"], "a shared secret has no public half"),
         (["--es256", "--sub", "a"], "add --jwks FILE"),
         (["--es256", "--output", "a", "--jwks", "./a"], "need a file each"),
-        (["--es256", "--jwks", "jwks.json", "--sub", " "], "is not blank"),
     ],
 )
 def test_options_that_contradict_each_other(
@@ -148,6 +147,18 @@ def test_options_that_contradict_each_other(
     assert result.exit_code == 2
     assert problem in words(result.output)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", [["keygen", "--es256", "--jwks"], ["jwks"]])
+def test_a_key_is_not_bound_to_nobody(
+    command: list[str], pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """A server would skip such a key: it is neither written nor printed."""
+    file = tmp_path / "new.json" if "--jwks" in command else pair[0]
+    result = run(*command, str(file), "--sub", " ")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "the key cannot be bound to ''" in result.stderr
+    assert not (tmp_path / "new.json").exists()
 
 
 @pytest.mark.parametrize(
