@@ -41,6 +41,7 @@ from manor_mcp_interceptors import (
     Settings,
     SettingsError,
     TokenRejectedError,
+    TokenSource,
     TokenStatus,
     TokenUnavailableError,
     TokenVerifier,
@@ -78,6 +79,8 @@ from manor_mcp_interceptors.stats import ProcessStats, ProviderStats, VerifierSt
 from manor_mcp_interceptors.testing import (
     AuthServer,
     FakeClock,
+    KeyAlgorithm,
+    KeyPair,
     RecordedRequest,
     StaticGate,
     auth_off,
@@ -110,6 +113,14 @@ assert_type(MCPTokenProvider.get_instance("other-mcp"), MCPTokenProvider)
 assert_type(MCPTokenProvider.get_token(), str | None)
 assert_type(MCPTokenProvider.get_auth_headers(), dict[str, str])
 MCPTokenProvider.configure(settings=settings, gate=StaticGate(), clock=FakeClock())
+
+
+async def fetch(audience: str) -> str | None: ...
+
+
+source: TokenSource = fetch
+MCPTokenProvider.configure(token_source=source)
+MCPTokenProvider(token_source=lambda audience: f"token for {audience}")
 MCPTokenProvider.reset()
 assert_type(provider.for_audience("other-mcp"), MCPTokenProvider)
 assert_type(provider.token(), str | None)
@@ -262,4 +273,13 @@ with isolated_auth(), isolated_provider(), AuthServer(new_secret(), audience="a"
     server.refuse(times=2)
     server.reply = {"results": []}
 assert_type(auth_variables("secret", on=False), dict[str, str])
+algorithm: KeyAlgorithm = "RS256"
+with auth_on(algorithm="HS256") as secret, auth_on(algorithm=algorithm, clock=FakeClock()) as key:
+    assert_type(secret, str)
+    assert_type(key, KeyPair)
+    AuthServer(key, audience="a")
+    assert_type(auth_variables(key), dict[str, str])
+auth_on("secret", algorithm="ES256")  # type: ignore[call-overload]
+pair = KeyPair.create("folder", "EdDSA", subjects=["a"])
+Settings(private_key_file=pair.private_key_file, jwks_file=pair.jwks_file, key_id=pair.key_id)
 assert_type(our_variables(), frozenset[str])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections import Counter
 from collections.abc import Mapping
@@ -44,6 +45,8 @@ def parse_jwks(text: str, source: str) -> KeySet:
         MissingExtraError: `cryptography` is not installed.
     """
     members = read_members(text)
+    if not members:
+        raise NotUsableError("holds no key")
     count = Counter(map(key_id_of, members))
     keys: dict[str, PublicKey] = {}
     warnings: list[str] = []
@@ -67,19 +70,37 @@ def _read_or_explain(jwk: object, *, is_twice: bool) -> PublicKey | str:
 def read_members(text: str) -> list[Any]:
     """Return the members of ``keys`` in the JWK set `text`, unchecked.
 
+    It may also be the file that `spiffe-helper` writes, with a JWK set for each trust domain.
+
     Raises:
-        NotUsableError: It is not a JWK set, or an empty one.
+        NotUsableError: It is not a JWK set.
     """
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
         raise NotUsableError("is not JSON; it takes a JWK set (RFC 7517)") from None
     members = found.get("keys") if isinstance(found, dict) else None
+    if members is None and isinstance(found, dict):
+        members = _of_trust_domains(found)
     if not isinstance(members, list):
         raise NotUsableError('is not a JWK set (RFC 7517): an object with a list "keys"')
-    if not members:
-        raise NotUsableError("holds no key")
     return members
+
+
+def _of_trust_domains(bundles: dict[str, Any]) -> list[Any] | None:
+    """Return the keys of all bundles; None if one of them is not the base64 of a JWK set.
+
+    A key speaks for the SPIFFE IDs of its trust domain alone: a federated domain must not sign
+    for this one.
+    """
+    try:
+        return [
+            {**key, "sub": f"spiffe://{domain}/*"}
+            for domain, encoded in bundles.items()
+            for key in json.loads(base64.b64decode(encoded, validate=True))["keys"] or ()
+        ]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
 
 
 def read_key(jwk: object) -> PublicKey:
@@ -91,15 +112,22 @@ def read_key(jwk: object) -> PublicKey:
     """
     if not isinstance(jwk, dict):
         raise NotUsableError("it is no JSON object")
-    if leaked := [name for name in _PRIVATE if name in jwk]:
-        what = "a shared secret" if "k" in leaked else "a private key"
-        raise NotUsableError(f"it holds {what} ({', '.join(leaked)}): replace that key everywhere")
+    if leak := leak_in(jwk):
+        raise NotUsableError(f"it holds {leak}: replace that key everywhere")
     key_id = key_id_of(jwk)
     if key_id is None:
         raise NotUsableError(f"it has no kid, which is text of at most {MAX_KEY_ID} characters")
     algorithm, key = _load(jwk)
     _check_purpose(jwk, algorithm)
     return PublicKey(key, algorithm, key_id, _subjects(jwk))
+
+
+def leak_in(jwk: object) -> str | None:
+    """Return which secret `jwk` holds, and its members by name; None if it is public."""
+    leaked = [name for name in _PRIVATE if isinstance(jwk, dict) and name in jwk]
+    if not leaked:
+        return None
+    return f"{'a shared secret' if 'k' in leaked else 'a private key'} ({', '.join(leaked)})"
 
 
 def key_id_of(jwk: object) -> str | None:
@@ -146,7 +174,10 @@ def _subjects(jwk: dict[str, Any]) -> Subjects | None:
     given = jwk["sub"] if isinstance(jwk["sub"], list) else [jwk["sub"]]
     if not given or not all(isinstance(one, str) and one.strip() for one in given):
         raise NotUsableError("its sub is not a text, or a list of texts")
-    return Subjects.of(given)
+    try:
+        return Subjects.of(given)
+    except ValueError as error:
+        raise NotUsableError(f"its sub {error}") from None
 
 
 def _shown(jwk: object, number: int) -> str:

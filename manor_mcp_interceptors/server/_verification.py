@@ -37,7 +37,7 @@ from manor_mcp_interceptors.protocols import Clock, Gate
 from manor_mcp_interceptors.settings import Settings, enforcement_settings
 
 from ._claims import ClaimRules, VerifiedClaims, VerifiedToken, parse_object, verify_claims
-from ._enforcement import Enforcement, EnforcementRule, rule_of
+from ._enforcement import Enforcement, EnforcementRule, Mode, rule_of
 from ._observation import ObservedCalls, Peer
 from ._previous_key import PreviousKeyLog
 from ._scopes import required
@@ -135,6 +135,7 @@ class Verification:
         "_previous_key",
         "_refusals",
         "_snapshot",
+        "_subjects",
         "_warnings",
         "counters",
         "gate",
@@ -160,6 +161,7 @@ class Verification:
         self.scopes: tuple[str, ...] = required(scopes)
         self.leeway_seconds: float = leeway_seconds
         self.subjects: tuple[str, ...] | None = None if subjects is None else tuple(subjects)
+        self._subjects = None if self.subjects is None else Subjects.of(self.subjects)
         self.other_issuers: bool = other_issuers
         self.gate: Gate | None = gate
         self._clock: Clock = time if clock is None else clock
@@ -243,6 +245,10 @@ class Verification:
             max_wait: Seconds to wait for a slow flag; None is the library's limit.
         """
         return self._enforcement.is_on(self._current().enforcement, max_wait)
+
+    def mode(self) -> Mode:
+        """Return whether calls are refused, and why; it waits for the flag's first answer."""
+        return self._enforcement.mode(self._current().enforcement, max_wait=None)
 
     async def is_enforced_async(self) -> bool:
         """As `is_enforced`; the event loop goes on while a flag is asked."""
@@ -390,10 +396,12 @@ class Verification:
         except SettingsError as error:
             rule = rule or rule_of(enforcement_settings(os.environ))
             return _TrustSnapshot(None, None, error, rule, now, now + recheck)
-        subjects = None if self.subjects is None else Subjects.of(self.subjects)
-        requires_issued_at = settings.issued_at == "required"
         rules = ClaimRules(
-            settings.issuer, settings.audience, self.leeway_seconds, subjects, requires_issued_at
+            settings.issuer,
+            settings.audience,
+            self.leeway_seconds,
+            self._subjects,
+            requires_issued_at=settings.issued_at == "required",
         )
         return _TrustSnapshot(rules, keys, None, rule, now, now + recheck)
 

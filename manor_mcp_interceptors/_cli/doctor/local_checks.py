@@ -7,12 +7,14 @@ import time
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
+from manor_mcp_interceptors._keys.given_token import GivenToken
 from manor_mcp_interceptors._keys.tokens import mint
+from manor_mcp_interceptors._keys.unverified import read_unverified
 from manor_mcp_interceptors.client.mcp_http import http_library
 from manor_mcp_interceptors.errors import SettingsError, TokenRejectedError
 
 from .checks import Check, State, cause
-from .claims import read_unverified, readable
+from .claims import readable
 from .host import Host
 from .key_checks import check_keys
 from .settings_checks import check_settings
@@ -54,7 +56,7 @@ def client_checks(host: Host, flag_log: str) -> list[Check]:
 def server_checks(host: Host) -> list[Check]:
     """Return the checks of a host that only verifies tokens."""
     checks = _configuration_checks(host, only_verifies=True)
-    return [*checks, _check_verification(host), _check_adapters()]
+    return [*checks, _check_verification(host), _check_enforcement(host), _check_adapters()]
 
 
 def _configuration_checks(host: Host, *, only_verifies: bool) -> list[Check]:
@@ -112,12 +114,21 @@ def _check_token(host: Host, known_cause: Check | None) -> Check:
     if decision.token is None:
         state = State.FAILED if known_cause is None else State.NOTE
         return Check("token", state, f"none ({decision.outcome}): {decision.reason}")
-    header, claims = read_unverified(decision.token)
-    left = int(host.provider.status().seconds_to_expiry or 0)
-    details = tuple((name, str(value)) for name, value in {**header, **readable(claims)}.items())
-    finding = f"signed, valid for {left} more seconds"
+    claims = _shown_claims(decision.token)
+    left = host.provider.status().seconds_to_expiry
+    finding = "of unknown lifetime" if left is None else f"valid for {int(left)} more seconds"
+    given = isinstance(host.credential(), GivenToken)
+    finding = f"{'as it was given' if given else 'signed'}, {finding}"
     proves = "A call made now carries a token."
-    return Check("token", State.OK, finding, "", details, proves=proves)
+    return Check("token", State.OK, finding, "", claims, proves=proves)
+
+
+def _shown_claims(token: str) -> tuple[tuple[str, str], ...]:
+    try:
+        header, claims = read_unverified(token)
+    except ValueError:  # it is opaque
+        return ()
+    return tuple((name, str(value)) for name, value in {**header, **readable(claims)}.items())
 
 
 def _check_verification(host: Host) -> Check:
@@ -131,13 +142,32 @@ def _check_verification(host: Host) -> Check:
         if keys.current is not None:
             verifier.verify(mint(settings, keys.current, time.time()).value)
     except (SettingsError, TokenRejectedError, ImportError) as error:
-        return Check("verification", State.FAILED, f"no token is accepted: {error}")
+        what = "TokenVerifier() fails" if host.can_verify() else "no token is accepted"
+        return Check("verification", State.FAILED, f"{what}: {error}")
     details = (("issuer", settings.issuer), ("audience", settings.audience))
-    finding = "a token that is signed with the secret is accepted"
-    if keys.current is None:
-        finding = "a token that one of the public keys verifies is accepted"
+    means = [] if keys.current is None else ["is signed with the secret"]
+    means += [] if keys.public is None else ["one of the public keys verifies"]
+    finding = f"a token that {' or '.join(means)} is accepted"
     proves = "This host can verify tokens."
     return Check("verification", State.OK, finding, "", details, proves=proves)
+
+
+def _check_enforcement(host: Host) -> Check:
+    """Report whether a server with this configuration refuses calls, and why."""
+    from manor_mcp_interceptors.server._verification import Verification
+
+    mode = Verification(host.given).mode()
+    details = (("decided by", mode.why),)
+    if mode.is_enforced:
+        finding = f"enforce: a call without a valid token is refused ({mode.why})"
+        fix = "" if mode.problem is None else "correct the flag's variable: on or off"
+        state = State.OK if mode.problem is None else State.WARNING
+    else:
+        finding = f"observe: a call without a valid token is let through ({mode.why})"
+        fix = "enforce when every caller sends a token: the log and manor.mcp_auth.observed tell"
+        state = State.WARNING
+    problem = "" if mode.problem is None else f"; {mode.problem}"
+    return Check("enforcement", state, finding + problem, fix, details)
 
 
 def _check_adapters() -> Check:
