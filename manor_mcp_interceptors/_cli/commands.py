@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import secrets
 import sys
-from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated
 
 import typer
 
@@ -23,12 +21,10 @@ from .doctor.host import Host
 from .doctor.http_checks import http_checks
 from .doctor.library_log import last_error
 from .doctor.local_checks import client_checks, server_checks
-from .edge.addresses import Address, Addresses
-from .edge.command import check_it, show, write_to
-from .edge.configurations import NAMES as EDGE_NAMES
-from .edge.proxy_check import CheckResult
-from .input import given_token, http_url, set_up, write_secret
-from .output import print_line, show_checks, show_json, show_table, wrong_usage
+from .edge_commands import edge, serve_auth
+from .input import given_token, http_url, set_up
+from .key_commands import jwks, keygen
+from .output import fail, print_line, show_checks, show_json, show_table, wrong_usage
 
 EXIT_CODES = "Exit codes: 0 all is well; 1 the check found something wrong; 2 wrong usage."
 
@@ -81,44 +77,10 @@ Port = Annotated[
 Stdio = Annotated[
     bool, typer.Option("--stdio", help="Serve one client on standard input and output instead.")
 ]
-AuthHost = Annotated[
-    str, typer.Option("--host", metavar="HOST", help="The address that proxies connect to.")
-]
-AuthPort = Annotated[
-    int,
-    typer.Option(
-        "--port", metavar="N", min=0, max=65_535, help="The port that proxies ask; 0 is any free."
-    ),
-]
-HealthPort = Annotated[
-    int,
-    typer.Option(
-        metavar="N",
-        min=0,
-        max=65_535,
-        help="The port of /healthz and /readyz, which no proxy may ask for a caller.",
-    ),
-]
-Workers = Annotated[int, typer.Option(metavar="N", min=1, max=64, help="Processes that verify.")]
-RequiredScopes = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--required-scope", metavar="SCOPE", help="A scope that every token must have; repeatable."
-    ),
-]
 TokenArgument = Annotated[
     str,
     typer.Argument(metavar="[TOKEN|-]", help="The token; - (the default) reads standard input."),
 ]
-
-
-Check = Annotated[
-    bool, typer.Option("--check", help="Let the proxy check them, if it is installed.")
-]
-
-
-def _address(words: str) -> Any:
-    return typer.Option(metavar="HOST:PORT", help=words)
 
 
 def _show_version(wanted: bool) -> None:  # noqa: FBT001 - an option, as typer wants it
@@ -214,7 +176,7 @@ def inspect(token: TokenArgument = "-", json: AsJson = False) -> None:  # noqa: 
     try:
         header, claims = read_unverified(given_token(token))
     except ValueError as error:
-        _fail(str(error))
+        fail(str(error))
     if json:
         show_json({"verified": False, "header": header, "claims": claims})
         return
@@ -236,9 +198,9 @@ def verify(token: TokenArgument = "-", json: AsJson = False) -> None:  # noqa: F
         if json:
             show_json({"verified": False, "reason": str(rejected.reason)})
             raise typer.Exit(1) from None
-        _fail(f"refused: {rejected.reason}")
+        fail(f"refused: {rejected.reason}")
     except (SettingsError, ImportError) as error:
-        _fail(str(error))
+        fail(str(error))
     if json:
         show_json({"verified": True, "claims": verified.claims})
         return
@@ -246,25 +208,8 @@ def verify(token: TokenArgument = "-", json: AsJson = False) -> None:  # noqa: F
     show_table(readable(verified.claims))
 
 
-@app.command(epilog=EXIT_CODES)
-def keygen(
-    output: Annotated[
-        Path | None, typer.Option(help="Write it to this file, which only its owner can read.")
-    ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,  # noqa: FBT002
-) -> None:
-    """Print a strong secret: 48 random bytes, as text."""
-    secret = secrets.token_urlsafe(48)
-    if output is None:
-        sys.stdout.write(secret + "\n")
-        return
-    try:
-        write_secret(output, secret, force=force)
-    except FileExistsError:
-        _fail(f"{output} exists: --force replaces it, and every token signed with it is refused")
-    except OSError as error:
-        _fail(f"{output} cannot be written: {error.strerror}")
-    print_line(f"wrote {output}, mode 0600")
+app.command(epilog=EXIT_CODES)(keygen)
+app.command(epilog=EXIT_CODES)(jwks)
 
 
 @app.command(epilog=EXIT_CODES)
@@ -306,7 +251,7 @@ def bridge(
     bridge = Bridge(url, _provider(audience))
     problem = bridge.problem()
     if problem is not None:
-        _fail(f"{problem}; `manor-mcp doctor --url {url}` finds out why")
+        fail(f"{problem}; `manor-mcp doctor --url {url}` finds out why")
     with shown_log():
         if stdio:
             bridge.run_stdio()
@@ -314,106 +259,11 @@ def bridge(
         try:
             bridge.run_http(port or 0, lambda local: typer.echo(f"{local} -> {url}"))
         except OSError as error:
-            _fail(f"port {port} cannot be used: {error.strerror}")
+            fail(f"port {port} cannot be used: {error.strerror}")
 
 
-@app.command(epilog=EXIT_CODES)
-def edge(
-    name: Annotated[str, typer.Argument(metavar="NAME", help=", ".join(EDGE_NAMES) + ".")],
-    listen: Annotated[str, _address("The proxy listens here, for HTTP.")] = "127.0.0.1:8080",
-    grpc_listen: Annotated[str, _address("The same for gRPC.")] = "127.0.0.1:8081",
-    upstream: Annotated[str, _address("The HTTP service.")] = "127.0.0.1:8000",
-    grpc_upstream: Annotated[str, _address("The gRPC service.")] = "127.0.0.1:50051",
-    auth: Annotated[str, _address("The verifier that it asks: serve-auth.")] = "127.0.0.1:9191",
-    output: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write the files to this folder.")
-    ] = None,
-    check: Check = False,  # noqa: FBT002
-) -> None:
-    """Print the configuration of a proxy that verifies tokens.
-
-    It is made from the settings in force, and refers to secrets by the names of
-    their variables or files. haproxy, nginx and envoy verify tokens themselves;
-    the others ask a verifier, `manor-mcp serve-auth`. See docs/edge.md.
-    """
-    if name not in EDGE_NAMES:
-        raise wrong_usage(f"{name!r} is none of {', '.join(EDGE_NAMES)}", "NAME")
-    addresses = Addresses(
-        listen=_parsed(listen, "--listen"),
-        grpc_listen=_parsed(grpc_listen, "--grpc-listen"),
-        upstream=_parsed(upstream, "--upstream"),
-        grpc_upstream=_parsed(grpc_upstream, "--grpc-upstream"),
-        auth=_parsed(auth, "--auth"),
-    )
-    try:
-        if output is not None:
-            for path in write_to(name, addresses, output):
-                print_line(f"wrote {path}")
-        elif not check:
-            show(name, addresses)
-        result = check_it(name, addresses) if check else None
-    except SettingsError as error:
-        _fail(str(error))
-    except OSError as error:
-        _fail(f"{error.filename} cannot be written: {error.strerror}")
-    if result is not None:
-        _report(result)
-
-
-def _report(result: CheckResult) -> None:
-    """Report what the proxy said of its configuration."""
-    if result.is_good is None:
-        _fail(f"not checked: {result.binary} is not installed here, or not on the PATH")
-    for line in result.output.splitlines():
-        print_line(line)
-    if not result.is_good:
-        _fail(f"{result.binary} does not accept it")
-    print_line(f"{result.binary} accepts it", "green")
-
-
-def _parsed(text: str, parameter: str) -> Address:
-    try:
-        return Address.parse(text)
-    except ValueError as error:
-        raise wrong_usage(str(error), parameter) from None
-
-
-@app.command(epilog=EXIT_CODES)
-def serve_auth(
-    host: AuthHost = "127.0.0.1",
-    port: AuthPort = 9191,
-    health_port: HealthPort = 9192,
-    workers: Workers = 1,
-    required_scope: RequiredScopes = None,
-) -> None:
-    """Verify tokens for a proxy, which asks about each call before it passes it on.
-
-    The answer is 200 with X-MCP-Caller and X-MCP-Scope, or 401 or 403, on every
-    path of the port. Without a usable key every token is refused, and /readyz of
-    the health port is 503.
-
-    SIGTERM or Ctrl+C ends it when the requests that have begun are answered.
-    """
-    if port == health_port != 0:
-        raise wrong_usage("it is the port that proxies ask; health needs another", "--health-port")
-    try:
-        from .serve_auth import open_server
-    except MissingExtraError as missing:
-        print_line(str(missing), "red")
-        raise typer.Exit(2) from None
-    try:
-        server = open_server(host, port, health_port, required_scope or ())
-    except SettingsError as error:
-        raise wrong_usage(str(error), "--required-scope") from None
-    except OSError as error:
-        _fail(str(error.strerror))
-    typer.echo(server.line(workers))
-    server.run(workers)
-
-
-def _fail(line: str) -> NoReturn:
-    print_line(line, "red")
-    raise typer.Exit(1)
+app.command(epilog=EXIT_CODES)(edge)
+app.command(epilog=EXIT_CODES)(serve_auth)
 
 
 def _host(audience: str | None, setup: str | None) -> tuple[Host, str]:
@@ -438,5 +288,5 @@ def _token(audience: str | None) -> str:
     decision = _provider(audience).decision()
     if decision.token is None:
         hint = "" if decision.outcome is Outcome.FLAG_OFF else "; run `manor-mcp doctor`"
-        _fail(f"no token ({decision.outcome}): {decision.reason}{hint}")
+        fail(f"no token ({decision.outcome}): {decision.reason}{hint}")
     return str(decision.token)

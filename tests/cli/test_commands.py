@@ -23,7 +23,7 @@ from tests.support import FLAG, OTHER_SECRET, SECRET, legacy_check
 
 COMMANDS = [
     *("doctor", "token", "headers", "inspect", "verify"),
-    *("keygen", "demo", "bridge", "edge", "serve-auth"),
+    *("keygen", "jwks", "demo", "bridge", "edge", "serve-auth"),
 ]
 
 
