@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from cryptography.hazmat.primitives import hashes
 
+from tests.server.forging import claims
 from tests.support import AUDIENCE, OTHER_SECRET
 
 from . import tokens
@@ -51,6 +53,10 @@ def bad(name: str, make: Callable[[], str], *others: tuple[str, str]) -> Case:
 def long_token(length: int) -> str:
     """Return a good token of about `length` characters."""
     return token(padding="x" * ((length - len(token())) * 3 // 4))
+
+
+def claims_now() -> dict[str, Any]:
+    return claims(int(time.time()))
 
 
 SPOOFED: Final = ("X-MCP-Caller", "mallory")
@@ -124,6 +130,7 @@ NEVER: Final = [
     bad("HS512", lambda: hashed("HS512")),
     bad("crit", lambda: token(header={"alg": "HS256", "crit": ["exp"], "exp": 1})),
     bad("crit b64", lambda: token(header={"alg": "HS256", "crit": ["b64"], "b64": True})),
+    bad("crit with an escape", lambda: raw(claims_now(), '{"alg":"HS256","\\u0063rit":["x"]}')),
     bad("header is a list", lambda: raw("{}", "[]")),
     bad("payload is a list", lambda: raw("[]")),
     bad("payload is no JSON", lambda: raw("{")),
@@ -146,6 +153,7 @@ NEVER: Final = [
     bad("exp is null", lambda: token(exp=None)),
     bad("exp is true", lambda: token(exp=True)),
     bad("exp is 1e300", lambda: token(exp=1e300)),
+    bad("exp of 20 digits", lambda: token(exp=10**19)),
     bad("exp is negative", lambda: token(exp=-1)),
 ]
 """What no configuration lets through: nothing, or something forged, unsigned or expired."""
@@ -167,6 +175,9 @@ BAD: Final = [
     bad("iat 90 s ahead", lambda: token(iat=ahead(90))),
     bad("nbf 30 s ahead", lambda: token(nbf=ahead(30))),
     bad("nbf is text", lambda: token(nbf=str(ahead(-5)))),
+    bad("nbf is 1e300", lambda: token(nbf=1e300)),
+    bad("nbf of 20 digits", lambda: token(nbf=10**19)),
+    bad("iat of 20 digits", lambda: token(iat=10**19)),
     bad("iss missing", lambda: token(iss=...)),
     bad("another iss", lambda: token(iss="another")),
     bad("iss is a list", lambda: token(iss=["manor-internal"])),
@@ -179,6 +190,8 @@ BAD: Final = [
     bad("sub is empty", lambda: token(sub="")),
     bad("sub is a number", lambda: token(sub=7)),
     bad("sub with CR LF", lambda: token(sub="a\r\nX-Evil: 1")),
+    bad("sub with LF at its end", lambda: token(sub="service-a\n")),
+    bad("iss with NUL at its end", lambda: token(iss="manor-internal\0")),
     bad("sub with NUL", lambda: token(sub="a\0b")),
     bad("sub with a space at its end", lambda: token(sub="service-a ")),
     bad("sub not in ASCII", lambda: token(sub="sérvice")),

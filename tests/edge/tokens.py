@@ -38,7 +38,7 @@ def ahead(seconds: float) -> float:
     return int(time.time()) + seconds
 
 
-def raw(payload: str | bytes, header: dict[str, Any] | str | None = None) -> str:
+def raw(payload: dict[str, Any] | str | bytes, header: dict[str, Any] | str | None = None) -> str:
     """Return a token with any payload, signed with the current secret."""
     return forge(payload, header=header)
 
