@@ -21,10 +21,11 @@ from .doctor.host import Host
 from .doctor.http_checks import http_checks
 from .doctor.library_log import last_error
 from .doctor.local_checks import client_checks, server_checks
-from .edge_commands import edge, serve_auth
+from .edge.command import edge
 from .input import given_token, http_url, set_up
 from .key_commands import jwks, keygen
 from .output import fail, print_line, show_checks, show_json, show_table, wrong_usage
+from .serve_auth import serve_auth
 
 EXIT_CODES = "Exit codes: 0 all is well; 1 the check found something wrong; 2 wrong usage."
 
@@ -171,7 +172,9 @@ def headers(audience: Audience = None, json: AsJson = False) -> None:  # noqa: F
 @app.command(epilog=EXIT_CODES)
 def inspect(token: TokenArgument = "-", json: AsJson = False) -> None:  # noqa: FBT002, S107
     """Decode a token WITHOUT verifying it: anybody may have made it."""
-    from .doctor.claims import read_unverified, readable
+    from manor_mcp_interceptors._keys.unverified import read_unverified
+
+    from .doctor.claims import readable
 
     try:
         header, claims = read_unverified(given_token(token))

@@ -108,7 +108,7 @@ def test_the_table_of_commands_is_the_command_lines() -> None:
         function = command.callback
         assert function is not None
         assert f"`{option_of(function.__name__)}" in text
-        for name in set(function.__annotations__) - {"return", "token", "name", "files"}:
+        for name in set(function.__annotations__) - {"return", "token", "files", "name"}:
             assert f"--{option_of(name)}" in text, (function.__name__, name)
 
 

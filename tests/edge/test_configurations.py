@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from functools import partial
 from pathlib import Path
 
@@ -27,12 +28,12 @@ from .upstreams import CASE, EVENTS, Upstreams
 
 SIGNS = """it's "quoted" $HOME ${HOME} \\ \\n # ; { } %[src] @@listen@@ -f ]] --[["""
 ANSWERS = {
-    "haproxy-forward": (503, "UNAVAILABLE"),
-    "nginx-forward": (500, "UNAVAILABLE"),
-    "caddy": (502, "UNAVAILABLE"),
-    "envoy-forward": (503, "UNAVAILABLE"),
+    "haproxy-forward": (503, 503),
+    "nginx-forward": (500, 500),
+    "caddy": (502, 504),
+    "envoy-forward": (503, 503),
 }
-"""What a proxy answers while its verifier is gone."""
+"""What a proxy answers if nobody listens at its verifier's address, and if nobody answers there."""
 
 
 @pytest.mark.slow
@@ -88,25 +89,29 @@ def test_answers_pass_as_they_come(name: str, services: Upstreams, tmp_path: Pat
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("hangs", [False, True])
 @pytest.mark.parametrize("name", ANSWERS, indirect=True)
-def test_nobody_passes_without_a_verifier(name: str, services: Upstreams, tmp_path: Path) -> None:
-    """A proxy that asks answers with an error while nobody answers it."""
+def test_nobody_passes_without_a_verifier(
+    name: str, hangs: bool, services: Upstreams, tmp_path: Path
+) -> None:
+    """A proxy that asks answers with an error if nobody listens, and if there is no answer."""
     with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
         running(
             name,
             tmp_path,
             upstream=services.http,
             grpc_upstream=services.grpc,
-            auth=UNUSED,
+            auth=f"127.0.0.1:{silent.getsockname()[1]}" if hangs else UNUSED,
             environ={},
         ) as proxy,
         grpc.insecure_channel(proxy.grpc) as channel,
     ):
-        case = f"gone-{name}"
+        case = f"gone-{name}-{hangs}"
         status = send(proxy.http, [*bearer(token)(), (CASE, case)])
         code = call(channel, "Unary", [*metadata(SECRET), (CASE, case)])
     assert services.received(case) == []
-    assert (status, code) == ANSWERS[name]
+    assert (status, code) == (ANSWERS[name][hangs], "UNAVAILABLE")
 
 
 @pytest.mark.slow
@@ -124,6 +129,7 @@ def test_the_proxys_own_check(name: str, tmp_path: Path, monkeypatch: pytest.Mon
         assert (result.exit_code, "does not accept it" in result.stderr) == (1, True)
 
 
+NEW = ("MCP-Protocol-Version", "2026-07-28")
 RULES = {
     "haproxy": ("Rules in HAProxy", "    use_backend mcp_grpc if is_grpc\n"),
     "haproxy-forward": ("Rules in HAProxy", "    use_backend mcp_grpc if is_grpc\n"),
@@ -135,21 +141,25 @@ RULES = {
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RULES, indirect=True)
 def test_the_rules_for_callers_and_tools(name: str, services: Upstreams, tmp_path: Path) -> None:
-    """As the page has them: who may call which tool; no method and two names are refused."""
+    """As the page has them: who may call which tool, in the version that has these headers."""
     heading, line = RULES[name]
     rules = example("docs/edge.md", heading, language="")
     tools = {
-        "lists": [("Mcp-Method", "tools/list")],
-        "its tool": [("Mcp-Method", "tools/call"), ("Mcp-Name", "search")],
-        "another tool": [("Mcp-Method", "tools/call"), ("Mcp-Name", "delete")],
+        "lists": [NEW, ("Mcp-Method", "tools/list")],
+        "its tool": [NEW, ("Mcp-Method", "tools/call"), ("Mcp-Name", "search")],
+        "another tool": [NEW, ("Mcp-Method", "tools/call"), ("Mcp-Name", "delete")],
         "two tools": [
+            NEW,
             ("Mcp-Method", "tools/call"),
             ("Mcp-Name", "delete"),
             ("Mcp-Name", "search"),
         ],
-        "no tool": [("Mcp-Method", "tools/call")],
-        "no method": [("Mcp-Name", "search")],
-        "two methods": [("Mcp-Method", "tools/call"), ("Mcp-Method", "tools/list")],
+        "no tool": [NEW, ("Mcp-Method", "tools/call")],
+        "no method": [NEW, ("Mcp-Name", "search")],
+        "two methods": [NEW, ("Mcp-Method", "tools/call"), ("Mcp-Method", "tools/list")],
+        "no version": [("Mcp-Method", "tools/list")],
+        "old version": [("MCP-Protocol-Version", "2025-11-25"), ("Mcp-Method", "tools/list")],
+        "two versions": [("MCP-Protocol-Version", "2025-11-25"), NEW, ("Mcp-Method", "tools/list")],
     }
     with proxy_and_verifier(
         name,
@@ -186,7 +196,7 @@ def test_the_page_lists_the_deviations_as_measured() -> None:
             listed[name][case] = outcome.replace("`", "")
     assert listed == DEVIATIONS
     answers = {
-        names([name])[0]: (int(status), code.strip("`"))
-        for name, status, code in rows("docs/edge.md", "When the verifier is away")
+        names([name])[0]: (int(gone), int(silent))
+        for name, gone, silent in rows("docs/edge.md", "When the verifier is away")
     }
     assert answers == ANSWERS

@@ -87,7 +87,7 @@ def ec_key() -> ec.EllipticCurvePrivateKey:
     return ec.generate_private_key(ec.SECP256R1())
 
 
-BOUND: Final = ["service-b", "team:search:*", "literal*"]
+BOUND: Final = ["service-b", "team:search:*"]
 """The subjects of the key "bound"."""
 
 

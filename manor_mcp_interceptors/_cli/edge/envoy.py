@@ -14,7 +14,6 @@ from .keys_in_force import (
     public_jwks,
     public_keys,
     secrets_as_jwks,
-    subjects_of,
 )
 from .rendering import File, Request, address_values, as_json, fill, text_of, without_flag
 
@@ -89,7 +88,7 @@ def _lua_subjects(key: PublicKey) -> str:
     if key.subjects is None:
         return "false"
     # Printable text in JSON is a Lua string too: only " and \ are escaped.
-    return "{" + ", ".join(map(as_json, subjects_of(key))) + "}"
+    return "{" + ", ".join(map(as_json, key.subjects.names())) + "}"
 
 
 def _socket_addresses(addresses: Addresses) -> dict[str, str]:

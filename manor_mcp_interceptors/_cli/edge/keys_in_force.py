@@ -33,7 +33,7 @@ def public_keys(settings: Settings) -> list[PublicKey]:
     found = KeySource().verification_keys(alone).public
     keys = [] if found is None else list(found.keys.values())
     for key in keys:
-        for text in (key.key_id, *subjects_of(key)):
+        for text in (key.key_id, *(key.subjects.names() if key.subjects else ())):
             printable(text, _VARIABLE)
     return keys
 
@@ -80,13 +80,6 @@ def as_der(key: PublicKey) -> str:
     from cryptography.hazmat.primitives.serialization import Encoding
 
     return b64encode(_exported(key, Encoding.DER)).decode()
-
-
-def subjects_of(key: PublicKey) -> list[str]:
-    """Return the subjects that a key speaks for, those below a prefix as ``prefix*``."""
-    if key.subjects is None:
-        return []
-    return sorted(key.subjects.exact) + [f"{prefix}*" for prefix in key.subjects.prefixes]
 
 
 def _exported(key: PublicKey, encoding: Encoding) -> bytes:

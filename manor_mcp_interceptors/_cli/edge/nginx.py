@@ -5,7 +5,7 @@ from __future__ import annotations
 from manor_mcp_interceptors._keys.public_key import PublicKey
 from manor_mcp_interceptors.settings import Settings
 
-from .keys_in_force import as_der, public_keys, subjects_of
+from .keys_in_force import as_der, public_keys
 from .rendering import File, Request, address_values, as_json, fill, text_of, without_flag
 
 _FIELDS = (
@@ -41,5 +41,5 @@ def _settings(settings: Settings) -> dict[str, object]:
 
 
 def _key(key: PublicKey) -> dict[str, object]:
-    subjects = None if key.subjects is None else subjects_of(key)
+    subjects = None if key.subjects is None else key.subjects.names()
     return {"kid": key.key_id, "alg": key.algorithm, "spki": as_der(key), "subjects": subjects}

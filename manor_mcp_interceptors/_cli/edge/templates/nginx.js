@@ -118,7 +118,7 @@ function public_key(header) {
 function speaks_for(header, subject) {
     const key = header.alg === 'HS256' ? null : public_key(header);
     return !key || !key.subjects || key.subjects.some((it) => it === subject
-        || /[:/]\*$/.test(it) && subject.startsWith(it.slice(0, -1)) && subject.length >= it.length);
+        || it.endsWith('*') && subject.startsWith(it.slice(0, -1)) && subject.length >= it.length);
 }
 
 function secrets() {
