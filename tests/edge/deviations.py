@@ -54,3 +54,10 @@ DEVIATIONS: Final[dict[str, dict[str, str]]] = {
     "envoy-forward": _ENVOY,
 }
 """By configuration and case."""
+
+LOOSE: Final[dict[str, set[str]]] = {
+    "haproxy": {"malformed", "header"},
+    "nginx": {"malformed", "header"},
+    "envoy": {"header"},
+}
+"""The reasons for which the verifier refuses tokens with a good signature that get through."""
