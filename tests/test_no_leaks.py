@@ -10,9 +10,11 @@ import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
 
 import jwt
 import pytest
+from cryptography.hazmat.primitives import serialization
 
 from manor_mcp_interceptors import (
     AiohttpAuth,
@@ -40,6 +42,7 @@ from tests.server.forging import claims, forge
 from tests.support import OTHER_SECRET, SECRET, FakeClock, StaticGate
 from tests.support.holders import HOLDERS, is_shown
 from tests.support.http_call import get
+from tests.support.key_pairs import key_pair
 from tests.support.leak_guard import PACKAGE
 
 CLIENTS: list[Callable[..., object]] = [
@@ -206,6 +209,26 @@ def test_an_interrupt_shows_no_secret(
         shown = locals_of_the_package(error)
     assert "self" in shown
     assert SECRET not in shown
+
+
+class TimeLimitError(Exception):
+    """What a worker's time limit raises, in whatever runs."""
+
+
+def test_a_time_limit_shows_no_private_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Loading an RSA key takes milliseconds, in which a signal may come."""
+
+    def interrupt(*_: object, **__: object) -> None:
+        raise TimeLimitError
+
+    pem, file = key_pair("RS256").pem(), tmp_path / "key.pem"
+    file.write_text(pem)
+    monkeypatch.setattr(serialization, "load_pem_private_key", interrupt)
+    with pytest.raises(TimeLimitError) as caught:
+        KeySource().signing_key(Settings(private_key_file=file))
+    shown = locals_of_the_package(caught.value)
+    assert "text" in shown
+    assert not [line for line in pem.splitlines()[1:-1] if line in shown]
 
 
 def test_a_decision_travels_without_its_token(settings: Settings) -> None:
