@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 MIN_RSA_BITS: Final = 2048
+MAX_RSA_EXPONENT: Final = 2**32
+"""Nearly every key has 65537."""
 
 _MEMBERS: Final = ("crv", "e", "kty", "n", "x", "y")
 """What a thumbprint is made of (RFC 7638, section 3.2), for every kind of key."""
@@ -52,8 +54,10 @@ def algorithm_of(key: object) -> str | None:
 
 
 def _is_strong(key: RSAPublicKey) -> bool:
-    # Everybody can divide an even modulus by two, and then perhaps further.
-    return key.key_size >= MIN_RSA_BITS and key.public_numbers().n % 2 == 1
+    numbers = key.public_numbers()
+    # Everybody can divide an even modulus, and a long exponent makes each refusal slow.
+    is_sound = numbers.n % 2 == 1 and numbers.e < MAX_RSA_EXPONENT
+    return key.key_size >= MIN_RSA_BITS and is_sound
 
 
 def _has_low_order(point: bytes) -> bool:

@@ -248,6 +248,7 @@ WEAK_OR_MALFORMED = {
     },
     "the exponent 1": RSA.jwk(e="AQ"),
     "an even exponent": RSA.jwk(e="Ag"),
+    "an exponent of 33 bits": RSA.jwk(e=b64((2**32 + 1).to_bytes(5, "big"))),
     "an even modulus": RSA.jwk(n=b64((MODULUS - 1).to_bytes(256, "big"))),
     "a power of two": RSA.jwk(n=b64((2**2048).to_bytes(257, "big"))),
     "1024 bits after zeros": RSA.jwk(n=b64(bytes(128) + b"\xff" * 128)),
