@@ -460,13 +460,12 @@ def test_critical_extensions_with_a_good_signature(make: Make, pair: KeyPair) ->
         ("spiffe://a/shop/*", "spiffe://a/shopping", Reason.SUBJECT),
     ],
 )
-@pytest.mark.parametrize("pair", PAIRS, ids=ALGORITHMS)
 def test_key_substitution_between_subjects(
-    make: Make, pair: KeyPair, bound_to: object, subject: str, reason: Reason | None
+    make: Make, bound_to: object, subject: str, reason: Reason | None
 ) -> None:
     """A key signs for the subjects that its entry names, exactly; also with a remembered token."""
-    verifier = make(pair.jwk(sub=bound_to))
-    token = forge_with(pair, claims(sub=subject))
+    verifier = make(EC.jwk(sub=bound_to))
+    token = forge_with(EC, claims(sub=subject))
     assert [result(verifier, token) for _ in range(2)] == [reason] * 2
 
 
