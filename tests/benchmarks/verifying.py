@@ -53,7 +53,7 @@ def tables(bench: Bench) -> Iterator[Table]:
 
 
 def _by_algorithm(bench: Bench, settings: dict[str, Settings]) -> Table:
-    """Compare the algorithms; a remembered token costs the same with each."""
+    """Compare the algorithms; a remembered token costs a digest, of a longer text with keys."""
     remembered = {name: TokenVerifier(each) for name, each in settings.items()}
     tokens = {name: new_token(settings=each) for name, each in settings.items()}
     for name, verifier in remembered.items():
@@ -62,11 +62,15 @@ def _by_algorithm(bench: Bench, settings: dict[str, Settings]) -> Table:
     return bench.compare(
         "A token verified, by its algorithm",
         [
-            *(Row(f"{name}, remembered", run, "ours", limit=1.2) for name, run in kept.items()),
+            *(_remembered_row(name, run) for name, run in kept.items()),
             *(_fresh_row(name, settings[name]) for name in settings),
         ],
         unit="us",
     )
+
+
+def _remembered_row(name: str, run: Run) -> Row:
+    return Row(f"{name}, remembered", run, "ours", at_most=None if name == "HS256" else 1.5)
 
 
 def _fresh_row(name: str, settings: Settings) -> Row:
