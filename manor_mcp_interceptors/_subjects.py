@@ -34,3 +34,7 @@ class Subjects:
         return subject in self.exact or any(
             subject.startswith(prefix) and subject != prefix for prefix in self.prefixes
         )
+
+    def names(self) -> list[str]:
+        """Return what `of` was given, in the order of the alphabet."""
+        return sorted([*self.exact, *(f"{prefix}*" for prefix in self.prefixes)])

@@ -10,18 +10,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 
 if TYPE_CHECKING:
     from .provider import MCPTokenProvider
-    from .testing import AuthServer, FakeClock, StaticGate
+    from .testing import AuthServer, FakeClock, KeyAlgorithm, KeyPair, StaticGate
 
 __all__ = [
+    "mcp_auth_algorithm",
     "mcp_auth_clock",
     "mcp_auth_gate",
     "mcp_auth_isolated",
+    "mcp_auth_key",
     "mcp_auth_off",
     "mcp_auth_on",
     "mcp_auth_secret",
@@ -35,6 +37,26 @@ def mcp_auth_secret() -> str:
     from .testing import new_secret
 
     return new_secret()
+
+
+@pytest.fixture
+def mcp_auth_algorithm() -> str:
+    """``HS256``. Parametrize it or override it for ``ES256``, ``RS256`` or ``EdDSA``."""
+    return "HS256"
+
+
+@pytest.fixture
+def mcp_auth_key(
+    mcp_auth_algorithm: KeyAlgorithm | Literal["HS256"],
+    mcp_auth_secret: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> str | KeyPair:
+    """What the provider signs with and the server verifies with: a secret, or a new key pair."""
+    if mcp_auth_algorithm == "HS256":
+        return mcp_auth_secret
+    from .testing import KeyPair
+
+    return KeyPair.create(tmp_path_factory.mktemp("mcp_auth"), mcp_auth_algorithm)
 
 
 @pytest.fixture
@@ -72,7 +94,7 @@ def mcp_auth_clock() -> FakeClock:
 @pytest.fixture
 def mcp_auth_on(
     mcp_auth_isolated: None,  # noqa: ARG001 - a fixture asked for what it does
-    mcp_auth_secret: str,
+    mcp_auth_key: str | KeyPair,
     mcp_auth_gate: StaticGate,
     monkeypatch: pytest.MonkeyPatch,
     request: pytest.FixtureRequest,
@@ -81,7 +103,7 @@ def mcp_auth_on(
     from .provider import MCPTokenProvider
     from .testing import _share_clock, auth_variables
 
-    for name, value in auth_variables(mcp_auth_secret).items():
+    for name, value in auth_variables(mcp_auth_key).items():
         monkeypatch.setenv(name, value)
     clock = _clock(request)
     MCPTokenProvider.configure(gate=mcp_auth_gate, clock=clock)
@@ -92,25 +114,27 @@ def mcp_auth_on(
 @pytest.fixture
 def mcp_auth_off(
     mcp_auth_on: MCPTokenProvider,
-    mcp_auth_secret: str,
+    mcp_auth_key: str | KeyPair,
     mcp_auth_gate: StaticGate,
     monkeypatch: pytest.MonkeyPatch,
 ) -> MCPTokenProvider:
     """As `mcp_auth_on`, with the feature flag off: calls go out without a token."""
     from .testing import auth_variables
 
-    for name, value in auth_variables(mcp_auth_secret, on=False).items():
+    for name, value in auth_variables(mcp_auth_key, on=False).items():
         monkeypatch.setenv(name, value)
     mcp_auth_gate.on = False
     return mcp_auth_on
 
 
 @pytest.fixture
-def mcp_auth_server(mcp_auth_secret: str, request: pytest.FixtureRequest) -> Iterator[AuthServer]:
+def mcp_auth_server(
+    mcp_auth_key: str | KeyPair, request: pytest.FixtureRequest
+) -> Iterator[AuthServer]:
     """A real HTTP server on 127.0.0.1 that verifies each request's token and records it."""
     from .testing import AuthServer
 
-    with AuthServer(mcp_auth_secret, clock=_clock(request)) as server:
+    with AuthServer(mcp_auth_key, clock=_clock(request)) as server:
         yield server
 
 

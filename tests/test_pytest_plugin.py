@@ -82,6 +82,31 @@ def test_flipped(mcp_auth_on, mcp_auth_gate, mcp_auth_server):
     run(suite, code).assert_outcomes(passed=2)
 
 
+def test_another_algorithm(suite: pytest.Pytester) -> None:
+    """For one test, or for all; provider, verifier and server follow."""
+    code = """
+import jwt
+import pytest
+
+from client import search
+from manor_mcp_interceptors import TokenVerifier, get_token
+
+
+@pytest.mark.parametrize("mcp_auth_algorithm", ["HS256", "ES256", "RS256", "EdDSA"])
+def test_each(mcp_auth_algorithm, mcp_auth_on, mcp_auth_server):
+    assert search(mcp_auth_server.url) == 200
+    assert TokenVerifier.from_env().verify(get_token())
+    assert jwt.get_unverified_header(get_token())["alg"] == mcp_auth_algorithm
+
+
+@pytest.mark.parametrize("mcp_auth_algorithm", ["ES256"])
+def test_off(mcp_auth_off, mcp_auth_server):
+    assert search(mcp_auth_server.url) == 401
+    assert mcp_auth_server.last.reason == "missing"
+"""
+    run(suite, code).assert_outcomes(passed=5)
+
+
 def test_the_clock_moves_provider_and_server(suite: pytest.Pytester) -> None:
     """Whatever the order in which the fixtures are asked for."""
     code = """

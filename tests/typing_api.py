@@ -75,6 +75,8 @@ from manor_mcp_interceptors.stats import ProcessStats, ProviderStats, VerifierSt
 from manor_mcp_interceptors.testing import (
     AuthServer,
     FakeClock,
+    KeyAlgorithm,
+    KeyPair,
     RecordedRequest,
     StaticGate,
     auth_off,
@@ -257,4 +259,13 @@ with isolated_auth(), isolated_provider(), AuthServer(new_secret(), audience="a"
     server.refuse(times=2)
     server.reply = {"results": []}
 assert_type(auth_variables("secret", on=False), dict[str, str])
+algorithm: KeyAlgorithm = "RS256"
+with auth_on(algorithm="HS256") as secret, auth_on(algorithm=algorithm, clock=FakeClock()) as key:
+    assert_type(secret, str)
+    assert_type(key, KeyPair)
+    AuthServer(key, audience="a")
+    assert_type(auth_variables(key), dict[str, str])
+auth_on("secret", algorithm="ES256")  # type: ignore[call-overload]
+pair = KeyPair.create("folder", "EdDSA", subjects=["a"])
+Settings(private_key_file=pair.private_key_file, jwks_file=pair.jwks_file, key_id=pair.key_id)
 assert_type(our_variables(), frozenset[str])

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import secrets
 import sys
-from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
@@ -23,8 +21,9 @@ from .doctor.host import Host
 from .doctor.http_checks import http_checks
 from .doctor.library_log import last_error
 from .doctor.local_checks import client_checks, server_checks
-from .input import given_token, http_url, set_up, write_secret
-from .output import print_line, show_checks, show_json, show_table, wrong_usage
+from .input import given_token, http_url, set_up
+from .key_commands import jwks, keygen
+from .output import fail, print_line, show_checks, show_json, show_table, wrong_usage
 
 EXIT_CODES = "Exit codes: 0 all is well; 1 the check found something wrong; 2 wrong usage."
 
@@ -176,7 +175,7 @@ def inspect(token: TokenArgument = "-", json: AsJson = False) -> None:  # noqa: 
     try:
         header, claims = read_unverified(given_token(token))
     except ValueError as error:
-        _fail(str(error))
+        fail(str(error))
     if json:
         show_json({"verified": False, "header": header, "claims": claims})
         return
@@ -198,9 +197,9 @@ def verify(token: TokenArgument = "-", json: AsJson = False) -> None:  # noqa: F
         if json:
             show_json({"verified": False, "reason": str(rejected.reason)})
             raise typer.Exit(1) from None
-        _fail(f"refused: {rejected.reason}")
+        fail(f"refused: {rejected.reason}")
     except (SettingsError, ImportError) as error:
-        _fail(str(error))
+        fail(str(error))
     if json:
         show_json({"verified": True, "claims": verified.claims})
         return
@@ -208,25 +207,8 @@ def verify(token: TokenArgument = "-", json: AsJson = False) -> None:  # noqa: F
     show_table(readable(verified.claims))
 
 
-@app.command(epilog=EXIT_CODES)
-def keygen(
-    output: Annotated[
-        Path | None, typer.Option(help="Write it to this file, which only its owner can read.")
-    ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,  # noqa: FBT002
-) -> None:
-    """Print a strong secret: 48 random bytes, as text."""
-    secret = secrets.token_urlsafe(48)
-    if output is None:
-        sys.stdout.write(secret + "\n")
-        return
-    try:
-        write_secret(output, secret, force=force)
-    except FileExistsError:
-        _fail(f"{output} exists: --force replaces it, and every token signed with it is refused")
-    except OSError as error:
-        _fail(f"{output} cannot be written: {error.strerror}")
-    print_line(f"wrote {output}, mode 0600")
+app.command(epilog=EXIT_CODES)(keygen)
+app.command(epilog=EXIT_CODES)(jwks)
 
 
 @app.command(epilog=EXIT_CODES)
@@ -268,7 +250,7 @@ def bridge(
     bridge = Bridge(url, _provider(audience))
     problem = bridge.problem()
     if problem is not None:
-        _fail(f"{problem}; `manor-mcp doctor --url {url}` finds out why")
+        fail(f"{problem}; `manor-mcp doctor --url {url}` finds out why")
     with shown_log():
         if stdio:
             bridge.run_stdio()
@@ -276,12 +258,7 @@ def bridge(
         try:
             bridge.run_http(port or 0, lambda local: typer.echo(f"{local} -> {url}"))
         except OSError as error:
-            _fail(f"port {port} cannot be used: {error.strerror}")
-
-
-def _fail(line: str) -> NoReturn:
-    print_line(line, "red")
-    raise typer.Exit(1)
+            fail(f"port {port} cannot be used: {error.strerror}")
 
 
 def _host(audience: str | None, setup: str | None) -> tuple[Host, str]:
@@ -306,5 +283,5 @@ def _token(audience: str | None) -> str:
     decision = _provider(audience).decision()
     if decision.token is None:
         hint = "" if decision.outcome is Outcome.FLAG_OFF else "; run `manor-mcp doctor`"
-        _fail(f"no token ({decision.outcome}): {decision.reason}{hint}")
+        fail(f"no token ({decision.outcome}): {decision.reason}{hint}")
     return str(decision.token)

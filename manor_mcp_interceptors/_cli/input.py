@@ -1,13 +1,11 @@
-"""The input of the command line: a URL, a token, the application's set-up, a file to write."""
+"""The input of the command line: a URL, a token, the application's set-up."""
 
 from __future__ import annotations
 
 import os
-import secrets
 import sys
 from collections.abc import Callable
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -65,17 +63,3 @@ def _types(error: BaseException) -> str:
     """Return the types of `error` and its causes; their texts may hold a secret."""
     name = type(error).__name__
     return name if error.__cause__ is None else f"{name}, caused by {_types(error.__cause__)}"
-
-
-def write_secret(path: Path, secret: str, *, force: bool) -> None:
-    """Write a file that nobody else can read at any moment; leave none if that fails."""
-    new = path.with_name(f".{path.name}.{secrets.token_hex(4)}") if force else path
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secret + "\n")
-        if force:
-            os.replace(new, path)
-    except BaseException:
-        os.unlink(new)
-        raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import typer
 from rich.console import Console
@@ -71,6 +71,12 @@ def show_json(data: object) -> None:
 def print_line(text: str, style: str = "") -> None:
     """Print a line for people on standard error, so that a pipe gets only data."""
     Console(stderr=True).print(_text(text, style), soft_wrap=True)
+
+
+def fail(line: str) -> NoReturn:
+    """End the command with exit code 1 and this line."""
+    print_line(line, "red")
+    raise typer.Exit(1)
 
 
 def wrong_usage(text: str, parameter: str) -> typer.BadParameter:

@@ -46,6 +46,8 @@ def parse_jwks(text: str, source: str) -> KeySet:
         MissingExtraError: `cryptography` is not installed.
     """
     members = read_members(text)
+    if not members:
+        raise NotUsableError("holds no key")
     count = Counter(map(key_id_of, members))
     keys: dict[str, PublicKey] = {}
     warnings: list[str] = []
@@ -74,7 +76,7 @@ def read_members(text: str) -> list[Any]:
     """Return the members of ``keys`` in the JWK set `text`, unchecked.
 
     Raises:
-        NotUsableError: It is not a JWK set, or an empty one.
+        NotUsableError: It is not a JWK set.
     """
     try:
         found = json.loads(text)
@@ -83,8 +85,6 @@ def read_members(text: str) -> list[Any]:
     members = found.get("keys") if isinstance(found, dict) else None
     if not isinstance(members, list):
         raise NotUsableError('is not a JWK set (RFC 7517): an object with a list "keys"')
-    if not members:
-        raise NotUsableError("holds no key")
     return members
 
 
@@ -97,15 +97,22 @@ def read_key(jwk: object) -> PublicKey:
     """
     if not isinstance(jwk, dict):
         raise NotUsableError("it is no JSON object")
-    if leaked := [name for name in _PRIVATE if name in jwk]:
-        what = "a shared secret" if "k" in leaked else "a private key"
-        raise NotUsableError(f"it holds {what} ({', '.join(leaked)}): replace that key everywhere")
+    if leak := leak_in(jwk):
+        raise NotUsableError(f"it holds {leak}: replace that key everywhere")
     key_id = key_id_of(jwk)
     if key_id is None:
         raise NotUsableError(f"it has no kid: printable text of at most {MAX_KEY_ID} characters")
     algorithm, key = _load(jwk)
     _check_purpose(jwk, algorithm)
     return PublicKey(key, algorithm, key_id, _subjects(jwk))
+
+
+def leak_in(jwk: object) -> str | None:
+    """Return which secret `jwk` holds, and its members by name; None if it is public."""
+    leaked = [name for name in _PRIVATE if isinstance(jwk, dict) and name in jwk]
+    if not leaked:
+        return None
+    return f"{'a shared secret' if 'k' in leaked else 'a private key'} ({', '.join(leaked)})"
 
 
 def key_id_of(jwk: object) -> str | None:

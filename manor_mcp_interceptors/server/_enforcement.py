@@ -33,14 +33,17 @@ def rule_of(settings: Settings) -> EnforcementRule:
 
 
 @dataclass(frozen=True, slots=True)
-class _Mode:
+class Mode:
+    """Whether calls are refused."""
+
     is_enforced: bool
     why: str
+    """The variable, or the flag and who answered."""
     problem: str | None = None
     """What is wrong with the flag's value; None if nothing is."""
 
 
-_BY_DEFAULT: Final = _Mode(is_enforced=True, why="the default")
+_BY_DEFAULT: Final = Mode(is_enforced=True, why="the default")
 
 
 class Enforcement:
@@ -60,7 +63,7 @@ class Enforcement:
         self._flags = FlagEvaluator(gate, self.end, isolated=True)
         if self._flags.per_call:
             raise SettingsError("gate: one with per_call cannot decide whether calls are refused")
-        self._known: tuple[EnforcementRule, _Mode] | None = None
+        self._known: tuple[EnforcementRule, Mode] | None = None
         self._generation = 0
         self._logged = _BY_DEFAULT
         self._problems = LogThrottle()
@@ -71,7 +74,11 @@ class Enforcement:
         self._known = None
 
     def is_on(self, rule: EnforcementRule, max_wait: float | None = LOOP_WAIT) -> bool:
-        """Return whether calls are refused by `rule`.
+        """Return whether calls are refused by `rule`; the arguments are those of `mode`."""
+        return self.mode(rule, max_wait).is_enforced
+
+    def mode(self, rule: EnforcementRule, max_wait: float | None = LOOP_WAIT) -> Mode:
+        """Return whether calls are refused by `rule`, and why.
 
         Args:
             rule: The one of the latest recheck.
@@ -79,7 +86,7 @@ class Enforcement:
         """
         known, generation = self._known, self._generation
         if known is not None and known[0] is rule:
-            return known[1].is_enforced
+            return known[1]
         answer = None if rule.question is None else self._flags.ask(rule.question, max_wait)
         return self._keep(rule, answer, generation)
 
@@ -89,16 +96,16 @@ class Enforcement:
         if known is not None and known[0] is rule:
             return known[1].is_enforced
         answer = None if rule.question is None else await self._flags.ask_async(rule.question)
-        return self._keep(rule, answer, generation)
+        return self._keep(rule, answer, generation).is_enforced
 
-    def _keep(self, rule: EnforcementRule, answer: FlagAnswer | None, generation: int) -> bool:
+    def _keep(self, rule: EnforcementRule, answer: FlagAnswer | None, generation: int) -> Mode:
         mode = _mode(rule, answer)
         if self._generation == generation:  # no event came while the flag was asked
             self._known = rule, mode
         self._log(mode)
-        return mode.is_enforced
+        return mode
 
-    def _log(self, mode: _Mode) -> None:
+    def _log(self, mode: Mode) -> None:
         """Log a change at WARNING: without any handler for INFO, an operator waits for it."""
         for problem in self._problems.new([mode.problem] if mode.problem else []):
             log(logging.WARNING, "MCP auth enforcement: %s; the variable stands", problem)
@@ -112,10 +119,10 @@ class Enforcement:
         log(logging.WARNING, text, mode.why)
 
 
-def _mode(rule: EnforcementRule, answer: FlagAnswer | None) -> _Mode:
+def _mode(rule: EnforcementRule, answer: FlagAnswer | None) -> Mode:
     if rule.question is None or answer is None or answer.is_default or answer.invalid:
         variable = f"MCP_AUTH_ENFORCEMENT={'enforce' if rule.is_enforced else 'observe'}"
         problem = answer.problem if answer is not None and answer.invalid else None
-        return _Mode(rule.is_enforced, variable, problem)
+        return Mode(rule.is_enforced, variable, problem)
     state = "on" if answer.enabled else "off"
-    return _Mode(answer.enabled, f"flag {rule.question.key!r} is {state}: {answer.source}")
+    return Mode(answer.enabled, f"flag {rule.question.key!r} is {state}: {answer.source}")

@@ -37,7 +37,7 @@ from manor_mcp_interceptors.protocols import Clock, Gate
 from manor_mcp_interceptors.settings import Settings, enforcement_settings
 
 from ._claims import ClaimRules, VerifiedClaims, VerifiedToken, parse_object, verify_claims
-from ._enforcement import Enforcement, EnforcementRule, rule_of
+from ._enforcement import Enforcement, EnforcementRule, Mode, rule_of
 from ._observation import ObservedCalls, Peer
 from ._previous_key import PreviousKeyLog
 from ._scopes import required
@@ -232,6 +232,10 @@ class Verification:
             max_wait: Seconds to wait for a slow flag; None is the library's limit.
         """
         return self._enforcement.is_on(self._current().enforcement, max_wait)
+
+    def mode(self) -> Mode:
+        """Return whether calls are refused, and why; it waits for the flag's first answer."""
+        return self._enforcement.mode(self._current().enforcement, max_wait=None)
 
     async def is_enforced_async(self) -> bool:
         """As `is_enforced`; the event loop goes on while a flag is asked."""

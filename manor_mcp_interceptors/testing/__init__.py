@@ -6,6 +6,8 @@ other runner::
     with auth_on() as secret, AuthServer(secret) as server:
         call_the_code_under_test(server.url)
         assert server.last.authorized
+
+With ``auth_on(algorithm="ES256") as key`` there is no secret: `key` is a `KeyPair`.
 """
 
 from __future__ import annotations
@@ -13,7 +15,9 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from tempfile import TemporaryDirectory
+from typing import Literal, TypeVar, overload
 
 from manor_mcp_interceptors._decision.configuration import DEFAULTS
 from manor_mcp_interceptors._flags.gates import variable_names
@@ -23,10 +27,13 @@ from manor_mcp_interceptors.server import _process_wide
 from manor_mcp_interceptors.settings import VARIABLES, enforcement_settings, flag_and_subject
 
 from .auth_server import AuthServer, RecordedRequest
+from .key_pair import KeyAlgorithm, KeyPair
 
 __all__ = [
     "AuthServer",
     "FakeClock",
+    "KeyAlgorithm",
+    "KeyPair",
     "RecordedRequest",
     "StaticGate",
     "auth_off",
@@ -37,6 +44,8 @@ __all__ = [
     "new_secret",
     "our_variables",
 ]
+
+_Key = TypeVar("_Key", str, KeyPair)
 
 
 class FakeClock:
@@ -106,15 +115,28 @@ def our_variables() -> frozenset[str]:
     )
 
 
-def auth_variables(secret: str, *, on: bool = True) -> dict[str, str]:
+def auth_variables(key: str | KeyPair, *, on: bool = True) -> dict[str, str]:
     """Return the environment that switches auth on or off, for this process or another.
 
     The recheck interval is zero, so that the next call sees whatever the test changes.
+
+    Args:
+        key: The shared secret, or the key pair: the variables are those of a caller and a server.
+        on: The feature flag.
     """
     return {
-        "MCP_AUTH_SECRET": secret,
+        **_key_variables(key),
         "MCP_AUTH_RECHECK_SECONDS": "0",
         DEFAULTS.feature_flag.upper(): "on" if on else "off",
+    }
+
+
+def _key_variables(key: str | KeyPair) -> dict[str, str]:
+    if isinstance(key, str):
+        return {"MCP_AUTH_SECRET": key}
+    return {
+        "MCP_AUTH_PRIVATE_KEY_FILE": key.private_key_file,
+        "MCP_AUTH_JWKS_FILE": key.jwks_file,
     }
 
 
@@ -154,34 +176,63 @@ def isolated_auth() -> Iterator[None]:
         os.environ.update(before)
 
 
-@contextmanager
-def auth_on(secret: str | None = None, *, clock: Clock | None = None) -> Iterator[str]:
+@overload
+def auth_on(
+    secret: str | None = None, *, algorithm: Literal["HS256"] = "HS256", clock: Clock | None = None
+) -> AbstractContextManager[str]: ...
+@overload
+def auth_on(
+    *, algorithm: KeyAlgorithm, clock: Clock | None = None
+) -> AbstractContextManager[KeyPair]: ...
+def auth_on(
+    secret: str | None = None,
+    *,
+    algorithm: Literal["HS256", "ES256", "RS256", "EdDSA"] = "HS256",
+    clock: Clock | None = None,
+) -> AbstractContextManager[str] | AbstractContextManager[KeyPair]:
     """Run with auth switched on, whatever was configured before.
 
     Args:
-        secret: None is a random one.
+        secret: The shared secret; None is a random one.
+        algorithm: With any but ``HS256`` there is no secret: a new private key signs, and its
+            public half verifies (extra ``crypto``).
         clock: The clock to mint tokens with, and for the process-wide verifier; None is the `time`
             module, frozen or not.
 
     Yields:
-        The secret.
+        The secret, or the key pair, whose files are removed afterwards.
+
+    Raises:
+        ValueError: Both a secret and another algorithm than ``HS256`` are given.
     """
-    with _switched(secret, clock, on=True) as made:
-        yield made
+    if algorithm == "HS256":
+        return _switched(new_secret() if secret is None else secret, clock, on=True)
+    if secret is not None:
+        del secret  # a traceback that prints locals prints no secret
+        raise ValueError(f"{algorithm} takes no secret")
+    return _with_key_pair(algorithm, clock)
 
 
 @contextmanager
 def auth_off(secret: str | None = None, *, clock: Clock | None = None) -> Iterator[str]:
     """As `auth_on`, with the feature flag off: calls go out without a token."""
-    with _switched(secret, clock, on=False) as made:
+    with _switched(new_secret() if secret is None else secret, clock, on=False) as made:
         yield made
 
 
 @contextmanager
-def _switched(secret: str | None, clock: Clock | None, *, on: bool) -> Iterator[str]:
-    secret = new_secret() if secret is None else secret
+def _with_key_pair(algorithm: KeyAlgorithm, clock: Clock | None) -> Iterator[KeyPair]:
+    with (
+        TemporaryDirectory(prefix="mcp-auth-") as folder,
+        _switched(KeyPair.create(folder, algorithm), clock, on=True) as made,
+    ):
+        yield made
+
+
+@contextmanager
+def _switched(key: _Key, clock: Clock | None, *, on: bool) -> Iterator[_Key]:
     with isolated_auth():
-        os.environ.update(auth_variables(secret, on=on))
+        os.environ.update(auth_variables(key, on=on))
         MCPTokenProvider.configure(gate=StaticGate(on=on), clock=clock)
         _share_clock(clock)
-        yield secret
+        yield key

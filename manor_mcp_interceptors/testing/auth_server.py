@@ -16,6 +16,8 @@ from manor_mcp_interceptors.errors import TokenRejectedError
 from manor_mcp_interceptors.protocols import Clock
 from manor_mcp_interceptors.settings import Settings
 
+from .key_pair import KeyPair
+
 __all__ = ["AuthServer", "RecordedRequest"]
 
 POLL_SECONDS: Final = 0.02
@@ -49,19 +51,21 @@ class AuthServer:
     """
 
     def __init__(
-        self, secret: str, *, audience: str | None = None, clock: Clock | None = None
+        self, key: str | KeyPair, *, audience: str | None = None, clock: Clock | None = None
     ) -> None:
         """Make a server; `start` or ``with`` makes it listen.
 
         Args:
-            secret: The secret that tokens must be signed with.
+            key: The secret or the key pair that tokens must be signed with.
             audience: The `aud` that tokens must have; None is the library's default.
             clock: The clock to check `exp` with; None is the `time` module, frozen or not.
         """
         # Imported here because it imports PyJWT.
         from manor_mcp_interceptors.server.verifier import TokenVerifier
 
-        settings = Settings(secret=secret)
+        settings = (
+            Settings(secret=key) if isinstance(key, str) else Settings(jwks_file=key.jwks_file)
+        )
         if audience is not None:
             settings = replace(settings, audience=audience)
         self._verifier = TokenVerifier(settings, clock=clock)

@@ -14,6 +14,7 @@ from typing import Any
 import jwt
 import pytest
 
+from manor_mcp_interceptors import Settings
 from manor_mcp_interceptors._cli.demo.guestbook import Guestbook
 from manor_mcp_interceptors._cli.demo.http_service import http_service
 from manor_mcp_interceptors._cli.doctor.answers import redact
@@ -235,11 +236,11 @@ def test_without_a_token_the_server_is_called_too(
 
 def test_an_http_service_that_is_no_mcp_server() -> None:
     """FastAPI, with the check that is in use today: called by GET."""
-    with serve(http_service(SECRET, Guestbook())) as origin:
+    with serve(http_service(Settings(secret=SECRET), Guestbook())) as origin:
         found = doctor("--url", f"{origin}/whoami")
         assert (found.exit_code, found.cause) == (0, None)
         assert "MCP handshake" not in found.checks
-    with serve(http_service(OTHER_SECRET, Guestbook())) as origin:
+    with serve(http_service(Settings(secret=OTHER_SECRET), Guestbook())) as origin:
         assert "another secret" in doctor("--url", f"{origin}/whoami").finding
 
 

@@ -91,7 +91,7 @@ every_client = pytest.mark.parametrize(
 @pytest.fixture(scope="module")
 def service() -> Iterator[tuple[str, Recorder]]:
     """Serve the service once for all tests; each starts with an empty record."""
-    recorder = Recorder(http_service(SECRET, Guestbook()))
+    recorder = Recorder(http_service(Settings(secret=SECRET), Guestbook()))
     with serve(recorder) as url:
         yield f"{url}/whoami", recorder
 

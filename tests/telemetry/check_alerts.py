@@ -29,6 +29,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from manor_mcp_interceptors import MCPTokenProvider, Settings, TokenRejectedError, TokenVerifier
 from manor_mcp_interceptors._keys.fingerprint import fingerprint
 from tests.support import OTHER_SECRET, SECRET, FakeClock, StaticGate
+from tests.support.private_keys import write_jwks, write_key
 
 RULES = Path(__file__).parents[2] / "docs" / "alerts.rules.yml"
 STRAY_SECRET = "a-stray-one--" + "4444444444" * 3
@@ -45,7 +46,10 @@ def provider_of(settings: Settings, clock: FakeClock) -> MCPTokenProvider:
 
 
 class Fleet:
-    """A caller and a server, whose files change; one that has no secret, and one with another."""
+    """A caller and a server, whose files change; one that has no secret, and one with another.
+
+    Another server has public keys: that there are several is no rotation.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.clock = FakeClock()
@@ -58,6 +62,9 @@ class Fleet:
         )
         self.provider = provider_of(settings, self.clock)
         self.verifier = TokenVerifier(settings, clock=self.clock)
+        self.keys = [write_key(folder / f"{number}.pem") for number in range(2)]
+        jwks = write_jwks(folder / "jwks.json", *self.keys)
+        self.by_keys = TokenVerifier(Settings(jwks_file=jwks), clock=self.clock)
         self.lost = provider_of(Settings(), self.clock)
         self.stray: MCPTokenProvider | None = None
 
@@ -134,6 +141,7 @@ def processes(minute: int, role: str, **marks: float) -> dict[str, Any]:
 def history(run: Run) -> list[dict[str, Any]]:
     """Let a day and a half pass; return what the rules must say at the end of each part of it."""
     fleet, checks = run.fleet, []
+    kids = {key.key_id: 1 for key in fleet.keys}
     by_previous = 'sum(mcp_auth:accepted_by_key:rate5m{manor_mcp_auth_key="previous"}) > bool 0'
     stray = "mcp_auth:secrets:signed_but_not_accepted"
     now = run.for_minutes(20, fleet.calls)
@@ -148,7 +156,7 @@ def history(run: Run) -> list[dict[str, Any]]:
     checks += [firing(now, "MCPAuthCallsWithoutToken")]
     fleet.write(previous=f"{SECRET}\n{OTHER_SECRET}\n")  # step 1
     now = run.for_minutes(20, fleet.calls)
-    checks += [firing(now), processes(now, "verifying", **{OLD: 1, NEW: 1})]
+    checks += [firing(now), processes(now, "verifying", **{OLD: 1, NEW: 1}, **kids)]
     old = str(fleet.provider.token())
     fleet.write(current=OTHER_SECRET)  # step 2
     now = run.for_minutes(6, fleet.calls, lambda: fleet.verifier.verify(old))
@@ -159,7 +167,7 @@ def history(run: Run) -> list[dict[str, Any]]:
     checks += [firing(now, "MCPAuthRotationUnfinished")]
     fleet.write(previous="")  # step 3
     now = run.for_minutes(10, fleet.calls)
-    return [*checks, firing(now), processes(now, "verifying", **{NEW: 1})]
+    return [*checks, firing(now), processes(now, "verifying", **{NEW: 1}, **kids)]
 
 
 def main() -> int:

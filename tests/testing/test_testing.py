@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import http.client
 import os
+import stat
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
+import jwt
 import pytest
 
-from manor_mcp_interceptors import MCPTokenProvider, Outcome, Settings, diagnose, get_token
+from manor_mcp_interceptors import (
+    MCPTokenProvider,
+    Outcome,
+    Settings,
+    TokenVerifier,
+    diagnose,
+    get_token,
+)
 from manor_mcp_interceptors.server.verifier import Reason, VerifiedToken, verification_of
 from manor_mcp_interceptors.testing import (
     AuthServer,
     FakeClock,
+    KeyAlgorithm,
+    KeyPair,
     StaticGate,
     auth_off,
     auth_on,
@@ -72,6 +84,43 @@ def test_what_was_configured_comes_back(clock: FakeClock) -> None:
     with pytest.raises(RuntimeError):
         fail_apart()
     assert get_token() == before is not None
+
+
+@pytest.mark.parametrize("algorithm", ["ES256", "RS256", "EdDSA"])
+def test_a_key_pair_instead_of_a_secret(algorithm: KeyAlgorithm, env_on: None) -> None:
+    """No secret is set; caller and server have one file each, which are gone afterwards."""
+    with auth_on(algorithm=algorithm) as key, AuthServer(key) as server:
+        assert "MCP_AUTH_SECRET" not in os.environ
+        token = get_token()
+        assert token is not None
+        assert jwt.get_unverified_header(token)["alg"] == algorithm
+        assert jwt.get_unverified_header(token)["kid"] == key.key_id
+        assert get(server, token).status == 200
+        assert TokenVerifier.from_env().verify(token).subject == server.last.subject
+        assert get(server, token_for(SECRET)).status == 401
+        assert "PRIVATE" not in repr(key)
+    assert not os.path.exists(os.path.dirname(key.private_key_file))
+    assert os.environ["MCP_AUTH_SECRET"] == SECRET
+
+
+def test_a_key_pair_is_bound_to_subjects(tmp_path: Path) -> None:
+    """As the servers' file of a deployment binds it; nobody else can read the private key."""
+    key = KeyPair.create(tmp_path, subjects=["orders"])
+    assert stat.S_IMODE(os.stat(key.private_key_file).st_mode) == 0o600
+    with AuthServer(key) as server:
+        for subject in ("orders", "billing"):
+            settings = Settings(private_key_file=key.private_key_file, subject=subject)
+            get(server, MCPTokenProvider(settings, gate=StaticGate()).token())
+    assert [(seen.authorized, seen.reason) for seen in server.requests] == [
+        (True, None),
+        (False, "subject"),
+    ]
+
+
+def test_a_secret_and_a_private_key_contradict_each_other() -> None:
+    """Nothing is guessed."""
+    with pytest.raises(ValueError, match="ES256 takes no secret"):
+        auth_on(SECRET, algorithm="ES256")  # type: ignore[call-overload]
 
 
 def test_a_fake_clock_moves_only_when_told(clock: FakeClock) -> None:

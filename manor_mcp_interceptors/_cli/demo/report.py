@@ -18,10 +18,12 @@ WIDTHS: Final = (17, 15, 15, 13)
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """One round of all calls: the client's configuration, and the expected results."""
+    """One round of all calls: the configuration of both sides, and the expected results."""
 
     title: str
     settings: Settings
+    servers: Settings
+    """Those of the servers."""
     flag_on: bool
     seen: str
     """What every server must see: the caller's name, `NO_TOKEN` or `REFUSED`."""

@@ -6,13 +6,20 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import groupby
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 from manor_mcp_interceptors import MCPTokenProvider
+from manor_mcp_interceptors._cli.files import write_public, write_secret
+from manor_mcp_interceptors._cli.key_files import bind, with_key
 from manor_mcp_interceptors._cli.mcp_sdk import HAS_SESSIONLESS
+from manor_mcp_interceptors._keys.new_key import new_private_key
+from manor_mcp_interceptors._keys.private_key import parse_private_key
 from manor_mcp_interceptors.settings import Settings
 
 from .grpc_calls import call_grpc, call_grpc_aio
@@ -40,42 +47,67 @@ class _Gate:
 
 
 def run(write: Callable[[str], object] = print, phases: Sequence[Phase] | None = None) -> int:
-    """Run every phase against the same servers; return the exit status.
+    """Run every phase against real servers; return the exit status.
 
     The demo sets settings and flag itself, and ignores the environment. Afterwards the
     process-wide provider uses the environment again.
 
     Args:
         write: Takes each line.
-        phases: What to run instead of the three phases of `standard_phases`. The servers accept
-            the secret of the first one.
+        phases: What to run instead of `standard_phases` and `key_phases`.
     """
     start = time.monotonic()
-    phases = standard_phases() if phases is None else phases
     report = Report(write)
-    with _quiet_logs(), start_servers(phases[0].settings) as servers:
-        write(f"MCP server:   {servers.mcp.url}")
-        write(f"HTTP service: {servers.http.url}")
-        write(f"gRPC service: {servers.grpc.target}, and {servers.grpc.local_target} (secured)")
+    with _quiet_logs(), TemporaryDirectory() as folder:
+        if phases is None:
+            phases = (*standard_phases(), *key_phases(Path(folder)))
         try:
-            for phase in phases:
-                _run_phase(phase, servers, report)
+            for settings, same in groupby(phases, lambda phase: phase.servers):
+                _run_phases(same, settings, report)
         finally:
             MCPTokenProvider.reset()
     return _conclude(report, write, time.monotonic() - start)
 
 
 def standard_phases() -> tuple[Phase, ...]:
-    """Return the three phases, with secrets made for this run."""
+    """Return the three phases with a shared secret, made for this run."""
     good = Settings(secret=secrets.token_urlsafe(32), subject=SUBJECT)
     wrong = replace(good, secret=secrets.token_urlsafe(32))
     on, off = "Flag on: the servers know the caller", "Flag off: no token, so they refuse"
     forged = "Wrong secret: they refuse the token"
     return (
-        Phase(on, good, flag_on=True, seen=SUBJECT),
-        Phase(off, good, flag_on=False, seen=NO_TOKEN),
-        Phase(forged, wrong, flag_on=True, seen=REFUSED),
+        Phase(on, good, good, flag_on=True, seen=SUBJECT),
+        Phase(off, good, good, flag_on=False, seen=NO_TOKEN),
+        Phase(forged, wrong, good, flag_on=True, seen=REFUSED),
     )
+
+
+def key_phases(folder: Path) -> tuple[Phase, ...]:
+    """Return the two phases without a secret, with keys made in `folder`."""
+    private, jwks = folder / "caller.pem", folder / "jwks.json"
+    text = new_private_key("ES256")
+    write_secret(private, text, force=False)
+    public = parse_private_key(text, str(private)).public_jwk()
+    write_public(jwks, with_key(jwks, bind(public, [SUBJECT])))
+    caller = Settings(private_key_file=private, subject=SUBJECT)
+    servers = Settings(jwks_file=jwks)
+    own = "No secret: the caller signs with its own key, the servers have the public one"
+    other = f"The same key, another name: they refuse it, as it is bound to {SUBJECT}"
+    return (
+        Phase(own, caller, servers, flag_on=True, seen=SUBJECT),
+        Phase(other, replace(caller, subject="another"), servers, flag_on=True, seen=REFUSED),
+    )
+
+
+def _run_phases(phases: Iterable[Phase], settings: Settings, report: Report) -> None:
+    with start_servers(settings) as servers:
+        report.write(f"\nMCP server:   {servers.mcp.url}")
+        report.write(f"HTTP service: {servers.http.url}")
+        report.write(
+            f"gRPC service: {servers.grpc.target}, and {servers.grpc.local_target} (secured)"
+        )
+        for phase in phases:
+            _run_phase(phase, servers, report)
 
 
 def _run_phase(phase: Phase, servers: Servers, report: Report) -> None:

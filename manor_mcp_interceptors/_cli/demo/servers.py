@@ -48,11 +48,11 @@ class Servers:
 
 @contextmanager
 def start_servers(settings: Settings) -> Iterator[Servers]:
-    """Run the servers until the context ends. They accept what `settings` signs."""
+    """Run the servers until the context ends. They accept what `settings` verifies."""
     verifier = TokenVerifier(settings)
     with ExitStack() as stack:
         http_notes, mcp_notes = Guestbook(), Guestbook()
-        http = stack.enter_context(serve(http_service(settings.secret or "", http_notes)))
+        http = stack.enter_context(serve(http_service(settings, http_notes)))
         mcp = stack.enter_context(serve(mcp_server(verifier, mcp_notes)))
         grpc_server = stack.enter_context(serve_grpc(verifier))
         yield Servers(

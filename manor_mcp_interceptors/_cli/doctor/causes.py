@@ -21,9 +21,21 @@ _LIFETIME: Final = 60
 """Seconds for which a token that is tried is valid: the server may keep it."""
 _CLOCK_STEP: Final = 600
 """Seconds to try if the server does not tell the time."""
+_MAX_SUBJECTS: Final = 8
 _MAX_STEP: Final = 31_536_000
 _NTP: Final = "synchronise both clocks with NTP"
 _NAME: Final = "call with the token"
+_WANTS_SECRET: Final = {
+    True: (
+        "the server accepts only the previous secret; it does not have the current one",
+        "give the server the current secret, or use the previous one here until then",
+    ),
+    False: (
+        "the server accepts the shared secret, and does not have the public key of this host",
+        "add the public key to the server's JWKS file, or sign with the secret here until then",
+    ),
+}
+"""By whether this host signs with a secret: what it means that the server accepts another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,16 +91,20 @@ def _unexplained(host: Host, refusal: Answer, audiences: Sequence[str]) -> Check
     key = host.signing_key()
     other = f"holds another secret than this host (fingerprint {key.fingerprint()})"
     if not isinstance(key, SharedSecret):
-        other = f"does not have the public key of this host (kid {key.fingerprint()})"
+        other = (
+            f"does not have the public key of this host (kid {key.fingerprint()}), or binds it to"
+            f" another subject than {host.token_settings.subject!r}"
+        )
     a_clock = "" if refusal.clock_offset is not None else ", or a clock ahead of this host's"
     finding = (
         f"{refusal.status}: the server {other},"
         f" or has no key, or bad settings{a_clock}, or expects an audience that is not among"
         f" {', '.join([host.token_settings.audience, *audiences])}"
     )
+    add = "" if isinstance(key, SharedSecret) else "add it there with `manor-mcp jwks FILE…`; "
     fix = (
-        "run `manor-mcp doctor --server` on the server's host and compare fingerprint or kid and"
-        " audience, or `manor-mcp verify` there with this host's `manor-mcp token` as its input"
+        f"{add}run `manor-mcp doctor --server` on the server's host and compare fingerprint or kid"
+        " and audience, or `manor-mcp verify` there with this host's `manor-mcp token` as its input"
     )
     return Check(_NAME, State.FAILED, finding, fix)
 
@@ -99,11 +115,13 @@ def _variants(
     settings, key = host.token_settings, host.signing_key()
     yield from _clock_variants(settings, key, clock_offset)
     for other in _previous_secrets(host):
+        yield _Variant(settings, other, *_WANTS_SECRET[isinstance(key, SharedSecret)])
+    for subject in _bound_subjects(host, key):
         yield _Variant(
-            settings,
-            other,
-            "the server accepts only the previous secret; it does not have the current one",
-            "give the server the current secret, or use the previous one here until then",
+            replace(settings, subject=subject),
+            key,
+            f"the server's JWKS file binds this key to {subject!r}, not to {settings.subject!r}",
+            f"MCP_AUTH_SUBJECT={subject}, or bind the key to {settings.subject!r} at the server",
         )
     if settings.key_id is not None and isinstance(key, SharedSecret):
         yield _Variant(
@@ -129,10 +147,18 @@ def _variants(
 
 
 def _previous_secrets(host: Host) -> tuple[SharedSecret, ...]:
-    if not host.names_accepted_keys():
-        return ()
-    keys = host.verification_keys()
-    return tuple(key for key in keys.secrets if key is not keys.current)
+    keys = host.accepted_keys()
+    return () if keys is None else tuple(key for key in keys.secrets if key is not keys.current)
+
+
+def _bound_subjects(host: Host, key: SigningKey) -> list[str]:
+    """Return the other subjects that a JWKS file of this host binds `key` to, the exact ones."""
+    keys = host.accepted_keys()
+    public = {} if keys is None or keys.public is None else keys.public.keys
+    known = public.get(key.key_id or "")
+    if known is None or known.subjects is None or isinstance(key, SharedSecret):
+        return []
+    return sorted(known.subjects.exact - {host.settings.subject})[:_MAX_SUBJECTS]
 
 
 def _clock_variants(

@@ -80,6 +80,13 @@ class Host:
         named = (self.settings.secret, self.settings.secret_file, self.settings.jwks_file)
         return any(one is not None for one in named)
 
+    def accepted_keys(self) -> VerificationKeys | None:
+        """As `verification_keys`; None if the settings name no such key, or none is usable."""
+        try:
+            return self.verification_keys() if self.names_accepted_keys() else None
+        except (SettingsError, ImportError):
+            return None
+
     def can_verify(self) -> bool:
         """Return whether a server with this configuration could accept a token."""
         try:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import Final
 
 from manor_mcp_interceptors._keys.jwks import KeySet
 from manor_mcp_interceptors._keys.private_key import PrivateKey
+from manor_mcp_interceptors._keys.public_key import PublicKey
 from manor_mcp_interceptors._keys.shared_secret import MIN_SECRET_BYTES, SharedSecret
 from manor_mcp_interceptors._keys.verification_keys import VerificationKeys
 from manor_mcp_interceptors.errors import SettingsError
@@ -25,6 +27,26 @@ _NAMES: Final = {
 _OTHERWISE: Final = "secret"
 
 
+_FIX_OF_PROBLEM: Final = {
+    "are both set": (
+        "unset one of them: a token comes from one source; a secret that only verifies goes to"
+        " MCP_AUTH_PREVIOUS_SECRET"
+    ),
+    "needs cryptography": f"{sys.executable} -m pip install 'manor-mcp-interceptors[crypto]'",
+    "an encrypted key": (
+        "decrypt it, and let only this process read the file; nothing asks for a password"
+    ),
+}
+"""By what the error says."""
+_RANDOM_TEXT: Final = "use random text of 32 bytes or more; `manor-mcp keygen` makes some"
+_FIX_OF_KEY: Final = {
+    _NAMES["private_key"]: "`manor-mcp keygen --es256 --output FILE` makes one",
+    _NAMES["jwks"]: "`manor-mcp jwks FILE…` makes one of PEM files",
+    _NAMES["previous"]: _RANDOM_TEXT,
+    _OTHERWISE: _RANDOM_TEXT,
+}
+
+
 def check_keys(host: Host, *, only_verifies: bool) -> list[Check]:
     """Report each key: where it came from, its form, and what two hosts can compare.
 
@@ -32,22 +54,27 @@ def check_keys(host: Host, *, only_verifies: bool) -> list[Check]:
         host: The configuration.
         only_verifies: Whether this host makes no calls.
     """
+    checks: list[Check] = []
     try:
-        signing = None if only_verifies else host.signing_key()
-        accepted = host.verification_keys() if only_verifies or host.names_accepted_keys() else None
+        if not only_verifies and isinstance(key := host.signing_key(), PrivateKey):
+            checks.append(_private_key(host, key, host.accepted_keys()))
+        if only_verifies or host.names_accepted_keys():
+            checks += _accepted(host, host.verification_keys())
     except SettingsError as error:
-        return [_bad_key(host, error)]
+        checks.append(_bad_key(host, error))
     except ImportError:
-        return [Check(_OTHERWISE, State.NOTE, "set; its form cannot be checked without PyJWT")]
-    checks = [_private_key(signing, accepted)] if isinstance(signing, PrivateKey) else []
-    return checks if accepted is None else [*checks, *_accepted(host, accepted)]
+        found = "set; its form cannot be checked without PyJWT"
+        checks.append(Check(_OTHERWISE, State.NOTE, found))
+    return checks
 
 
 def _accepted(host: Host, keys: VerificationKeys) -> list[Check]:
     checks = [] if keys.current is None else [_good_secret(_OTHERWISE, keys.current)]
     for problem in keys.problems:
         finding = f"for verifying: {problem}"
-        checks.append(Check(_name(problem), State.WARNING, finding, "correct or unset it"))
+        name = _name(problem)
+        fix = _fix(host, problem) if name == _NAMES["jwks"] else "correct or unset it"
+        checks.append(Check(name, State.WARNING, finding, fix))
     others = [key for key in keys.secrets if key is not keys.current]
     checks += [_good_secret(_NAMES["previous"], key) for key in others]
     if keys.public is not None:
@@ -61,23 +88,20 @@ def _name(error: SettingsError) -> str:
 
 
 def _bad_key(host: Host, error: SettingsError) -> Check:
+    return Check(_name(error), State.FAILED, str(error), _fix(host, error))
+
+
+def _fix(host: Host, error: SettingsError) -> str:
     name, path = _name(error), _path(host, error)
     if error.outcome is Outcome.NOT_CONFIGURED and name == _OTHERWISE:
-        fix = "MCP_AUTH_SECRET_FILE=path of a mounted secret; `manor-mcp keygen` makes a new one"
-    elif path is not None and os.path.isdir(path):
-        fix = f"name the file inside the directory: {error.variable}={_file_inside(path)}"
-    elif "cannot be read" in str(error):
+        return "MCP_AUTH_SECRET_FILE=path of a mounted secret; `manor-mcp keygen` makes a new one"
+    if path is not None and os.path.isdir(path):
+        return f"name the file inside the directory: {error.variable}={_file_inside(path)}"
+    if "cannot be read" in str(error):
         user = f" (uid {os.getuid()})" if hasattr(os, "getuid") else ""
-        fix = f"mount the file there, and let this process{user} read it"
-    elif "are both set" in str(error):
-        fix = "unset one of them: a token comes from one source"
-    elif name == _NAMES["private_key"]:
-        fix = "`manor-mcp keygen --es256 --output FILE` makes one"
-    elif name == _NAMES["jwks"]:
-        fix = "`manor-mcp jwks FILE…` makes one of PEM files"
-    else:
-        fix = "use random text of 32 bytes or more; `manor-mcp keygen` makes some"
-    return Check(name, State.FAILED, str(error), fix)
+        return f"mount the file there, and let this process{user} read it"
+    known = (fix for problem, fix in _FIX_OF_PROBLEM.items() if problem in str(error))
+    return next(known, _FIX_OF_KEY[name])
 
 
 def _path(host: Host, error: SettingsError) -> str | os.PathLike[str] | None:
@@ -106,26 +130,42 @@ def _good_secret(name: str, key: SharedSecret) -> Check:
     return Check(name, State.WARNING, f"{finding}; {'; '.join(key.warnings)}", fix, details)
 
 
-def _private_key(key: PrivateKey, accepted: VerificationKeys | None) -> Check:
+def _private_key(host: Host, key: PrivateKey, accepted: VerificationKeys | None) -> Check:
     name, finding = _NAMES["private_key"], f"{key.algorithm}, kid {key.key_id}, from {key.source}"
     details = (("source", key.source), ("algorithm", key.algorithm), ("kid", key.key_id))
-    if key.warnings:
-        return Check(name, State.WARNING, f"{finding}; {'; '.join(key.warnings)}", "", details)
     public = None if accepted is None else accepted.public
+    problem, fix = ("; ".join(key.warnings), "") if key.warnings else _acceptance(host, key, public)
+    if problem:
+        return Check(name, State.WARNING, f"{finding}; {problem}", fix, details)
+    where = "" if public is None else "; the JWKS file here has it"
+    return Check(name, State.OK, f"{finding}{where}", "", details)
+
+
+def _acceptance(host: Host, key: PrivateKey, public: KeySet | None) -> tuple[str, str]:
+    """Return why the JWKS file of this host refuses its own tokens, and the fix; else empty."""
     if public is None:
-        return Check(name, State.OK, finding, "", details)
-    if key.key_id in public.keys:
-        return Check(name, State.OK, f"{finding}; the JWKS file here has it", "", details)
-    finding = f"{finding}; {public.source} does not have it"
-    fix = "add its public half to the JWKS file of every server: `manor-mcp jwks FILE…`"
-    return Check(name, State.WARNING, finding, fix, details)
+        return "", ""
+    known = public.keys.get(key.key_id)
+    if known is None:
+        fix = "add its public half to the JWKS file of every server: `manor-mcp jwks FILE…`"
+        return f"{public.source} does not have it", fix
+    subject, bound = host.settings.subject, known.subjects
+    if bound is None or bound.allow(subject):
+        return "", ""
+    fix = f"set MCP_AUTH_SUBJECT to one of them, or bind the key to {subject!r} at every server"
+    return f"{public.source} binds it to {', '.join(bound.names())}, not to {subject!r}", fix
 
 
 def _public_keys(keys: KeySet) -> Check:
-    rows = tuple((key.key_id, key.algorithm) for key in keys.keys.values())
+    rows = tuple((key.key_id, _words(key)) for key in keys.keys.values())
     finding = f"{len(rows)} in use from {keys.source}"
     if not keys.warnings:
         return Check(_NAMES["jwks"], State.OK, finding, "", rows)
     fix = "correct the file, or remove the keys that are not used from it"
     finding = f"{finding}; {'; '.join(keys.warnings)}"
     return Check(_NAMES["jwks"], State.WARNING, finding, fix, rows)
+
+
+def _words(key: PublicKey) -> str:
+    subjects = "any subject" if key.subjects is None else ", ".join(key.subjects.names())
+    return f"{key.algorithm} for {subjects}"

@@ -54,7 +54,7 @@ def client_checks(host: Host, flag_log: str) -> list[Check]:
 def server_checks(host: Host) -> list[Check]:
     """Return the checks of a host that only verifies tokens."""
     checks = _configuration_checks(host, only_verifies=True)
-    return [*checks, _check_verification(host), _check_adapters()]
+    return [*checks, _check_verification(host), _check_enforcement(host), _check_adapters()]
 
 
 def _configuration_checks(host: Host, *, only_verifies: bool) -> list[Check]:
@@ -131,13 +131,32 @@ def _check_verification(host: Host) -> Check:
         if keys.current is not None:
             verifier.verify(mint(settings, keys.current, time.time()).value)
     except (SettingsError, TokenRejectedError, ImportError) as error:
-        return Check("verification", State.FAILED, f"no token is accepted: {error}")
+        what = "TokenVerifier() fails" if host.can_verify() else "no token is accepted"
+        return Check("verification", State.FAILED, f"{what}: {error}")
     details = (("issuer", settings.issuer), ("audience", settings.audience))
-    finding = "a token that is signed with the secret is accepted"
-    if keys.current is None:
-        finding = "a token that one of the public keys verifies is accepted"
+    means = [] if keys.current is None else ["is signed with the secret"]
+    means += [] if keys.public is None else ["one of the public keys verifies"]
+    finding = f"a token that {' or '.join(means)} is accepted"
     proves = "This host can verify tokens."
     return Check("verification", State.OK, finding, "", details, proves=proves)
+
+
+def _check_enforcement(host: Host) -> Check:
+    """Report whether a server with this configuration refuses calls, and why."""
+    from manor_mcp_interceptors.server._verification import Verification
+
+    mode = Verification(host.given).mode()
+    details = (("decided by", mode.why),)
+    if mode.is_enforced:
+        finding = f"enforce: a call without a valid token is refused ({mode.why})"
+        fix = "" if mode.problem is None else "correct the flag's variable: on or off"
+        state = State.OK if mode.problem is None else State.WARNING
+    else:
+        finding = f"observe: a call without a valid token is let through ({mode.why})"
+        fix = "enforce when every caller sends a token: the log and manor.mcp_auth.observed tell"
+        state = State.WARNING
+    problem = "" if mode.problem is None else f"; {mode.problem}"
+    return Check("enforcement", state, finding + problem, fix, details)
 
 
 def _check_adapters() -> Check:
