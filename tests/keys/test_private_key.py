@@ -13,11 +13,18 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import dsa
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from manor_mcp_interceptors import MCPTokenProvider, Settings, SettingsError, TokenVerifier
+from manor_mcp_interceptors import (
+    MCPTokenProvider,
+    Settings,
+    SettingsError,
+    TokenVerifier,
+    diagnose,
+)
 from manor_mcp_interceptors._keys.keys import KeySource
 from manor_mcp_interceptors._keys.private_key import PrivateKey
 from manor_mcp_interceptors._keys.public_key import public_jwk, thumbprint
 from manor_mcp_interceptors.outcomes import Outcome
+from tests.cli.running import doctor
 from tests.support import SECRET, FakeClock, StaticGate
 from tests.support.key_pairs import ALGORITHMS, KeyPair, key_pair, write_jwks
 
@@ -110,6 +117,24 @@ def test_what_is_no_private_key_for_tokens(tmp_path: Path, name: str) -> None:
     assert str(caught.value).startswith(f"MCP_AUTH_PRIVATE_KEY_FILE: {file} {problem}")
     assert caught.value.outcome is Outcome.INVALID_CONFIG
     assert not [line for line in text.split() if len(line) > 20 and line in str(caught.value)]
+
+
+def test_a_key_in_the_variable_of_its_path_is_never_shown(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As PEM, as PEM in one line, and without its first and last line."""
+    monkeypatch.setenv("MCP_AUTH_FEATURE_FLAG", "f")
+    monkeypatch.setenv("F", "on")
+    monkeypatch.setenv("MCP_AUTH_RECHECK_SECONDS", "0")
+    text = pem(EC.private)
+    lines = text.splitlines()[1:-1]
+    for misplaced in (text, text.replace("\n", "\\n"), lines[0]):
+        monkeypatch.setenv("MCP_AUTH_PRIVATE_KEY_FILE", misplaced)
+        status = diagnose()
+        assert status.outcome is Outcome.INVALID_CONFIG
+        assert status.reason.startswith("MCP_AUTH_PRIVATE_KEY_FILE: <not shown> cannot be read: ")
+        shown = f"{status!r} {Settings.from_env()!r} {caplog.text} {doctor().text}"
+        assert not [line for line in lines if line in shown]
 
 
 def test_a_key_is_loaded_once_per_change(tmp_path: Path) -> None:
