@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from .errors import MCPAuthError, SettingsError, TokenRejectedError, TokenUnavailableError
 from .outcomes import Outcome, TokenStatus
-from .protocols import Clock, Gate
+from .protocols import Clock, Gate, TokenSource
 from .provider import MCPTokenProvider, diagnose, get_auth_headers, get_token, is_enabled
 from .settings import Settings
 
@@ -46,6 +46,7 @@ __all__ = [
     "Settings",
     "SettingsError",
     "TokenRejectedError",
+    "TokenSource",
     "TokenStatus",
     "TokenUnavailableError",
     "TokenVerifier",

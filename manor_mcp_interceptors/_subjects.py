@@ -22,8 +22,18 @@ class Subjects:
         A text that ends in ``:*`` or ``/*`` allows all subjects that begin with what stands before
         the ``*`` and continue after it: ``system:serviceaccount:shop:*``,
         ``spiffe://example.org/shop/*``. Any other text allows the subject that is equal to it.
+
+        Raises:
+            ValueError: There is a ``*`` elsewhere, or nothing before the pattern's end.
         """
         names = [subject.strip() for subject in subjects]
+        for name in names:
+            rest = name[:-2] if name.endswith(_PATTERN_ENDS) else name
+            if "*" in rest or (not rest and name):
+                raise ValueError(
+                    f"{name[:200]!a} is no pattern: * stands at the end only, after : or / as in"
+                    " system:serviceaccount:shop:*"
+                )
         return cls(
             frozenset(name for name in names if not name.endswith(_PATTERN_ENDS)),
             tuple(sorted(name[:-1] for name in names if name.endswith(_PATTERN_ENDS))),

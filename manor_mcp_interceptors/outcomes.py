@@ -16,13 +16,15 @@ class Outcome(str, Enum):
     FLAG_OFF = "flag_off"
     """The feature flag is off for this service."""
     NOT_CONFIGURED = "not_configured"
-    """No secret is set."""
+    """No secret or other source of tokens is set, or the source has none for this audience."""
     INVALID_CONFIG = "invalid_config"
-    """A setting or the secret is not usable; the reason names it."""
+    """A setting, the secret or the token that was given is not usable; the reason names it."""
     PYJWT_MISSING = "pyjwt_missing"
     """PyJWT cannot be imported."""
     SIGNING_FAILED = "signing_failed"
     """Signing raised an error, and no earlier token is still valid."""
+    SOURCE_FAILED = "source_failed"
+    """The token source raised or gave no answer in time, and no earlier token is still valid."""
     TARGET_NOT_ALLOWED = "target_not_allowed"
     """`allowed_hosts` does not include the request's host."""
 
@@ -46,6 +48,7 @@ class TokenStatus:
     audience: str | None
     subject: str | None
     secret_source: str | None
-    """The variable, file or field of the secret; None if there is no usable secret."""
+    """The variable, file or field of the secret, the private key or the token, or the name of the
+    token source; None if there is none that is usable."""
     seconds_to_expiry: float | None
-    """Seconds until the token's `exp`; None if there is no token."""
+    """Seconds until the token's `exp`; None if there is no token, or it does not say."""

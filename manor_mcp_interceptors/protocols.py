@@ -1,10 +1,11 @@
-"""What an application may hand in: the time, and who answers for the feature flag."""
+"""What an application may hand in: the time, the flag's answers, and tokens made elsewhere."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import Protocol
 
-__all__ = ["Clock", "Gate", "NoAnswerError"]
+__all__ = ["Clock", "Gate", "NoAnswerError", "TokenSource"]
 
 
 class Clock(Protocol):
@@ -51,3 +52,24 @@ class Gate(Protocol):
 
 class NoAnswerError(Exception):
     """A gate may raise it: it has no answer now, so the last known one stands."""
+
+
+class TokenSource(Protocol):
+    """What ``configure(token_source=...)`` takes: a function that returns a token, or is async.
+
+    A thread of this library calls it, for one audience at a time, and callers wait for it
+    briefly. A JWT is used until its `exp`; the source is called for the next one within the
+    refresh margin, and at once, but at most once per margin, after a server has refused it. A
+    token without an `exp` that can be read is asked for again at each recheck.
+
+    An async source runs on an asyncio event loop of that thread, the same one each time. It must
+    not use what belongs to the application's event loop, such as a client that was made there.
+    """
+
+    def __call__(self, audience: str, /) -> str | Awaitable[str | None] | None:
+        """Return a token for `audience`, or None if there is none for it.
+
+        After an exception, or without an answer in time, the last token stays in use until its
+        `exp`. The text of the exception is not logged: it may hold a token.
+        """
+        ...

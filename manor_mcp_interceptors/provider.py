@@ -19,7 +19,7 @@ from ._telemetry.log import LogThrottle, log
 from ._waiting import reset_after_fork
 from .errors import SettingsError
 from .outcomes import Outcome, TokenStatus
-from .protocols import Clock, Gate
+from .protocols import Clock, Gate, TokenSource
 from .settings import Settings
 from .stats import ProviderStats, provider_stats
 
@@ -64,6 +64,7 @@ class MCPTokenProvider:
         *,
         gate: Gate | None = None,
         clock: Clock | None = None,
+        token_source: TokenSource | None = None,
     ) -> None:
         """Make a provider that is independent of the process-wide ones.
 
@@ -71,11 +72,13 @@ class MCPTokenProvider:
             settings: None reads the environment, again at each recheck.
             gate: None asks the default gates.
             clock: An object with ``time()`` and ``monotonic()``; None is the `time` module.
+            token_source: Gives the tokens; None leaves it to the settings. Settings that name a
+                secret, a private key or a token file as well are `Outcome.INVALID_CONFIG`.
 
         Raises:
-            SettingsError: The gate is malformed.
+            SettingsError: The gate or the token source is malformed.
         """
-        self._join(_Family(Configuration(settings, gate, clock)), None)
+        self._join(_Family(Configuration(settings, gate, clock, token_source)), None)
 
     def _join(self, family: _Family, audience: str | None) -> None:
         self._family = family
@@ -108,6 +111,7 @@ class MCPTokenProvider:
         settings: Settings | None = None,
         gate: Gate | None = None,
         clock: Clock | None = None,
+        token_source: TokenSource | None = None,
     ) -> None:
         """Replace the process-wide configuration; adapters that exist already follow.
 
@@ -115,9 +119,9 @@ class MCPTokenProvider:
         environment again.
 
         Raises:
-            SettingsError: The gate is malformed.
+            SettingsError: The gate or the token source is malformed.
         """
-        process_wide.configure(Configuration(settings, gate, clock))
+        process_wide.configure(Configuration(settings, gate, clock, token_source))
 
     @classmethod
     def reset(cls) -> None:
@@ -128,7 +132,7 @@ class MCPTokenProvider:
         """Return the decision for a call made now. Never raises.
 
         Args:
-            max_wait: Seconds to wait for a slow flag at most; None is the library's own limit.
+            max_wait: Seconds to wait at most for flag and token source; None: this library's limit.
         """
         lease = self._lease
         try:
@@ -137,7 +141,7 @@ class MCPTokenProvider:
             return lease.failed(error)
 
     async def decision_async(self, max_wait: float | None = None) -> Decision:
-        """As `decision`; the event loop (asyncio or trio) goes on while a slow flag is asked."""
+        """As `decision`; the event loop (asyncio or trio) goes on meanwhile."""
         lease = self._lease
         try:
             return lease.current() or await lease.renew_async(max_wait)
@@ -170,7 +174,7 @@ class MCPTokenProvider:
         return self.decision().token
 
     async def token_async(self) -> str | None:
-        """As `token`; the event loop (asyncio or trio) goes on while a slow flag is asked."""
+        """As `token`; the event loop (asyncio or trio) goes on meanwhile."""
         return (await self.decision_async()).token
 
     def headers(self) -> dict[str, str]:
@@ -178,7 +182,7 @@ class MCPTokenProvider:
         return _as_headers(self.decision())
 
     async def headers_async(self) -> dict[str, str]:
-        """As `headers`; the event loop (asyncio or trio) goes on while a slow flag is asked."""
+        """As `headers`; the event loop (asyncio or trio) goes on meanwhile."""
         return _as_headers(await self.decision_async())
 
     def status(self) -> TokenStatus:
@@ -207,7 +211,8 @@ class MCPTokenProvider:
 
         If it is the current one, flag, secret and settings are read again at the next call. A
         new token is minted at once only if the refused one is older than the margin or if the
-        secret has changed: no server can make a client mint at each call. Never raises.
+        secret has changed; a token source is asked at once, but once per margin. So no server can
+        make a client mint, or ask, at each call. Never raises.
         """
         lease = self._lease
         try:
@@ -225,7 +230,8 @@ class MCPTokenProvider:
         if self._family is process_wide:
             return _instance, (self._audience,)
         given = self._family.configuration
-        return _unpickled, (given.settings, given.gate, given.given_clock, self._audience)
+        handed_in = (given.settings, given.gate, given.given_clock, given.given_token_source)
+        return _unpickled, (*handed_in, self._audience)
 
     def __repr__(self) -> str:
         audience = "" if self._audience is None else f" audience={self._audience!r}"
@@ -243,9 +249,13 @@ def _instance(audience: str | None) -> MCPTokenProvider:
 
 
 def _unpickled(
-    settings: Settings | None, gate: Gate | None, clock: Clock | None, audience: str | None
+    settings: Settings | None,
+    gate: Gate | None,
+    clock: Clock | None,
+    token_source: TokenSource | None,
+    audience: str | None,
 ) -> MCPTokenProvider:
-    provider = MCPTokenProvider(settings, gate=gate, clock=clock)
+    provider = MCPTokenProvider(settings, gate=gate, clock=clock, token_source=token_source)
     return provider if audience is None else provider.for_audience(audience)
 
 
@@ -322,7 +332,7 @@ def _check_audience(audience: object) -> None:
         raise SettingsError("an audience is text that is not blank", variable="audience")
 
 
-process_wide: Final = _Family(Configuration(None, None, None))
+process_wide: Final = _Family(Configuration(None, None, None, None))
 _instances: Final = process_wide.providers
 
 

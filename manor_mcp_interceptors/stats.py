@@ -27,7 +27,7 @@ class ProviderStats:
     counts decisions and not calls; a call that is refused by a gate that answers per call
     (``per_call``) or by `allowed_hosts` counts as one decision."""
     mints: int
-    """Tokens signed."""
+    """New tokens: signed, or given by the token file or the token source."""
     refreshes: int
     """Times that a server refused the current token, which led to a recheck."""
     retries: int

@@ -210,7 +210,7 @@ def test_a_log_that_raises_breaks_no_call(broken_log: list[str], clock: FakeCloc
     assert get_token(" ") is None
     assert get_token() is None
     said = "\n".join(broken_log)
-    for line in ("minted", "20 bytes", "ok: flag", "a server refused", "flag backend failed"):
+    for line in ("a new token", "20 bytes", "ok: flag", "a server refused", "flag backend failed"):
         assert line in said
     for line in ("target_not_allowed", "invalid_config", "flag_off"):
         assert line in said

@@ -25,6 +25,7 @@ PUBLIC = [
     "Settings",
     "SettingsError",
     "TokenRejectedError",
+    "TokenSource",
     "TokenStatus",
     "TokenUnavailableError",
     "TokenVerifier",

@@ -173,7 +173,7 @@ def test_a_mint_and_a_refusal_are_logged_once(
         provider.invalidate(token)
         provider.token()
     lines = [(record.levelname, record.getMessage()) for record in caplog.records]
-    assert lines.count(("DEBUG", "MCP auth minted a token for service-search-mcp")) == 1
+    assert lines.count(("DEBUG", "MCP auth has a new token for service-search-mcp")) == 1
     assert len([text for level, text in lines if "refused the token for" in text]) == 1
     assert token not in caplog.text
 

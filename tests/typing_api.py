@@ -40,6 +40,7 @@ from manor_mcp_interceptors import (
     Settings,
     SettingsError,
     TokenRejectedError,
+    TokenSource,
     TokenStatus,
     TokenUnavailableError,
     TokenVerifier,
@@ -109,6 +110,14 @@ assert_type(MCPTokenProvider.get_instance("other-mcp"), MCPTokenProvider)
 assert_type(MCPTokenProvider.get_token(), str | None)
 assert_type(MCPTokenProvider.get_auth_headers(), dict[str, str])
 MCPTokenProvider.configure(settings=settings, gate=StaticGate(), clock=FakeClock())
+
+
+async def fetch(audience: str) -> str | None: ...
+
+
+source: TokenSource = fetch
+MCPTokenProvider.configure(token_source=source)
+MCPTokenProvider(token_source=lambda audience: f"token for {audience}")
 MCPTokenProvider.reset()
 assert_type(provider.for_audience("other-mcp"), MCPTokenProvider)
 assert_type(provider.token(), str | None)

@@ -170,7 +170,9 @@ def headers(audience: Audience = None, json: AsJson = False) -> None:  # noqa: F
 @app.command(epilog=EXIT_CODES)
 def inspect(token: TokenArgument = "-", json: AsJson = False) -> None:  # noqa: FBT002, S107
     """Decode a token WITHOUT verifying it: anybody may have made it."""
-    from .doctor.claims import read_unverified, readable
+    from manor_mcp_interceptors._keys.unverified import read_unverified
+
+    from .doctor.claims import readable
 
     try:
         header, claims = read_unverified(given_token(token))

@@ -8,18 +8,24 @@ import threading
 import time
 import weakref
 from dataclasses import dataclass, replace
-from typing import Any, Final, Protocol, TypeAlias, TypeGuard
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeGuard
 
 from manor_mcp_interceptors._flags.evaluation import FlagEvaluator
 from manor_mcp_interceptors._flags.gates import FlagAnswer, FlagQuestion
-from manor_mcp_interceptors._keys.keys import KeySource, SigningKey
+from manor_mcp_interceptors._keys.given_token import GivenToken
+from manor_mcp_interceptors._keys.keys import Credential, KeySource
 from manor_mcp_interceptors._telemetry.log import LogThrottle, log
 from manor_mcp_interceptors._telemetry.secrets_in_use import secrets_in_use
 from manor_mcp_interceptors._waiting import reset_after_fork
 from manor_mcp_interceptors.errors import SettingsError, import_problem
 from manor_mcp_interceptors.outcomes import Outcome
-from manor_mcp_interceptors.protocols import Clock, Gate
+from manor_mcp_interceptors.protocols import Clock, Gate, TokenSource
 from manor_mcp_interceptors.settings import Settings, flag_and_subject
+
+from .token_cache import TokenInUse
+
+if TYPE_CHECKING:
+    from manor_mcp_interceptors._keys.token_source import AskedTokens
 
 DEFAULTS: Final = Settings()
 
@@ -50,6 +56,15 @@ UNREAD: Final = SettingsSnapshot(
 """Stands for settings whose reading has failed."""
 
 
+CredentialOrProblem: TypeAlias = "Credential | SettingsError | None"
+"""What a token comes from, or why there is none; None if it was not read."""
+
+
+def is_credential(found: CredentialOrProblem) -> TypeGuard[Credential]:
+    """Return whether there is a key or a token."""
+    return not (found is None or isinstance(found, SettingsError))
+
+
 @dataclass(frozen=True, slots=True)
 class Explanation:
     """What a provider decides from, for the doctor. Its keys hold secrets."""
@@ -62,17 +77,12 @@ class Explanation:
     gate: str
     """Who answers for the flag: ``environment``, ``OpenFeature``, a gate's class."""
     keys: KeySource
+    token_source: str | None
+    """The name of the token source in code; None if there is none."""
+    credential: CredentialOrProblem
+    """What the latest decision was made from; None if the flag was off."""
     audience: str | None
     """The audience that the provider was made for; None: the configured one."""
-
-
-KeyOrProblem: TypeAlias = "SigningKey | SettingsError | None"
-"""What signs, or why nothing can; None if it was not read because the flag is off."""
-
-
-def is_key(key: KeyOrProblem) -> TypeGuard[SigningKey]:
-    """Return whether there is a key."""
-    return not (key is None or isinstance(key, SettingsError))
 
 
 class _Lease(Protocol):
@@ -82,15 +92,22 @@ class _Lease(Protocol):
 class Configuration:
     """One configuration, shared by the providers of all audiences."""
 
-    def __init__(self, settings: Settings | None, gate: Gate | None, clock: Clock | None) -> None:
+    def __init__(
+        self,
+        settings: Settings | None,
+        gate: Gate | None,
+        clock: Clock | None,
+        token_source: TokenSource | None,
+    ) -> None:
         """Take what `MCPTokenProvider` takes.
 
         Raises:
-            SettingsError: The gate is malformed.
+            SettingsError: The gate or the token source is malformed.
         """
         self.settings: Final = settings
         self.gate: Final = gate
         self.given_clock: Final = clock
+        self.given_token_source: Final = token_source
         self.clock: Final[Clock] = time if clock is None else clock
         self.keys: Final = KeySource(in_code=settings is not None)
         self._leases: weakref.WeakSet[_Lease] = weakref.WeakSet()
@@ -98,6 +115,19 @@ class Configuration:
         self.after_fork()
         reset_after_fork(self)
         self.flags: Final = FlagEvaluator(gate, self.end_leases)
+        self._source: Final = self._asked(token_source)
+
+    def _asked(self, token_source: TokenSource | None) -> AskedTokens | None:
+        if token_source is None:
+            return None
+        from manor_mcp_interceptors._keys.token_source import AskedTokens  # rarely used
+
+        return AskedTokens(token_source, self.clock, self.end_leases)
+
+    @property
+    def token_source_name(self) -> str | None:
+        """The name of the token source in code; None if there is none."""
+        return None if self._source is None else self._source.name
 
     def after_fork(self) -> None:
         """Start with a free lock: in a forked child, the thread that held it is gone."""
@@ -119,12 +149,58 @@ class Configuration:
         )
         return SettingsSnapshot(question, settings)
 
-    def signing_key(self, snapshot: SettingsSnapshot) -> KeyOrProblem:
-        """Read the key that signs; return why there is none instead of raising it."""
+    def credential(
+        self, snapshot: SettingsSnapshot, use: TokenInUse, max_wait: float | None = None
+    ) -> CredentialOrProblem:
+        """Read the key or the token; return why there is none instead of raising it.
+
+        Args:
+            snapshot: The settings.
+            use: The given token that calls carry now. If a new one is due, the source is asked.
+            max_wait: Seconds to wait for a token source at most; None is this library's own limit.
+        """
+        known = self.known_credential(snapshot, use)
+        if known is not None or self._source is None:
+            return known
+        return self._source.ask(
+            snapshot.settings.audience, use.given, is_refused=use.is_refused, max_wait=max_wait
+        )
+
+    async def credential_async(
+        self, snapshot: SettingsSnapshot, use: TokenInUse, max_wait: float | None = None
+    ) -> CredentialOrProblem:
+        """As `credential`; the event loop goes on while a token source is asked."""
+        known = self.known_credential(snapshot, use)
+        if known is not None or self._source is None:
+            return known
+        return await self._source.ask_async(
+            snapshot.settings.audience, use.given, is_refused=use.is_refused, max_wait=max_wait
+        )
+
+    def known_credential(self, snapshot: SettingsSnapshot, use: TokenInUse) -> CredentialOrProblem:
+        """As `credential`, but a token source is not asked: None if it has given no new token."""
+        if self._source is None:
+            return self._read_credential(snapshot)
+        if (problem := self._misconfigured(snapshot)) is not None:
+            return problem
+        late = self._source.late(snapshot.settings.audience, use.given)
+        return late or (None if use.is_due else use.given)
+
+    def _misconfigured(self, snapshot: SettingsSnapshot) -> SettingsError | None:
+        """Return why a token source is not asked."""
         if snapshot.error is not None:
             return snapshot.error
         try:
-            return self.keys.signing_key(snapshot.settings)
+            self.keys.check_sources(snapshot.settings, "token_source")
+        except SettingsError as error:
+            return error.with_traceback(None)
+        return None
+
+    def _read_credential(self, snapshot: SettingsSnapshot) -> CredentialOrProblem:
+        if snapshot.error is not None:
+            return snapshot.error
+        try:
+            return self.keys.credential(snapshot.settings)
         except ImportError as error:
             return SettingsError(import_problem(error), outcome=Outcome.PYJWT_MISSING)
         except SettingsError as error:
@@ -135,12 +211,14 @@ class Configuration:
 
     def fingerprints(self) -> list[tuple[str, str]]:
         """Return the one of the key that signs, or would if the flag were on; with its role."""
-        key = self.signing_key(self.read_settings(None))
-        return [("signing", key.fingerprint())] if is_key(key) else []
+        key = self.known_credential(self.read_settings(None), TokenInUse(None))
+        if not is_credential(key) or isinstance(key, GivenToken):
+            return []
+        return [("signing", key.fingerprint())]
 
-    def warn(self, snapshot: SettingsSnapshot, key: SigningKey) -> None:
+    def warn(self, snapshot: SettingsSnapshot, credential: Credential) -> None:
         """Log each warning that did not hold at the last recheck."""
-        for text in self._warnings.new([*snapshot.warnings(), *key.warnings]):
+        for text in self._warnings.new([*snapshot.warnings(), *credential.warnings]):
             log(logging.WARNING, "%s", text)
 
     def add(self, lease: _Lease) -> None:

@@ -10,7 +10,7 @@ from manor_mcp_interceptors._hosts import compile_hosts
 from manor_mcp_interceptors.errors import SettingsError
 from manor_mcp_interceptors.outcomes import Outcome, TokenStatus
 
-from .configuration import KeyOrProblem, SettingsSnapshot, is_key
+from .configuration import CredentialOrProblem, SettingsSnapshot, is_credential
 from .decision import Decision, without_token
 from .token_cache import CachedToken, CacheResult, TokenCache
 
@@ -20,7 +20,7 @@ NOT_ASKED: Final = FlagAnswer(enabled=False, source="not asked yet")
 def decide(
     snapshot: SettingsSnapshot,
     answer: FlagAnswer,
-    key: KeyOrProblem,
+    credential: CredentialOrProblem,
     cache: TokenCache,
 ) -> Decision:
     """Return the decision; `valid_until` is the end of its token's freshness.
@@ -28,15 +28,15 @@ def decide(
     Args:
         snapshot: The settings.
         answer: The flag's.
-        key: What signs, or why nothing can; read only if the flag is on.
-        cache: Holds the token, and signs a new one.
+        credential: What the token comes from, or why there is none; read only if the flag is on.
+        cache: Holds the token, and makes a new one.
     """
     if not answer.enabled:
         return refusal(snapshot, answer)
-    assert key is not None  # it is read if the flag is on
-    if isinstance(key, SettingsError):
-        return without_token(key.outcome, str(key), answer)
-    result = cache.renew(snapshot.settings, key)
+    assert credential is not None  # it is read if the flag is on
+    if isinstance(credential, SettingsError):
+        return without_token(credential.outcome, str(credential), answer)
+    result = cache.renew(snapshot.settings, credential)
     if result.cached is None:
         return without_token(result.outcome, result.problem or "", answer)
     return _with_token(result.cached, result, snapshot, answer)
@@ -71,7 +71,10 @@ def refusal(snapshot: SettingsSnapshot, answer: FlagAnswer) -> Decision:
 
 
 def describe(
-    snapshot: SettingsSnapshot, key: KeyOrProblem, decision: Decision, expires_in: float | None
+    snapshot: SettingsSnapshot,
+    credential: CredentialOrProblem,
+    decision: Decision,
+    expires_in: float | None,
 ) -> TokenStatus:
     """Return `decision` and its inputs for an operator."""
     answer = decision.answer or NOT_ASKED
@@ -85,6 +88,6 @@ def describe(
         issuer=settings.issuer if settings else None,
         audience=settings.audience if settings else None,
         subject=settings.subject if settings else None,
-        secret_source=key.source if is_key(key) else None,
+        secret_source=credential.source if is_credential(credential) else None,
         seconds_to_expiry=expires_in,
     )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import time
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from manor_mcp_interceptors._flags.gates import FlagAnswer
@@ -21,19 +22,39 @@ from manor_mcp_interceptors.outcomes import Outcome, TokenStatus
 from .configuration import (
     UNREAD,
     Configuration,
+    CredentialOrProblem,
     Explanation,
-    KeyOrProblem,
     SettingsSnapshot,
-    is_key,
+    is_credential,
 )
 from .decide import NOT_ASKED, decide, describe, refusal
 from .decision import ENDED, UNDECIDED, Decision, without_token
-from .token_cache import TokenCache
+from .token_cache import TokenCache, TokenInUse
 
 WAIT_SECONDS: Final = 5.0
 """How long a call without a usable token waits for another thread that is minting one."""
 GRACE_SECONDS: Final = 1.0
 """How long an expired lease may be used while another thread renews it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Renewal:
+    """What a renewal begins with."""
+
+    snapshot: SettingsSnapshot
+    wall: float
+    """When it began, Unix time, seconds."""
+    times_ended: int
+    max_wait: float | None
+    """Seconds to wait for flag and token source together; None is this library's own limits."""
+    monotonic: float
+    """When it began, by the monotonic clock, seconds."""
+
+    def remaining(self) -> float | None:
+        """Return the seconds that are left to wait; None is this library's own limit."""
+        if self.max_wait is None:
+            return None
+        return max(0.0, self.max_wait - (time.monotonic() - self.monotonic))
 
 
 class Lease:
@@ -47,6 +68,7 @@ class Lease:
         "__weakref__",
         "_audience",
         "_cache",
+        "_credential",
         "_latest",
         "_renewing",
         "_snapshot",
@@ -68,6 +90,8 @@ class Lease:
         """Equals `decision`; with a per-call gate, the last decision with the flag on."""
         self._snapshot: SettingsSnapshot | None = None
         """The settings of the latest decision."""
+        self._credential: CredentialOrProblem = None
+        """What the latest decision was made from, for `explain`."""
         self._audience = audience
         self._cache = TokenCache(self.clock, self.counters)
         self._throttle = LogThrottle()
@@ -96,31 +120,46 @@ class Lease:
         """Decide again, or return the last decision while another thread does.
 
         Args:
-            max_wait: Seconds to wait for a slow flag at most; None is the library's own limit.
+            max_wait: Seconds to wait at most for a slow flag or a token source; None is this
+                library's own limit.
         """
         if self._in_grace_period():
             return self._latest
         try:
             self._renewing = True
-            asked_at, times_ended = self.clock.time(), self._times_ended
-            snapshot = self._read_settings()
-            answer = self.configuration.flags.ask(snapshot.question, max_wait)
-            return self._decide(snapshot, answer, asked_at, times_ended)
+            begun = self._begin(max_wait)
+            answer = self.configuration.flags.ask(begun.snapshot.question, begun.remaining())
+            if (decided := self._decided(begun.snapshot, answer)) is not None:
+                return decided
+            found: CredentialOrProblem = None
+            if answer.enabled:
+                use = self._cache.in_use(begun.snapshot.settings.audience)
+                found = self.configuration.credential(begun.snapshot, use, begun.remaining())
+            return self._decide(begun, answer, found)
         finally:
             self._renewing = False
 
     async def renew_async(self, max_wait: float | None = None) -> Decision:
-        """As `renew`; the event loop goes on while the flag is asked."""
+        """As `renew`; the event loop goes on while flag and token source are asked."""
         if self._in_grace_period():
             return self._latest
         try:
             self._renewing = True
-            asked_at, times_ended = self.clock.time(), self._times_ended
-            snapshot = self._read_settings()
-            answer = await self.configuration.flags.ask_async(snapshot.question, max_wait)
-            return self._decide(snapshot, answer, asked_at, times_ended)
+            begun, config = self._begin(max_wait), self.configuration
+            answer = await config.flags.ask_async(begun.snapshot.question, begun.remaining())
+            if (decided := self._decided(begun.snapshot, answer)) is not None:
+                return decided
+            found: CredentialOrProblem = None
+            if answer.enabled:
+                use = self._cache.in_use(begun.snapshot.settings.audience)
+                found = await config.credential_async(begun.snapshot, use, begun.remaining())
+            return self._decide(begun, answer, found)
         finally:
             self._renewing = False
+
+    def _begin(self, max_wait: float | None) -> _Renewal:
+        now, times_ended = self.clock.time(), self._times_ended
+        return _Renewal(self._read_settings(), now, times_ended, max_wait, time.monotonic())
 
     def _in_grace_period(self) -> bool:
         # Not atomic; at worst two threads evaluate the flag. Minting is serialised separately.
@@ -139,31 +178,40 @@ class Lease:
                 return self._snapshot  # the gate is asked at every call, the settings are not
         return self.configuration.read_settings(self._audience)
 
-    def _decide(
-        self, snapshot: SettingsSnapshot, answer: FlagAnswer, asked_at: float, times_ended: int
-    ) -> Decision:
-        configuration = self.configuration
-        if configuration.flags.per_call and not answer.enabled:
+    def _decided(self, snapshot: SettingsSnapshot, answer: FlagAnswer) -> Decision | None:
+        """Return the decision if nothing more is to be read for it."""
+        if self.configuration.flags.per_call and not answer.enabled:
             # For this call alone: no lease.
             return self._counted(refusal(snapshot, answer), snapshot)
-        key = configuration.signing_key(snapshot) if answer.enabled else None
-        lock = configuration.lock  # nearly always free: then no time-out is worked out
+        return self._in_force()
+
+    def _in_force(self) -> Decision | None:
+        """Return the latest decision if its lease runs: another thread may have made it."""
+        latest = self._latest
+        return latest if latest.valid_from <= self.clock.time() < latest.valid_until else None
+
+    def _decide(
+        self, begun: _Renewal, answer: FlagAnswer, credential: CredentialOrProblem
+    ) -> Decision:
+        snapshot = begun.snapshot
+        lock = self.configuration.lock  # nearly always free: then no time-out is worked out
         try:  # from here on: a signal handler may raise as soon as the lock is acquired
             if not (lock.acquire(blocking=False) or lock.acquire(timeout=self._lock_timeout())):
                 return self._while_another_decides(snapshot, answer)
             # Another thread may have decided while this one read flag, settings and key.
+            if (decided := self._in_force()) is not None:
+                return decided
             before = self._latest
-            if before.valid_from <= self.clock.time() < before.valid_until:
-                return before
-            decision = decide(snapshot, answer, key, self._cache)
-            decision = self._publish(decision, snapshot, asked_at, times_ended)
+            decision = decide(snapshot, answer, credential, self._cache)
+            decision = self._publish(decision, begun)
+            self._credential = credential
         finally:
             try:  # noqa: SIM105 - in `suppress`, a signal handler may raise before the release
                 lock.release()
             except RuntimeError:  # it was not acquired
                 pass
         self._counted(decision, snapshot)
-        self._log(decision, before, snapshot, key)
+        self._log(decision, before, snapshot, credential)
         return decision
 
     def _lock_timeout(self) -> float:
@@ -179,15 +227,13 @@ class Lease:
         latest = self._latest
         return latest if self._cache.is_usable(latest.token) else self._counted(UNDECIDED, snapshot)
 
-    def _publish(
-        self, decision: Decision, snapshot: SettingsSnapshot, asked_at: float, times_ended: int
-    ) -> Decision:
+    def _publish(self, decision: Decision, begun: _Renewal) -> Decision:
         """Return `decision` with its lease, which all calls use from now on."""
-        until = min(decision.valid_until, asked_at + snapshot.settings.recheck_seconds)
-        if self._times_ended != times_ended:  # the inputs are older than what ended the lease
+        until = min(decision.valid_until, begun.wall + begun.snapshot.settings.recheck_seconds)
+        if self._times_ended != begun.times_ended:  # the inputs are older than what ended the lease
             until = ENDED
-        self._latest = decision = replace(decision, valid_from=asked_at, valid_until=until)
-        self._snapshot = snapshot
+        self._latest = decision = replace(decision, valid_from=begun.wall, valid_until=until)
+        self._snapshot = begun.snapshot
         self.decision = UNDECIDED if self.configuration.flags.per_call else decision
         return decision
 
@@ -197,13 +243,17 @@ class Lease:
         return decision
 
     def _log(
-        self, decision: Decision, before: Decision, snapshot: SettingsSnapshot, key: KeyOrProblem
+        self,
+        decision: Decision,
+        before: Decision,
+        snapshot: SettingsSnapshot,
+        credential: CredentialOrProblem,
     ) -> None:
         """Log what is new. No lock is held: a log handler may do anything."""
-        if is_key(key):
-            self.configuration.warn(snapshot, key)
+        if is_credential(credential):
+            self.configuration.warn(snapshot, credential)
         if decision.token not in (None, before.token):
-            log(logging.DEBUG, "MCP auth minted a token for %s", snapshot.settings.audience)
+            log(logging.DEBUG, "MCP auth has a new token for %s", snapshot.settings.audience)
         outcome, problem = decision.outcome, decision.problem
         state = (outcome, problem if outcome is Outcome.OK else decision.reason)
         if self._throttle.new([state]):
@@ -232,8 +282,8 @@ class Lease:
 
         If that is the current token, the lease ends, so that flag, secret and settings are read
         again. A new token is minted at once only if the refused one is older than the margin or
-        if the secret has changed: no server can make a client mint, or ask for the flag, at each
-        call.
+        if the secret has changed; a token source is asked at once, but once per margin. So no
+        server can make a client mint, or ask for the flag or a token, at each call.
         """
         with self.configuration.lock:
             if self._latest.token != token:
@@ -252,8 +302,13 @@ class Lease:
 
     def _inputs_changed(self) -> bool:
         snapshot = self.configuration.read_settings(self._audience)
-        key = self.configuration.signing_key(snapshot)
-        return is_key(key) and self._cache.inputs_changed(snapshot.settings, key)
+        found = self._read_credential(snapshot)
+        return is_credential(found) and self._cache.inputs_changed(snapshot.settings, found)
+
+    def _read_credential(self, snapshot: SettingsSnapshot) -> CredentialOrProblem:
+        """Return what a token comes from now, without asking a token source."""
+        given = self._cache.given(snapshot.settings.audience)
+        return self.configuration.known_credential(snapshot, TokenInUse(given))
 
     def end(self) -> None:
         """Have the next call read flag, settings and secret again."""
@@ -266,8 +321,8 @@ class Lease:
         """Describe `decision`, which was made now. Never raises."""
         try:
             snapshot = self.configuration.read_settings(self._audience)
-            key = self.configuration.signing_key(snapshot)
-            return describe(snapshot, key, decision, self._cache.expires_in(decision.token))
+            found = self._read_credential(snapshot)
+            return describe(snapshot, found, decision, self._cache.expires_in(decision.token))
         except Exception as error:  # settings or a clock of the application
             return describe(UNREAD, None, self.failed(error), None)
 
@@ -279,5 +334,7 @@ class Lease:
             answer=decision.answer or NOT_ASKED,
             gate=self.configuration.flags.gate_name,
             keys=self.configuration.keys,
+            token_source=self.configuration.token_source_name,
+            credential=self._credential,
             audience=self._audience,
         )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from manor_mcp_interceptors._bearer import format_bearer
-from manor_mcp_interceptors._keys.keys import SigningKey
+from manor_mcp_interceptors._keys.given_token import GivenToken
+from manor_mcp_interceptors._keys.keys import Credential, SigningKey
 from manor_mcp_interceptors._keys.tokens import effective_margin, mint
 from manor_mcp_interceptors._telemetry.counters import Counters
 from manor_mcp_interceptors.errors import import_problem
@@ -16,18 +18,21 @@ from manor_mcp_interceptors.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class CachedToken:
-    """A token, the inputs that it was made from, and when, by the wall and the monotonic clock."""
+    """A token, what it came from, and since when it is used, by the wall and monotonic clocks."""
 
     token: str = field(repr=False)
     authorization: str = field(repr=False)
     """The ready header value."""
-    expires_at: int
-    """Unix time, seconds."""
+    expires_at: float
+    """Unix time, seconds; infinite if the token does not say."""
     margin: int
     """Seconds before `expires_at` from which the token is stale."""
     inputs: tuple[object, ...] = field(repr=False)
-    minted_wall: float
-    minted_monotonic: float
+    audience: str
+    given: GivenToken | None
+    """The token as it was given; None if it was signed here."""
+    since_wall: float
+    since_monotonic: float
 
     def remaining(self, clock: Clock) -> float:
         """Return the seconds until `expires_at`, by the stricter of both clocks.
@@ -36,10 +41,21 @@ class CachedToken:
         the larger elapsed time counts.
         """
         wall = clock.time()
-        if wall < self.minted_wall:  # set back since: what the token's own times mean is unknown
-            return 0.0
-        elapsed = max(wall - self.minted_wall, clock.monotonic() - self.minted_monotonic)
-        return self.expires_at - self.minted_wall - elapsed
+        if wall < self.since_wall and self.given is None:
+            return 0.0  # set back since: what the token's own times mean is unknown
+        elapsed = max(wall - self.since_wall, clock.monotonic() - self.since_monotonic)
+        return self.expires_at - self.since_wall - elapsed
+
+
+@dataclass(frozen=True, slots=True)
+class TokenInUse:
+    """The given token that calls carry now, and whether a new one is to be asked for."""
+
+    given: GivenToken | None
+    """None if there is none, or if the token was signed here."""
+    is_due: bool = False
+    is_refused: bool = False
+    """Whether it is due because a server has refused it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,30 +73,53 @@ class CacheResult:
 class TokenCache:
     """One thread at a time may call `renew`; the rest is safe from any thread."""
 
-    __slots__ = ("_cached", "_clock", "_counters", "_rejected")
+    __slots__ = ("_cached", "_clock", "_counters", "_rejected", "_replaced_at")
 
     def __init__(self, clock: Clock, counters: Counters) -> None:
         self._clock = clock
         self._counters = counters
         self._cached: CachedToken | None = None
         self._rejected: str | None = None
+        self._replaced_at = -math.inf
+        """The monotonic time at which a token was last signed, or asked for after a refusal."""
 
-    def renew(self, settings: Settings, key: SigningKey) -> CacheResult:
+    def renew(self, settings: Settings, credential: Credential) -> CacheResult:
         """Return the cached token if it is fresh and made from these inputs, else a new one.
 
         If signing fails, an unexpired token made from the same inputs stays in use.
         """
-        cached = None if self.inputs_changed(settings, key) else self._cached
+        cached = None if self.inputs_changed(settings, credential) else self._cached
+        if isinstance(credential, GivenToken):
+            return self._take(settings, credential, cached)
         if cached is not None and not self.may_replace(cached.token):
             fresh_for = cached.remaining(self._clock) - cached.margin
             if fresh_for > 0:
                 return CacheResult(cached, self._clock.time() + fresh_for)
         try:
-            self._cached = new = self._mint(settings, key)
+            self._cached = new = self._mint(settings, credential)
         except Exception as error:
             return self._failed(error, cached)
+        self._replaced_at = new.since_monotonic
         self._counters.count("mints")
         return CacheResult(new, new.expires_at - new.margin)
+
+    def _take(
+        self, settings: Settings, given: GivenToken, cached: CachedToken | None
+    ) -> CacheResult:
+        """Return the given token if it has not expired: fresh until its margin, then until its end.
+
+        A token keeps the times since when it is used. So it also expires by the monotonic clock,
+        whatever the wall clock is set to.
+        """
+        token = cached or self._wrap(settings, given)
+        left = token.remaining(self._clock)
+        if left <= 0:
+            return CacheResult(None, 0.0, Outcome.INVALID_CONFIG, given.describe_expiry(-left))
+        if cached is None:
+            self._cached = token
+            self._counters.count("mints")
+        fresh_for = left - token.margin if left > token.margin else left
+        return CacheResult(token, self._clock.time() + fresh_for)
 
     def _mint(self, settings: Settings, key: SigningKey) -> CachedToken:
         wall, monotonic = self._clock.time(), self._clock.monotonic()
@@ -91,8 +130,23 @@ class TokenCache:
             token.expires_at,
             effective_margin(settings),
             _inputs(settings, key),
+            settings.audience,
+            None,
             wall,
             monotonic,
+        )
+
+    def _wrap(self, settings: Settings, given: GivenToken) -> CachedToken:
+        return CachedToken(
+            given.value,
+            format_bearer(given.value),
+            math.inf if given.expires_at is None else given.expires_at,
+            settings.margin_seconds,
+            _inputs(settings, given),
+            settings.audience,
+            given,
+            self._clock.time(),
+            self._clock.monotonic(),
         )
 
     def _failed(self, error: Exception, cached: CachedToken | None) -> CacheResult:
@@ -106,9 +160,29 @@ class TokenCache:
         problem = f"{problem}; the unexpired token stays in use"
         return CacheResult(cached, self._clock.time() + left, Outcome.OK, problem)
 
-    def inputs_changed(self, settings: Settings, key: SigningKey) -> bool:
+    def inputs_changed(self, settings: Settings, credential: Credential) -> bool:
         """Return whether the cached token was made from other settings or another secret."""
-        return self._cached is not None and self._cached.inputs != _inputs(settings, key)
+        return self._cached is not None and self._cached.inputs != _inputs(settings, credential)
+
+    def given(self, audience: str) -> GivenToken | None:
+        """Return the given token in use; None if there is none for `audience`."""
+        cached = self._cached
+        return None if cached is None or cached.audience != audience else cached.given
+
+    def in_use(self, audience: str) -> TokenInUse:
+        """Return the given token in use. If a new one is due, the caller must ask for it now.
+
+        It is due within the margin, always for a token without an `exp`, and once per margin
+        after a server has refused it.
+        """
+        cached, given = self._cached, self.given(audience)
+        if cached is None or given is None:
+            return TokenInUse(None, is_due=True)
+        if self.may_replace(cached.token):
+            self._replaced_at = self._clock.monotonic()
+            return TokenInUse(given, is_due=True, is_refused=True)
+        is_fresh = cached.margin < cached.remaining(self._clock) < math.inf
+        return TokenInUse(given, is_due=not is_fresh)
 
     def may_replace(self, value: str) -> bool:
         """Return whether a server refused the cached token, and a new one can differ from it.
@@ -119,7 +193,7 @@ class TokenCache:
         cached = self._cached
         if cached is None or cached.token != value or value != self._rejected:
             return False
-        return self._clock.monotonic() - cached.minted_monotonic >= max(cached.margin, 1)
+        return self._clock.monotonic() - self._replaced_at >= max(cached.margin, 1)
 
     def reject(self, value: str) -> bool:
         """Remember that a server refused the token `value`; return whether that was not known."""
@@ -129,22 +203,25 @@ class TokenCache:
 
     def is_usable(self, value: str | None) -> bool:
         """Return whether `value` is a token that no server has refused and that has not expired."""
-        return value is not None and value != self._rejected and self.expires_in(value) is not None
+        return value is not None and value != self._rejected and self._remaining(value) > 0
 
     def expires_in(self, value: str | None) -> float | None:
         """Return the seconds until the `exp` of the token `value`.
 
-        None if it has expired, or if it is not the cached one: another thread may have replaced
-        it a moment ago.
+        None if it has expired or does not say, or if it is not the cached one: another thread may
+        have replaced it a moment ago.
         """
+        left = self._remaining(value)
+        return left if 0 < left < math.inf else None
+
+    def _remaining(self, value: str | None) -> float:
         cached = self._cached
         if cached is None or cached.token != value:
-            return None
-        left = cached.remaining(self._clock)
-        return left if left > 0 else None
+            return 0.0
+        return cached.remaining(self._clock)
 
 
-def _inputs(settings: Settings, key: SigningKey) -> tuple[object, ...]:
+def _inputs(settings: Settings, credential: Credential) -> tuple[object, ...]:
     """Return all that a token is made from: if one changes, the next token is a new one."""
     return (
         settings.issuer,
@@ -154,5 +231,5 @@ def _inputs(settings: Settings, key: SigningKey) -> tuple[object, ...]:
         settings.ttl_seconds,
         settings.margin_seconds,
         settings.clock_skew_seconds,
-        key,  # the object, whose `repr` hides the secret
+        credential,  # the object, whose `repr` hides the secret
     )

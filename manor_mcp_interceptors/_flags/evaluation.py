@@ -1,4 +1,4 @@
-"""Evaluate a feature flag with bounded waits and a last-known-answer fallback."""
+"""Evaluate a feature flag: who answers, and the last known answer if nobody does."""
 
 from __future__ import annotations
 
@@ -7,36 +7,23 @@ import logging
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Hashable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from manor_mcp_interceptors._asking import Asker
 from manor_mcp_interceptors._telemetry.log import LogThrottle, log
-from manor_mcp_interceptors._waiting import (
-    LOOP_WAIT,
-    event_loop,
-    in_worker_thread,
-    reset_after_fork,
-    wait_until,
-)
+from manor_mcp_interceptors._waiting import event_loop, in_worker_thread, reset_after_fork
 from manor_mcp_interceptors.protocols import Gate, NoAnswerError
 
 from .gates import EnvironmentGate, FlagAnswer, FlagQuestion, LibraryGate, ManorGate, adapt
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
-
     from .openfeature_gate import OpenFeatureGate
 
-FIRST_WAIT: Final = 1.0
-"""Seconds that a call waits for the first answer to a question."""
-WAIT: Final = 0.03
-"""Seconds that a call waits for any later answer."""
 MAX_KNOWN: Final = 4096
 """How many last known answers are kept."""
-MAX_PENDING: Final = 1024
-"""How many questions may wait for a gate; further ones get the last known answer."""
 LOG_SECONDS: Final = 60.0
 """A gate that fails and recovers all the time is logged once in so many seconds."""
 
@@ -76,29 +63,13 @@ class DefaultGates:
             return None
 
 
-class _Evaluation:
-    """One question that the gate is asked in the worker thread; any number of callers wait."""
+@dataclass(frozen=True, slots=True)
+class _Learned:
+    """An answer out of the worker thread."""
 
-    def __init__(
-        self,
-        gate: LibraryGate,
-        question: FlagQuestion,
-        context: contextvars.Context,
-        wait: float,
-    ) -> None:
-        from concurrent.futures import Future  # only if a gate may block
-
-        self.gate = gate
-        self.question = question
-        self.answer: Future[FlagAnswer] = Future()
-        self.context = context
-        self.has_been_late = False
-        """Whether a caller has continued without the answer."""
-        self._until = time.monotonic() + wait
-
-    def remaining(self, limit: float) -> float:
-        """Return the seconds that a caller may still wait."""
-        return max(0.0, min(limit, self._until - time.monotonic()))
+    answer: FlagAnswer
+    is_new: bool
+    """Whether it differs from the one that was known before."""
 
 
 class FlagEvaluator:
@@ -132,6 +103,9 @@ class FlagEvaluator:
         self._defaults = DefaultGates(self.changed)
         self._on_change = on_change
         self._isolated = isolated
+        self._asker: Asker[FlagQuestion, _Learned] = Asker(
+            "mcp-auth-flag", self._on_late, isolated=isolated
+        )
         self._known: dict[Hashable, FlagAnswer] = {}
         self._problem: str | None = None
         self._throttle = LogThrottle(LOG_SECONDS)
@@ -142,13 +116,8 @@ class FlagEvaluator:
             self._custom.watch(self.changed)
 
     def after_fork(self) -> None:
-        """Start with a free lock and no worker: a forked child has neither of its parent's."""
+        """Start with a free lock: in a forked child, the thread that held it is gone."""
         self._lock = threading.RLock()
-        self._queue: deque[_Evaluation] = deque()
-        self._pending: dict[FlagQuestion, _Evaluation] = {}
-        self._running: _Evaluation | None = None
-        self._started = 0.0
-        self._has_worker = False
 
     @property
     def gate_name(self) -> str:
@@ -162,9 +131,7 @@ class FlagEvaluator:
 
     def changed(self) -> None:
         """End every lease; no caller may join a question that was asked before the change."""
-        with self._lock:  # a question that is still queued will be asked after it
-            if self._running is not None:
-                self._forget(self._running)
+        self._asker.forget_running()
         self._on_change()
 
     def ask(self, question: FlagQuestion, max_wait: float | None = None) -> FlagAnswer:
@@ -177,14 +144,11 @@ class FlagEvaluator:
         gate = self._gate()
         if gate.per_call or not gate.blocking:
             return self._ask_here(gate, question)
-        limit = LOOP_WAIT if event_loop() else FIRST_WAIT
-        evaluation = self._submit(gate, question)
-        if evaluation is None:
-            return self._last_known(question, question)
-        from concurrent.futures import wait
-
-        wait([evaluation.answer], evaluation.remaining(_shorter(limit, max_wait)))
-        return self._result(evaluation)
+        is_known = question in self._known
+        ask = partial(self._ask_in_worker, gate, question)
+        return self._or_last_known(
+            question, self._asker.ask(question, ask, is_known=is_known, max_wait=max_wait)
+        )
 
     async def ask_async(self, question: FlagQuestion, max_wait: float | None = None) -> FlagAnswer:
         """As `ask`; the event loop, of asyncio or trio, goes on meanwhile."""
@@ -193,12 +157,12 @@ class FlagEvaluator:
             return self.ask(question, max_wait)
         if gate.per_call:
             return await in_worker_thread(lambda: self._ask_here(gate, question))
-        evaluation = self._submit(gate, question)
-        if evaluation is None:
-            return self._last_known(question, question)
-        seconds = evaluation.remaining(_shorter(FIRST_WAIT, max_wait))
-        await wait_until(evaluation.answer.done, seconds)
-        return self._result(evaluation)
+        is_known = question in self._known
+        ask = partial(self._ask_in_worker, gate, question)
+        return self._or_last_known(
+            question,
+            await self._asker.ask_async(question, ask, is_known=is_known, max_wait=max_wait),
+        )
 
     def _gate(self) -> LibraryGate:
         return self._custom or self._defaults.choose()
@@ -213,74 +177,17 @@ class FlagEvaluator:
             result = _evaluate(gate, question)
         return self._learn(_cache_key(gate, question), question, result)
 
-    def _submit(self, gate: LibraryGate, question: FlagQuestion) -> _Evaluation | None:
-        """Queue the question, or join it if it is pending; None if the gate cannot be asked."""
-        with self._lock:
-            if (evaluation := self._pending.get(question)) is not None:
-                return evaluation
-            if len(self._pending) >= MAX_PENDING or not self._start_worker():
-                return None
-            wait = WAIT if question in self._known else FIRST_WAIT
-            is_overdue = self._running and time.monotonic() > self._started + wait
-            context = contextvars.Context() if self._isolated else contextvars.copy_context()
-            evaluation = _Evaluation(gate, question, context, 0.0 if is_overdue else wait)
-            self._pending[question] = evaluation
-            self._queue.append(evaluation)
-            return evaluation
-
-    def _result(self, evaluation: _Evaluation) -> FlagAnswer:
-        with self._lock:
-            if evaluation.answer.done():
-                return evaluation.answer.result()
-            evaluation.has_been_late = True
-        return self._last_known(evaluation.question, evaluation.question)
-
-    def _start_worker(self) -> bool:
-        if self._has_worker:
-            return True
-        if sys.is_finalizing():  # a thread that is started now would never end
-            return False
-        try:
-            # A daemon: a gate that hangs must not keep the process from ending.
-            threading.Thread(target=self._work, name="mcp-auth-flag", daemon=True).start()
-        except Exception:  # the interpreter is ending, or is out of threads or memory
-            return False
-        self._has_worker = True
-        return True
-
-    def _work(self) -> None:
-        try:
-            while (evaluation := self._next()) is not None:
-                self._answer(evaluation)
-        except BaseException:  # a gate that raises SystemExit: the next question gets a new worker
-            with self._lock:
-                self._queue.clear()
-                self._pending.clear()
-                self._running, self._has_worker = None, False
-            raise
-
-    def _next(self) -> _Evaluation | None:
-        with self._lock:
-            self._running = self._queue.popleft() if self._queue else None
-            self._started = time.monotonic()
-            self._has_worker = self._running is not None
-            return self._running
-
-    def _answer(self, evaluation: _Evaluation) -> None:
-        question = evaluation.question
+    def _ask_in_worker(self, gate: LibraryGate, question: FlagQuestion) -> _Learned:
         before = self._known.get(question)
-        result = evaluation.context.run(_evaluate, evaluation.gate, question)
-        answer = self._learn(question, question, result)
-        with self._lock:
-            self._forget(evaluation)
-            evaluation.answer.set_result(answer)
-            is_late = evaluation.has_been_late
-        if is_late and (before is None or before.enabled != answer.enabled):
+        answer = self._learn(question, question, _evaluate(gate, question))
+        return _Learned(answer, before is None or before.enabled != answer.enabled)
+
+    def _on_late(self, learned: _Learned) -> None:
+        if learned.is_new:
             self.changed()
 
-    def _forget(self, evaluation: _Evaluation) -> None:
-        if self._pending.get(evaluation.question) is evaluation:
-            del self._pending[evaluation.question]
+    def _or_last_known(self, question: FlagQuestion, learned: _Learned | None) -> FlagAnswer:
+        return self._last_known(question, question) if learned is None else learned.answer
 
     def _learn(self, key: Hashable, question: FlagQuestion, result: FlagAnswer | str) -> FlagAnswer:
         """Keep a good answer; after a failure (a text), return the last known answer."""
@@ -314,10 +221,6 @@ class FlagEvaluator:
         else:
             message = "flag backend failed (%s): the last known answer stands"
             log(logging.WARNING, message, problem)
-
-
-def _shorter(limit: float, max_wait: float | None) -> float:
-    return limit if max_wait is None else min(limit, max_wait)
 
 
 def _evaluate(gate: LibraryGate, question: FlagQuestion) -> FlagAnswer | str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections import Counter
 from collections.abc import Mapping
@@ -75,6 +76,8 @@ def _read_or_explain(jwk: object, *, is_twice: bool) -> PublicKey | str:
 def read_members(text: str) -> list[Any]:
     """Return the members of ``keys`` in the JWK set `text`, unchecked.
 
+    It may also be the file that `spiffe-helper` writes, with a JWK set for each trust domain.
+
     Raises:
         NotUsableError: It is not a JWK set.
     """
@@ -83,9 +86,27 @@ def read_members(text: str) -> list[Any]:
     except (ValueError, RecursionError):
         raise NotUsableError("is not JSON; it takes a JWK set (RFC 7517)") from None
     members = found.get("keys") if isinstance(found, dict) else None
+    if members is None and isinstance(found, dict):
+        members = _of_trust_domains(found)
     if not isinstance(members, list):
         raise NotUsableError('is not a JWK set (RFC 7517): an object with a list "keys"')
     return members
+
+
+def _of_trust_domains(bundles: dict[str, Any]) -> list[Any] | None:
+    """Return the keys of all bundles; None if one of them is not the base64 of a JWK set.
+
+    A key speaks for the SPIFFE IDs of its trust domain alone: a federated domain must not sign
+    for this one.
+    """
+    try:
+        return [
+            {**key, "sub": f"spiffe://{domain}/*"}
+            for domain, encoded in bundles.items()
+            for key in json.loads(base64.b64decode(encoded, validate=True))["keys"] or ()
+        ]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
 
 
 def read_key(jwk: object) -> PublicKey:
@@ -160,7 +181,10 @@ def _subjects(jwk: dict[str, Any]) -> Subjects | None:
     given = jwk["sub"] if isinstance(jwk["sub"], list) else [jwk["sub"]]
     if not given or not all(isinstance(one, str) and one.strip() for one in given):
         raise NotUsableError("its sub is not a text, or a list of texts")
-    return Subjects.of(given)
+    try:
+        return Subjects.of(given)
+    except ValueError as error:
+        raise NotUsableError(f"its sub {error}") from None
 
 
 def _shown(jwk: object, number: int) -> str:

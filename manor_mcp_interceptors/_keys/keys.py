@@ -12,6 +12,7 @@ from manor_mcp_interceptors.errors import SettingsError
 from manor_mcp_interceptors.outcomes import Outcome
 from manor_mcp_interceptors.settings import Settings
 
+from .given_token import GivenToken, parse_given
 from .shared_secret import SharedSecret, form_warnings, parse_secret
 from .watched_file import WatchedFile
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from .private_key import PrivateKey
     from .verification_keys import VerificationKeys
 
-__all__ = ["KeySource", "SigningKey"]
+__all__ = ["Credential", "KeySource", "SigningKey"]
 
 MAX_SECRETS: Final = 8
 """In one file. A rotation needs two; a file with more lines is hardly a file of secrets."""
@@ -33,6 +34,8 @@ T = TypeVar("T")
 _STRUCTURE: Final = re.compile(r"\A[\s\ufeff]*[{\[]|^-----(?:BEGIN|END) ", re.MULTILINE)
 
 SigningKey: TypeAlias = "SharedSecret | PrivateKey"
+Credential: TypeAlias = "SigningKey | GivenToken"
+"""What a call's token comes from: a key that signs it here, or a token made elsewhere."""
 
 
 class KeySource(HoldsSecret):
@@ -44,25 +47,47 @@ class KeySource(HoldsSecret):
         self._files: dict[tuple[str, str], WatchedFile[Any]] = {}
         self._checked: dict[str, SharedSecret] = {}
 
-    def signing_key(self, settings: Settings) -> SigningKey:
-        """Return the key that signs.
+    def credential(self, settings: Settings) -> Credential:
+        """Return the key that signs, or the token that is sent.
 
         Raises:
-            SettingsError: No usable key; its `outcome` is `NOT_CONFIGURED` if none is set.
+            SettingsError: No usable key or token; its `outcome` is `NOT_CONFIGURED` if none is set.
             ImportError: PyJWT, which checks the key's form, cannot be imported.
         """
-        given = [name for name in SOURCES if getattr(settings, name) is not None]
-        if len(given) > 1:
-            names = " and ".join(self._name(name) for name in given[:2])
-            raise SettingsError(
-                f"{names} are both set: unset one of them", variable=_variable(given[0])
-            )
+        if settings.token_file is None:
+            return self.signing_key(settings)
+        self.check_sources(settings)
+        token, warning = self._file(settings, "token_file", parse_given).read()
+        token.check_audience(settings.audience)
+        return token if warning is None else replace(token, warnings=(warning,))
+
+    def signing_key(self, settings: Settings) -> SigningKey:
+        """Return the key that signs; raises as `credential` does."""
+        self.check_sources(settings)
         if settings.private_key_file is not None:
             return self._private_key(settings)
         key = self._current_secret(settings)
         if key is None:
             raise _none_set("MCP_AUTH_PRIVATE_KEY_FILE, MCP_AUTH_TOKEN_FILE")
         return key
+
+    def check_sources(self, settings: Settings, *others: str) -> None:
+        """Check that tokens come from one source.
+
+        Args:
+            settings: They may name some.
+            others: The names of sources that are set beside the settings.
+
+        Raises:
+            SettingsError: There are several.
+        """
+        named = [name for name in SOURCES if getattr(settings, name) is not None]
+        given = [*others, *(self._name(name) for name in named)]
+        if len(given) > 1:
+            raise SettingsError(
+                f"{given[0]} and {given[1]} are both set: unset one of them",
+                variable=_variable(named[0]),
+            )
 
     def verification_keys(self, settings: Settings) -> VerificationKeys:
         """Return the keys whose tokens are accepted now.

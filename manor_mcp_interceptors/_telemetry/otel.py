@@ -45,7 +45,7 @@ METRICS: Final[Mapping[str, tuple[str, str, str, tuple[str, ...]]]] = {
         "Decisions whether calls carry a token: one for each lease, not one for each call",
         (OUTCOME, AUDIENCE),
     ),
-    "mints": ("manor.mcp_auth.mints", "{token}", "Tokens signed", ()),
+    "mints": ("manor.mcp_auth.mints", "{token}", "New tokens: signed, or given", ()),
     "refreshes": (
         "manor.mcp_auth.refreshes",
         "{refresh}",

@@ -17,7 +17,7 @@ from manor_mcp_interceptors.errors import SettingsError
 from manor_mcp_interceptors.outcomes import Outcome
 from manor_mcp_interceptors.provider import MCPTokenProvider
 
-from ._token_source import TokenSource
+from ._bound_provider import BoundProvider
 
 MAX_LOGGED_HOSTS: Final = 100
 """How many hosts that a token may not go to are logged, with one line each."""
@@ -103,7 +103,7 @@ class BearerFlow:
         Raises:
             SettingsError: `audience` or `allowed_hosts` is malformed.
         """
-        self._source = TokenSource(provider, audience, required=required)
+        self._bound = BoundProvider(provider, audience, required=required)
         self._hosts = None if allowed_hosts is None else _compile(allowed_hosts)
         self._logged_hosts = LogThrottle(math.inf, MAX_LOGGED_HOSTS)
 
@@ -130,7 +130,7 @@ class BearerFlow:
         if earlier is not None or (self._hosts or decision.allowed_hosts) is not None:
             decision = self._scoped(decision, request.url, earlier)
         if decision.token is None or otel.annotate is not None:
-            decision = self._source.enforce(decision)
+            decision = self._bound.enforce(decision)
         if decision.authorization is None:
             if earlier and request.headers.get(HEADER_NAME) == earlier.authorization:
                 request.headers.pop(HEADER_NAME, None)  # our token, copied by the redirect
@@ -153,14 +153,14 @@ class BearerFlow:
 
     def _not_allowed(self, host: str, why: str) -> Decision:
         outcome = Outcome.TARGET_NOT_ALLOWED
-        self._source.provider.count_decision(outcome)
+        self._bound.provider.count_decision(outcome)
         reason = f"{host[:255]!r} may not have a token: {why}"
         if self._logged_hosts.due(host):
             log(logging.WARNING, "MCP auth %s: %s", outcome, reason)
         return without_token(outcome, reason)
 
     def _count(self, name: str) -> None:
-        self._source.provider.counters.count(name)
+        self._bound.provider.counters.count(name)
 
     def _was_refused(self, sent: Sent, answered: Any, status: int) -> bool:
         """Return whether `status` refuses our token; it is then reported to the provider.
@@ -176,7 +176,7 @@ class BearerFlow:
             return False
         if self._origin(answered.url) != self._origin(sent.url):
             return False
-        self._source.provider.invalidate(sent.token)
+        self._bound.provider.invalidate(sent.token)
         return True
 
     def _may_retry_with(self, sent: Sent, decision: Decision) -> bool:

@@ -13,9 +13,9 @@ from manor_mcp_interceptors.errors import TokenUnavailableError
 from manor_mcp_interceptors.outcomes import Outcome
 from manor_mcp_interceptors.provider import MCPTokenProvider
 
+from ._bound_provider import BoundProvider
 from ._grpc_metadata import add_entry, has_authorization, replace_details, reusable
 from ._grpc_unavailable import TokenUnavailableRpcError
-from ._token_source import TokenSource
 
 AS_IS: Final = without_token(Outcome.OK, "the call is sent unchanged")
 """For a call whose caller set `authorization`, and after an error in this package."""
@@ -76,12 +76,12 @@ def _timeout_left(timeout: Any, deadline: float) -> Any:
 class GrpcAuth:
     """Attaches tokens and renews refused ones. An error in this package breaks no call."""
 
-    __slots__ = ("_log_throttle", "_required", "_source")
+    __slots__ = ("_bound", "_log_throttle", "_required")
 
     def __init__(
         self, provider: MCPTokenProvider | None, audience: str | None, *, required: bool
     ) -> None:
-        self._source = TokenSource(provider, audience, required=required)
+        self._bound = BoundProvider(provider, audience, required=required)
         self._required = required
         self._log_throttle = LogThrottle(math.inf)
 
@@ -96,7 +96,7 @@ class GrpcAuth:
         try:
             deadline = None if timeout is None else monotonic() + timeout
             is_set = metadata and has_authorization(metadata)
-            decision = AS_IS if is_set else self._source.decision(timeout)
+            decision = AS_IS if is_set else self._bound.decision(timeout)
             return Attempt(decision, metadata, timeout, deadline)
         except Exception as error:
             failure = self._failure(error)
@@ -109,12 +109,12 @@ class GrpcAuth:
         return self.attempt(details.metadata, getattr(details, "timeout", None))
 
     async def attempt_async(self, details: Any) -> Attempt:
-        """As `attempt_for`; a wait for a slow flag yields to the event loop."""
+        """As `attempt_for`; a wait for flag or token source yields to the event loop."""
         metadata, timeout = reusable(details.metadata), details.timeout
         try:
             deadline = None if timeout is None else monotonic() + timeout
             is_set = metadata and has_authorization(metadata)
-            decision = AS_IS if is_set else await self._source.decision_async(timeout)
+            decision = AS_IS if is_set else await self._bound.decision_async(timeout)
             return Attempt(decision, metadata, timeout, deadline)
         except Exception as error:
             failure = self._failure(error)
@@ -126,7 +126,7 @@ class GrpcAuth:
         """Report to the provider that a server refused the token of `refused`."""
         try:
             if refused.token is not None:
-                self._source.provider.invalidate(refused.token)
+                self._bound.provider.invalidate(refused.token)
         except Exception as error:
             self._failure(error)
 
@@ -134,17 +134,17 @@ class GrpcAuth:
         """Report a refusal; return the second try, or None if the refusal stands."""
         self.refuse(refused)
         try:
-            return self._counted(refused.again(self._source.decision(refused.time_left())))
+            return self._counted(refused.again(self._bound.decision(refused.time_left())))
         except Exception as error:
             self._failure(error)
             return None
 
     async def renew_async(self, refused: Attempt) -> Attempt | None:
-        """As `renew`; a wait for a slow flag yields to the event loop."""
+        """As `renew`; a wait for flag or token source yields to the event loop."""
         self.refuse(refused)
         try:
             return self._counted(
-                refused.again(await self._source.decision_async(refused.time_left()))
+                refused.again(await self._bound.decision_async(refused.time_left()))
             )
         except Exception as error:
             self._failure(error)
@@ -152,7 +152,7 @@ class GrpcAuth:
 
     def _counted(self, second: Attempt | None) -> Attempt | None:
         if second is not None:
-            self._source.provider.counters.count("retries")
+            self._bound.provider.counters.count("retries")
         return second
 
     def _failure(self, error: Exception) -> TokenUnavailableRpcError | None:

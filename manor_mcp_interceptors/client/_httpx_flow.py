@@ -36,7 +36,7 @@ class HttpxFlow(BearerFlow):
 
     def auth_flow(self, request: Any) -> Generator[Any, Any, None]:
         """Send `request` with a token, and again if that token was refused."""
-        decide = self._source.provider.decision
+        decide = self._bound.provider.decision
         return self._steps(request, decide(), decide)
 
     def sync_auth_flow(self, request: Any) -> Generator[Any, Any, None]:
@@ -45,7 +45,7 @@ class HttpxFlow(BearerFlow):
 
     async def async_auth_flow(self, request: Any) -> AsyncGenerator[Any, Any]:
         """As `auth_flow`; the event loop continues while a flag is slow."""
-        decide = self._source.provider.decision_async
+        decide = self._bound.provider.decision_async
         steps = self._steps(request, await decide(), _no_decision_yet)
         try:
             wanted = next(steps)

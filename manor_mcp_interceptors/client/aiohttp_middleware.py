@@ -56,7 +56,7 @@ class AiohttpAuth(BearerFlow):
             TokenUnavailableError: There is no token, and a token is required.
         """
         earlier = self._earlier(request) if _redirected else None
-        sent = self._attach(request, await self._source.provider.decision_async(), earlier)
+        sent = self._attach(request, await self._bound.provider.decision_async(), earlier)
         response = await handler(request)
         if response.status == UNAUTHORIZED:
             response = await self._handle_refusal(request, handler, sent, response)
@@ -79,7 +79,7 @@ class AiohttpAuth(BearerFlow):
         if not self._was_refused(sent, refusal.request_info, refusal.status):
             return refusal
         try:
-            decision = await self._source.provider.decision_async()
+            decision = await self._bound.provider.decision_async()
             if not (self._may_retry_with(sent, decision) and await _is_resendable(request)):
                 return refusal
             await _drain(refusal, is_sent=_is_sent(request))

@@ -29,7 +29,7 @@ class RequestsAuth(BearerFlow, AuthBase):
         hooks = request.hooks["response"]
         old = next((hook for hook in hooks if isinstance(hook, _ResponseHook)), None)
         earlier = None if old is None else old.sent
-        sent = self._attach(request, self._source.provider.decision(), earlier)
+        sent = self._attach(request, self._bound.provider.decision(), earlier)
         if sent.token is not None:
             if old is not None:
                 hooks.remove(old)
@@ -44,7 +44,7 @@ class RequestsAuth(BearerFlow, AuthBase):
         request = response.request
         if not self._was_refused(sent, request, response.status_code):
             return response
-        decision = self._source.provider.decision()
+        decision = self._bound.provider.decision()
         connection = getattr(response, "connection", None)
         if connection is None or not self._may_retry_with(sent, decision):
             return response

@@ -132,6 +132,7 @@ class Verification:
         "_previous_key",
         "_refusals",
         "_snapshot",
+        "_subjects",
         "_warnings",
         "counters",
         "gate",
@@ -157,6 +158,7 @@ class Verification:
         self.scopes: tuple[str, ...] = required(scopes)
         self.leeway_seconds: float = leeway_seconds
         self.subjects: tuple[str, ...] | None = None if subjects is None else tuple(subjects)
+        self._subjects = None if self.subjects is None else Subjects.of(self.subjects)
         self.other_issuers: bool = other_issuers
         self.gate: Gate | None = gate
         self._clock: Clock = time if clock is None else clock
@@ -376,10 +378,12 @@ class Verification:
         except SettingsError as error:
             rule = rule or rule_of(enforcement_settings(os.environ))
             return _TrustSnapshot(None, None, error, rule, now, now + recheck)
-        subjects = None if self.subjects is None else Subjects.of(self.subjects)
-        requires_issued_at = settings.issued_at == "required"
         rules = ClaimRules(
-            settings.issuer, settings.audience, self.leeway_seconds, subjects, requires_issued_at
+            settings.issuer,
+            settings.audience,
+            self.leeway_seconds,
+            self._subjects,
+            requires_issued_at=settings.issued_at == "required",
         )
         return _TrustSnapshot(rules, keys, None, rule, now, now + recheck)
 

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from manor_mcp_interceptors._subjects import Subjects
 from manor_mcp_interceptors._telemetry.log import log
 from manor_mcp_interceptors.errors import SettingsError, TokenRejectedError
 from manor_mcp_interceptors.protocols import Clock, Gate
@@ -57,7 +58,10 @@ class TokenVerifier:
         Args:
             settings: None reads the environment, again at each recheck.
             leeway_seconds: How long a token is accepted after its `exp` and before its `nbf`.
-            allowed_subjects: The services that may call; None is any.
+            allowed_subjects: The services that may call; None is any. A text that ends in ``:*`` or
+                ``/*`` allows every subject that begins with what stands before the ``*``:
+                ``system:serviceaccount:shop:*``, ``spiffe://example.org/shop/*``. Any other text
+                allows the subject that is equal to it; a ``*`` elsewhere is an error.
             other_issuers: Whether the server accepts tokens of other issuers too, by other
                 verifiers. A token that does not name the configured issuer is still not accepted
                 here, but counts as `Reason.OTHER_ISSUER` and not as a refusal; it is not logged.
@@ -67,16 +71,21 @@ class TokenVerifier:
             clock: An object with ``time()`` and ``monotonic()``; None is the `time` module.
 
         Raises:
-            SettingsError: A setting is wrong, there is no usable secret, or the gate is malformed.
+            SettingsError: A setting, a pattern or the gate is malformed, or no key is usable.
         """
         if not 0 <= leeway_seconds < math.inf:
             raise SettingsError("leeway_seconds is not a number of seconds >= 0")
         if isinstance(allowed_subjects, str):
             raise SettingsError("allowed_subjects is one text: give a list of subjects")
+        subjects = None if allowed_subjects is None else tuple(allowed_subjects)
+        try:
+            Subjects.of(subjects or ())
+        except ValueError as error:
+            raise SettingsError(f"allowed_subjects: {error}") from None
         self._verification = Verification(
             settings,
             leeway_seconds=leeway_seconds,
-            subjects=allowed_subjects,
+            subjects=subjects,
             other_issuers=other_issuers,
             scopes=required_scopes,
             gate=gate,

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import trio
 
-from manor_mcp_interceptors import MCPTokenProvider, Settings
+from manor_mcp_interceptors import MCPTokenProvider, Settings, _asking
 from manor_mcp_interceptors._flags import evaluation
 from manor_mcp_interceptors._flags.evaluation import FlagEvaluator
 from manor_mcp_interceptors._flags.gates import FlagQuestion
@@ -68,7 +68,7 @@ def provider(gate: SlowGate, clock: FakeClock, settings: Settings) -> MCPTokenPr
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every answer takes longer than a call waits that knows an earlier one."""
-    monkeypatch.setattr(evaluation, "WAIT", 0.0)
+    monkeypatch.setattr(_asking, "WAIT", 0.0)
 
 
 def call_as(user: str, provider: MCPTokenProvider) -> str | None:
@@ -116,8 +116,8 @@ def test_a_hanging_gate_with_many_audiences_has_a_bounded_queue(
     gate: SlowGate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Further questions get the last known answer."""
-    monkeypatch.setattr(evaluation, "MAX_PENDING", 10)
-    monkeypatch.setattr(evaluation, "FIRST_WAIT", 0.0)
+    monkeypatch.setattr(_asking, "MAX_PENDING", 10)
+    monkeypatch.setattr(_asking, "FIRST_WAIT", 0.0)
     gate.slow = True
     flags = FlagEvaluator(gate, lambda: None)
     for number in range(1000):
@@ -231,7 +231,7 @@ def test_an_event_loop_goes_on_while_a_slow_gate_is_asked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The first call waits for the answer, and no longer; other tasks run meanwhile."""
-    monkeypatch.setattr(evaluation, "FIRST_WAIT", 10.0)
+    monkeypatch.setattr(_asking, "FIRST_WAIT", 10.0)
     began = time.monotonic()
     provider = MCPTokenProvider(settings, gate=gate)
     gate.slow = True
@@ -274,7 +274,7 @@ def test_a_synchronous_call_hardly_blocks_its_event_loop(
 
     began = time.monotonic()
     assert run(main) is None
-    assert time.monotonic() - began < evaluation.FIRST_WAIT
+    assert time.monotonic() - began < _asking.FIRST_WAIT
 
 
 def test_a_caller_can_bound_the_wait(gate: SlowGate, settings: Settings) -> None:
@@ -284,7 +284,7 @@ def test_a_caller_can_bound_the_wait(gate: SlowGate, settings: Settings) -> None
     began = time.monotonic()
     assert provider.decision(max_wait=0.01).token is None
     assert asyncio.run(provider.decision_async(max_wait=0.01)).token is None
-    assert time.monotonic() - began < evaluation.FIRST_WAIT
+    assert time.monotonic() - began < _asking.FIRST_WAIT
 
 
 def test_a_busy_event_loop_does_not_lengthen_the_wait(gate: SlowGate, settings: Settings) -> None:
@@ -331,7 +331,7 @@ def test_a_gate_that_makes_a_call_itself_gets_the_environments_answer(
     gate: SlowGate, provider: MCPTokenProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On the thread that asks it, for the very answer that it is about to give."""
-    monkeypatch.setattr(evaluation, "FIRST_WAIT", 0.2)
+    monkeypatch.setattr(_asking, "FIRST_WAIT", 0.2)
     got: list[str | None] = []
     gate.on_asked = lambda: got.append(provider.token())
     provider.token()
@@ -347,7 +347,7 @@ def test_whatever_a_gate_raises_the_next_question_is_asked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A worker thread that has ended is replaced."""
-    monkeypatch.setattr(evaluation, "FIRST_WAIT", 0.2)
+    monkeypatch.setattr(_asking, "FIRST_WAIT", 0.2)
 
     class Raising(SlowGate):
         def is_enabled(self, key: str, *, subject: str) -> bool:

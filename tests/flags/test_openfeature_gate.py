@@ -24,8 +24,14 @@ from openfeature.flag_evaluation import FlagResolutionDetails
 from openfeature.provider.in_memory_provider import InMemoryFlag, InMemoryProvider
 from openfeature.transaction_context import ContextVarsTransactionContextPropagator
 
-from manor_mcp_interceptors import MCPTokenProvider, Outcome, Settings, diagnose, get_token
-from manor_mcp_interceptors._flags import evaluation
+from manor_mcp_interceptors import (
+    MCPTokenProvider,
+    Outcome,
+    Settings,
+    _asking,
+    diagnose,
+    get_token,
+)
 from manor_mcp_interceptors._flags.evaluation import FlagEvaluator
 from manor_mcp_interceptors._flags.gates import FlagQuestion
 from manor_mcp_interceptors._flags.openfeature_gate import OpenFeatureGate
@@ -315,7 +321,7 @@ def test_a_hanging_provider_costs_one_thread_and_no_call(
     told.release.set()
     assert len(told.asked) == 2
     # One waits; a busy machine may make a few others slow.
-    assert sorted(waits)[490] < evaluation.WAIT
+    assert sorted(waits)[490] < _asking.WAIT
 
 
 def test_an_event_loop_is_not_held_up_by_a_hanging_provider(
@@ -346,7 +352,7 @@ def test_an_event_loop_is_not_held_up_by_a_hanging_provider(
         return during
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluation, "FIRST_WAIT", 0.1)
+        patch.setattr(_asking, "FIRST_WAIT", 0.1)
         during = asyncio.run(main())
     assert during > 10
     assert len(told.asked) == 1

@@ -48,8 +48,12 @@ class Ways:
     """Its ``WWW-Authenticate``, in place of ours."""
     forbids: str = ""
     """The challenge with which it turns away a good token: 403."""
+    allowed: list[str] | None = None
+    """Its `allowed_subjects`."""
     seen: list[str] = field(default_factory=list)
     """The tokens that came, each once."""
+    refused: list[Reason] = field(default_factory=list)
+    """Why it has refused calls."""
 
 
 class _Server(ThreadingHTTPServer):
@@ -59,7 +63,11 @@ class _Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), _Handler)
         self.ways = ways
         self.clock = ShiftedClock(ways.ahead)
-        self._verifier = None if settings is None else TokenVerifier(settings, clock=self.clock)
+        self._verifier = None
+        if settings is not None:
+            self._verifier = TokenVerifier(
+                settings, allowed_subjects=ways.allowed, clock=self.clock
+            )
 
     def answer(self, path: str, authorization: list[str]) -> tuple[int, dict[str, str]]:
         verifier = self._verifier
@@ -71,6 +79,7 @@ class _Server(ThreadingHTTPServer):
         if self.ways.moved_to:
             return self.ways.moved_as, {"Location": self._reflect(self.ways.moved_to, tokens)}
         if isinstance(verdict, Reason):
+            self.ways.refused.append(verdict)
             return 401, {"WWW-Authenticate": self.ways.asks_for or challenge(verdict)}
         if self.ways.forbids:
             return 403, {"WWW-Authenticate": self._reflect(self.ways.forbids, tokens)}

@@ -13,9 +13,8 @@ import threading
 import time
 from typing import Any
 
-from manor_mcp_interceptors import MCPTokenProvider, get_token, provider
+from manor_mcp_interceptors import MCPTokenProvider, _asking, get_token, provider
 from manor_mcp_interceptors._decision import token_cache
-from manor_mcp_interceptors._flags import evaluation
 
 CHILDREN = 50
 SLOW = 3
@@ -83,7 +82,7 @@ def fork_while_locks_are_held() -> int:
     for module, name, audience in (
         (token_cache, "mint", "other"),
         (provider, "Lease", "made-under-the-lock"),
-        (evaluation, "_Evaluation", None),
+        (_asking, "_Pending", None),
     ):
         held.append(Held(module, name))
         threads.append(threading.Thread(target=get_token, args=(audience,)))

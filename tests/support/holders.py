@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -10,9 +11,11 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from manor_mcp_interceptors import Settings, get_token
+from manor_mcp_interceptors._keys.given_token import GivenToken
 from manor_mcp_interceptors._keys.keys import KeySource, SigningKey
 from manor_mcp_interceptors._keys.private_key import parse_private_key
 from manor_mcp_interceptors._keys.shared_secret import SharedSecret, parse_secret
+from manor_mcp_interceptors._keys.token_source import AskedTokens
 from manor_mcp_interceptors._keys.tokens import mint
 from manor_mcp_interceptors._keys.watched_file import WatchedFile
 
@@ -46,9 +49,26 @@ def watched(text: str, parse: Callable[[str, str], SigningKey]) -> WatchedFile[S
     return read
 
 
+def token_source() -> AskedTokens:
+    """Return one that has a token for which no caller has waited."""
+    go, has_come = threading.Event(), threading.Event()
+
+    def give(_: str) -> str:
+        go.wait(10)
+        return GIVEN
+
+    asked = AskedTokens(give, time, has_come.set)
+    asked.ask("service-search-mcp", None, max_wait=0.0)
+    go.set()
+    assert has_come.wait(10)
+    return asked
+
+
 def signing_key() -> SharedSecret:
     return SharedSecret(SECRET, "kid", "MCP_AUTH_SECRET")
 
+
+GIVEN: Final = "opaque-not-a-token-of-any-server"
 
 HOLDERS: Final[dict[str, Callable[[], object]]] = {
     "Settings": lambda: Settings(secret=SECRET, previous_secret=OTHER_SECRET),
@@ -60,6 +80,8 @@ HOLDERS: Final[dict[str, Callable[[], object]]] = {
     "PrivateKey": lambda: parse_private_key(private_pem(), "MCP_AUTH_PRIVATE_KEY_FILE"),
     "VerificationKeys": lambda: KeySource().verification_keys(Settings.from_env()),
     "AccessToken": lambda: mint(Settings(), signing_key(), time.time()),
+    "GivenToken": lambda: GivenToken(GIVEN, "MCP_AUTH_TOKEN_FILE"),
+    "AskedTokens": token_source,
     "a partial function": lambda: partial(print, signing_key()),
 }
 
@@ -68,4 +90,5 @@ def is_shown(text: str, held: object) -> bool:
     """Return whether `text` has a key, or the token that `held` has or the process uses."""
     tokens = (get_token(), getattr(held, "value", None))
     lines = [line for line in private_pem().splitlines() if "-----" not in line]
-    return any(hidden in text for hidden in (SECRET, OTHER_SECRET, *lines, *tokens) if hidden)
+    hidden = (SECRET, OTHER_SECRET, GIVEN, *lines, *tokens)
+    return any(each in text for each in hidden if each)

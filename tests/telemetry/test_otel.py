@@ -138,8 +138,8 @@ exporter = InMemorySpanExporter()
 tracing = TracerProvider()
 tracing.add_span_processor(SimpleSpanProcessor(exporter))
 trace.set_tracer_provider(tracing)
-from manor_mcp_interceptors.client._token_source import TokenSource
-source = TokenSource(None, None, required=False)
+from manor_mcp_interceptors.client._bound_provider import BoundProvider
+source = BoundProvider(None, None, required=False)
 with trace.get_tracer("t").start_as_current_span("call"):
     for _ in range(3):
         source.decision()
@@ -161,8 +161,8 @@ def test_opentelemetry_is_left_alone_where_the_application_does_not_use_it() -> 
 import sys
 from manor_mcp_interceptors import get_token
 from manor_mcp_interceptors._telemetry import otel
-from manor_mcp_interceptors.client._token_source import TokenSource
-assert get_token() and TokenSource(None, None, required=False).decision()
+from manor_mcp_interceptors.client._bound_provider import BoundProvider
+assert get_token() and BoundProvider(None, None, required=False).decision()
 print([n for n in sys.modules if n.startswith("opentelemetry")], otel.annotate)
 """
     assert run(code) == "[] None\n"
@@ -195,8 +195,8 @@ import sys, types
 sys.modules["opentelemetry.metrics"] = types.ModuleType("opentelemetry.metrics")
 sys.modules["opentelemetry.trace"] = trace = types.ModuleType("opentelemetry.trace")
 trace.get_current_span = lambda: 1 / 0
-from manor_mcp_interceptors.client._token_source import TokenSource
-source = TokenSource(None, None, required=False)
+from manor_mcp_interceptors.client._bound_provider import BoundProvider
+source = BoundProvider(None, None, required=False)
 print(all(source.decision().token for _ in range(2)))
 """
     assert run(code) == "True\n"

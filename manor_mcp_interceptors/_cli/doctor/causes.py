@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from manor_mcp_interceptors._keys.given_token import GivenToken
 from manor_mcp_interceptors._keys.keys import SigningKey
 from manor_mcp_interceptors._keys.shared_secret import SharedSecret
 from manor_mcp_interceptors._keys.tokens import clock_skew, mint
@@ -15,6 +16,7 @@ from manor_mcp_interceptors.settings import Settings
 from .answers import CLOCK_TOLERANCE, Answer, clock_words
 from .checks import Check, State
 from .host import Host
+from .token_checks import explain_refusal_of
 
 _DEFAULTS: Final = Settings()
 _LIFETIME: Final = 60
@@ -66,7 +68,8 @@ def explain_refusal(
 ) -> Check:
     """Return the check that names the cause of a refusal.
 
-    Each possible cause is tried with a token that differs in one thing. The tokens are signed
+    Each possible cause is tried with a token that differs in one thing, unless the refused one
+    was made elsewhere. The tokens are signed
     with secrets that this host has anyway, and go to a server that may not be trusted: each one
     expires within a minute or two, and none is dated in the future.
 
@@ -76,19 +79,22 @@ def explain_refusal(
         accepts: Calls the server; returns whether it accepted the token.
         audiences: More audiences to try, beside the configured one and the default one.
     """
+    key = host.credential()
+    assert key is not None  # the call carried a token
+    if isinstance(key, GivenToken):
+        return explain_refusal_of(key, refusal)
     settings, status, offset = host.token_settings, refusal.status, refusal.clock_offset
     audiences = _other_audiences(host, audiences)
     if offset is not None and (ahead := _far_ahead(settings, offset)):
         return Check(_NAME, State.FAILED, f"{status}: {ahead}", _NTP)
     longer = min(max(0, round(offset or 0)), _LIFETIME)
-    for variant in _variants(host, audiences, offset):
+    for variant in _variants(host, key, audiences, offset):
         if accepts(variant.token(longer)):
             return Check(_NAME, State.FAILED, f"{status}: {variant.finding}", variant.fix)
-    return _unexplained(host, refusal, audiences)
+    return _unexplained(host, key, refusal, audiences)
 
 
-def _unexplained(host: Host, refusal: Answer, audiences: Sequence[str]) -> Check:
-    key = host.signing_key()
+def _unexplained(host: Host, key: SigningKey, refusal: Answer, audiences: Sequence[str]) -> Check:
     other = f"holds another secret than this host (fingerprint {key.fingerprint()})"
     if not isinstance(key, SharedSecret):
         other = (
@@ -110,9 +116,9 @@ def _unexplained(host: Host, refusal: Answer, audiences: Sequence[str]) -> Check
 
 
 def _variants(
-    host: Host, audiences: Sequence[str], clock_offset: float | None
+    host: Host, key: SigningKey, audiences: Sequence[str], clock_offset: float | None
 ) -> Iterator[_Variant]:
-    settings, key = host.token_settings, host.signing_key()
+    settings = host.token_settings
     yield from _clock_variants(settings, key, clock_offset)
     for other in _previous_secrets(host):
         yield _Variant(settings, other, *_WANTS_SECRET[isinstance(key, SharedSecret)])

@@ -6,8 +6,9 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from manor_mcp_interceptors._decision.configuration import CredentialOrProblem
 from manor_mcp_interceptors._flags.gates import FlagAnswer, variable_names
-from manor_mcp_interceptors._keys.keys import KeySource, SigningKey
+from manor_mcp_interceptors._keys.keys import Credential, KeySource
 from manor_mcp_interceptors._keys.verification_keys import VerificationKeys
 from manor_mcp_interceptors.errors import SettingsError
 from manor_mcp_interceptors.provider import MCPTokenProvider
@@ -35,6 +36,9 @@ class Host:
     """The flag's answer."""
     gate: str
     """The name of the gate that answers."""
+    token_source: str | None
+    """The name of the token source in code; None if there is none."""
+    _given: CredentialOrProblem = field(repr=False)
     _keys: KeySource = field(repr=False)
 
     @classmethod
@@ -54,6 +58,8 @@ class Host:
             subject=snapshot.question.subject,
             answer=explanation.answer,
             gate=explanation.gate,
+            token_source=explanation.token_source,
+            _given=explanation.credential,
             _keys=explanation.keys,
         )
 
@@ -62,17 +68,21 @@ class Host:
         """The environment variable for the flag that every shell can export."""
         return variable_names(self.flag)[-1]
 
-    def signing_key(self) -> SigningKey:
-        """Return the key that signs the tokens.
+    def credential(self) -> Credential | None:
+        """Return what the tokens come from; None if a token source in code was not asked.
 
         Raises:
-            SettingsError: There is no usable key.
+            SettingsError: There is no usable key or token.
             ImportError: PyJWT, which checks the key's form, cannot be imported.
         """
-        return self._keys.signing_key(self.settings)
+        if self.token_source is None:
+            return self._keys.credential(self.token_settings)
+        if isinstance(self._given, SettingsError):
+            raise self._given
+        return self._given
 
     def verification_keys(self) -> VerificationKeys:
-        """Return the keys whose tokens are accepted; raises as `signing_key` does."""
+        """Return the keys whose tokens are accepted; raises as `credential` does."""
         return self._keys.verification_keys(self.settings)
 
     def names_accepted_keys(self) -> bool:

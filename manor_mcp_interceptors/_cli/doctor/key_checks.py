@@ -6,6 +6,7 @@ import os
 import sys
 from typing import Final
 
+from manor_mcp_interceptors._keys.given_token import GivenToken
 from manor_mcp_interceptors._keys.jwks import KeySet
 from manor_mcp_interceptors._keys.private_key import PrivateKey
 from manor_mcp_interceptors._keys.public_key import PublicKey
@@ -17,11 +18,14 @@ from manor_mcp_interceptors.outcomes import Outcome
 from .checks import Check, State
 from .host import Host
 from .rotation import check_rotation
+from .token_checks import NAME as TOKEN_SOURCE
+from .token_checks import check_given, fix_of, not_asked
 
 _NAMES: Final = {
     "private_key": "private key",
     "jwks": "public keys",
     "previous": "previous secret",
+    "token": TOKEN_SOURCE,
 }
 """The name of a check, by what the variable's name contains."""
 _OTHERWISE: Final = "secret"
@@ -56,8 +60,8 @@ def check_keys(host: Host, *, only_verifies: bool) -> list[Check]:
     """
     checks: list[Check] = []
     try:
-        if not only_verifies and isinstance(key := host.signing_key(), PrivateKey):
-            checks.append(_private_key(host, key, host.accepted_keys()))
+        if not only_verifies:
+            checks += _credential(host)
         if only_verifies or host.names_accepted_keys():
             checks += _accepted(host, host.verification_keys())
     except SettingsError as error:
@@ -66,6 +70,18 @@ def check_keys(host: Host, *, only_verifies: bool) -> list[Check]:
         found = "set; its form cannot be checked without PyJWT"
         checks.append(Check(_OTHERWISE, State.NOTE, found))
     return checks
+
+
+def _credential(host: Host) -> list[Check]:
+    """Report what the tokens of this host come from; a secret is reported with those accepted."""
+    credential = host.credential()
+    if credential is None:
+        return [not_asked(str(host.token_source))]
+    if isinstance(credential, GivenToken):
+        return [check_given(credential)]
+    if isinstance(credential, PrivateKey):
+        return [_private_key(host, credential, host.accepted_keys())]
+    return []
 
 
 def _accepted(host: Host, keys: VerificationKeys) -> list[Check]:
@@ -101,7 +117,7 @@ def _fix(host: Host, error: SettingsError) -> str:
         user = f" (uid {os.getuid()})" if hasattr(os, "getuid") else ""
         return f"mount the file there, and let this process{user} read it"
     known = (fix for problem, fix in _FIX_OF_PROBLEM.items() if problem in str(error))
-    return next(known, _FIX_OF_KEY[name])
+    return next(known, fix_of(error) if name == TOKEN_SOURCE else _FIX_OF_KEY[name])
 
 
 def _path(host: Host, error: SettingsError) -> str | os.PathLike[str] | None:

@@ -7,12 +7,14 @@ import time
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
+from manor_mcp_interceptors._keys.given_token import GivenToken
 from manor_mcp_interceptors._keys.tokens import mint
+from manor_mcp_interceptors._keys.unverified import read_unverified
 from manor_mcp_interceptors.client.mcp_http import http_library
 from manor_mcp_interceptors.errors import SettingsError, TokenRejectedError
 
 from .checks import Check, State, cause
-from .claims import read_unverified, readable
+from .claims import readable
 from .host import Host
 from .key_checks import check_keys
 from .settings_checks import check_settings
@@ -112,12 +114,21 @@ def _check_token(host: Host, known_cause: Check | None) -> Check:
     if decision.token is None:
         state = State.FAILED if known_cause is None else State.NOTE
         return Check("token", state, f"none ({decision.outcome}): {decision.reason}")
-    header, claims = read_unverified(decision.token)
-    left = int(host.provider.status().seconds_to_expiry or 0)
-    details = tuple((name, str(value)) for name, value in {**header, **readable(claims)}.items())
-    finding = f"signed, valid for {left} more seconds"
+    claims = _shown_claims(decision.token)
+    left = host.provider.status().seconds_to_expiry
+    finding = "of unknown lifetime" if left is None else f"valid for {int(left)} more seconds"
+    given = isinstance(host.credential(), GivenToken)
+    finding = f"{'as it was given' if given else 'signed'}, {finding}"
     proves = "A call made now carries a token."
-    return Check("token", State.OK, finding, "", details, proves=proves)
+    return Check("token", State.OK, finding, "", claims, proves=proves)
+
+
+def _shown_claims(token: str) -> tuple[tuple[str, str], ...]:
+    try:
+        header, claims = read_unverified(token)
+    except ValueError:  # it is opaque
+        return ()
+    return tuple((name, str(value)) for name, value in {**header, **readable(claims)}.items())
 
 
 def _check_verification(host: Host) -> Check:

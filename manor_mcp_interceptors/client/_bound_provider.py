@@ -8,7 +8,7 @@ from manor_mcp_interceptors.errors import TokenUnavailableError
 from manor_mcp_interceptors.provider import MCPTokenProvider
 
 
-class TokenSource:
+class BoundProvider:
     """Decides for the calls of one adapter."""
 
     __slots__ = ("_required", "provider")
@@ -32,7 +32,7 @@ class TokenSource:
         """Return the decision for a call made now.
 
         Args:
-            max_wait: Seconds to wait for a slow flag at most; None is the library's own limit.
+            max_wait: Seconds to wait at most for flag and token source; None: this library's limit.
 
         Raises:
             TokenUnavailableError: There is no token, and a token is required.
@@ -43,7 +43,7 @@ class TokenSource:
         return decision
 
     async def decision_async(self, max_wait: float | None = None) -> Decision:
-        """As `decision`; the event loop goes on while a slow flag is asked."""
+        """As `decision`; the event loop goes on meanwhile."""
         decision = await self.provider.decision_async(max_wait)
         if decision.token is None or otel.annotate is not None:
             return self.enforce(decision)
