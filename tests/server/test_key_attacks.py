@@ -278,6 +278,8 @@ WEAK_OR_MALFORMED = {
     "key_ops that are a text": EC.jwk(key_ops="verify"),
     "no subject": EC.jwk(sub=[]),
     "an empty subject": EC.jwk(sub=" "),
+    "any subject": EC.jwk(sub="*"),
+    "a part of a word": EC.jwk(sub=["service-a", "service-*"]),
     "a subject that is a number": EC.jwk(sub=1),
     "null for a subject": EC.jwk(sub=None),
     "a text": "key",
@@ -444,9 +446,6 @@ def test_critical_extensions_with_a_good_signature(make: Make, pair: KeyPair) ->
     [
         ("service-a", "service-a", None),
         (["service-b", "service-a"], "service-a", None),
-        ("service-*", "service-a", Reason.SUBJECT),
-        ("*", "service-a", Reason.SUBJECT),
-        (":*", "service-a", Reason.SUBJECT),
         ("service-a", "service-b", Reason.SUBJECT),
         ("service-a", "service-a ", Reason.SUBJECT),
         ("service-a", "Service-A", Reason.SUBJECT),
