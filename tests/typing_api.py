@@ -21,6 +21,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.authentication import AuthenticationMiddleware
 from starlette.requests import HTTPConnection
+from starlette.routing import Mount
 from typing_extensions import assert_type
 
 import manor_mcp_interceptors
@@ -64,6 +65,8 @@ from manor_mcp_interceptors.server.fastapi_dependency import (
     verify_mcp_token,
 )
 from manor_mcp_interceptors.server.fastmcp_verifier import FastMCPTokenVerifier
+from manor_mcp_interceptors.server.forward_auth import ForwardAuth
+from manor_mcp_interceptors.server.forward_auth import app as forward_auth_app
 from manor_mcp_interceptors.server.grpc_aio_interceptors import GrpcAioAuthServerInterceptor
 from manor_mcp_interceptors.server.grpc_interceptors import (
     GrpcAuthServerInterceptor,
@@ -233,6 +236,8 @@ app.add_middleware(TokenAuthMiddleware, verifier=verifier, exempt=["/health", "/
 app.add_middleware(MCPAuthMiddleware, verifier=verifier, exempt=["/health"])
 Starlette(middleware=[Middleware(TokenAuthMiddleware, exempt=["/health"])])
 TokenAuthMiddleware(app)
+ForwardAuth(verifier, required_scopes=["search:read"], health_port=9192)
+Starlette(routes=[Mount("/auth", forward_auth_app)])
 TokenAuthMiddleware(TokenAuthMiddleware(Starlette(), verifier=None), exempt=())
 MCPAuthMiddleware(MCPServer("search").streamable_http_app(), verifier=verifier)
 MCPAuthMiddleware(FastMCP("search").http_app())

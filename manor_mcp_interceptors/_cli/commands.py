@@ -21,9 +21,11 @@ from .doctor.host import Host
 from .doctor.http_checks import http_checks
 from .doctor.library_log import last_error
 from .doctor.local_checks import client_checks, server_checks
+from .edge.command import edge
 from .input import given_token, http_url, set_up
 from .key_commands import jwks, keygen
 from .output import fail, print_line, show_checks, show_json, show_table, wrong_usage
+from .serve_auth import serve_auth
 
 EXIT_CODES = "Exit codes: 0 all is well; 1 the check found something wrong; 2 wrong usage."
 
@@ -261,6 +263,10 @@ def bridge(
             bridge.run_http(port or 0, lambda local: typer.echo(f"{local} -> {url}"))
         except OSError as error:
             fail(f"port {port} cannot be used: {error.strerror}")
+
+
+app.command(epilog=EXIT_CODES)(edge)
+app.command(epilog=EXIT_CODES)(serve_auth)
 
 
 def _host(audience: str | None, setup: str | None) -> tuple[Host, str]:

@@ -45,7 +45,7 @@ def _replace(path: Path, text: str, mode: int, *, exactly: int | None = None) ->
 def _create(path: Path, text: str, mode: int) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
-        with os.fdopen(descriptor, "w") as file:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
     except BaseException:
         os.unlink(path)

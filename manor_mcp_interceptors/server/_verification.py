@@ -59,6 +59,9 @@ _SHAPE: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*", re
 _DEFAULT_RECHECK: Final = Settings().recheck_seconds
 """For settings that cannot be read."""
 
+Accepts = Callable[[VerifiedToken], bool]
+"""Whether one adapter can serve a caller whose token is good."""
+
 
 @dataclass(frozen=True, slots=True)
 class RememberedToken:
@@ -179,6 +182,11 @@ class Verification:
         keys = self._snapshot.keys
         return self._snapshot.problem if keys is None else next(iter(keys.problems), None)
 
+    def is_ready(self) -> bool:
+        """Return whether there is a usable key now."""
+        snapshot = self._current()
+        return snapshot.problem is None
+
     @property
     def may_observe(self) -> bool:
         """Whether the settings name observe mode, or a flag that may switch to it."""
@@ -219,10 +227,13 @@ class Verification:
         return self.refuse(result)
 
     async def admit_async(
-        self, values: Sequence[str], scopes: Sequence[str] = ()
+        self,
+        values: Sequence[str],
+        scopes: Sequence[str] = (),
+        accepts: Accepts | None = None,
     ) -> VerifiedToken | Unverified | Reason:
         """As `admit`; the event loop goes on while a flag is asked for the mode."""
-        result = self.verify_authorization(values, scopes)
+        result = self.verify_authorization(values, scopes, accepts)
         if isinstance(result, VerifiedToken) or not await self.is_enforced_async():
             return result
         return self.refuse(result)
@@ -243,7 +254,9 @@ class Verification:
         """As `is_enforced`; the event loop goes on while a flag is asked."""
         return await self._enforcement.is_on_async(self._current().enforcement)
 
-    def verify_token(self, token: str, scopes: Sequence[str] = ()) -> VerifiedToken | Unverified:
+    def verify_token(
+        self, token: str, scopes: Sequence[str] = (), accepts: Accepts | None = None
+    ) -> VerifiedToken | Unverified:
         """Return the claims of `token`, or why it is not acceptable, which is not counted yet."""
         snapshot, now = self._snapshot, self._clock.time()
         try:
@@ -254,14 +267,14 @@ class Verification:
             known = snapshot.tokens.find(key)
             if known is not None:
                 caller = known.claims.at(now)
-                if scopes or self.scopes:
-                    self._check_scopes(caller, scopes)
+                if scopes or self.scopes or accepts:
+                    self._check_call(caller, scopes, accepts)
                 for tick in known.ticks:
                     next(tick)
                 if known.by_previous:
                     self._previous_key.note(caller.subject, now)
                 return caller
-            return self._verify(token, key, snapshot, now, scopes)
+            return self._verify(token, key, snapshot, now, scopes, accepts)
         except Refused as refused:
             if self.other_issuers and _is_of_another_issuer(token, snapshot.rules):
                 return Unverified(Reason.OTHER_ISSUER)
@@ -271,7 +284,7 @@ class Verification:
             return Unverified(Reason.INTERNAL, detail=type(error).__name__)
 
     def verify_authorization(
-        self, values: Sequence[str], scopes: Sequence[str] = ()
+        self, values: Sequence[str], scopes: Sequence[str] = (), accepts: Accepts | None = None
     ) -> VerifiedToken | Unverified:
         """As `verify_token`, for all ``Authorization`` values of one call."""
         reason = Reason.MISSING
@@ -280,7 +293,7 @@ class Verification:
         elif values and values[0].strip():
             token = parse_bearer(values[0])
             if token is not None:
-                return self.verify_token(token, scopes)
+                return self.verify_token(token, scopes, accepts)
             reason = Reason.NOT_BEARER
         return Unverified(reason)
 
@@ -319,6 +332,7 @@ class Verification:
         snapshot: _TrustSnapshot,
         now: float,
         scopes: Sequence[str],
+        accepts: Accepts | None,
     ) -> VerifiedToken:
         """Verify a token that is not remembered, and remember it."""
         if snapshot.rules is None or snapshot.keys is None:
@@ -331,7 +345,7 @@ class Verification:
         by_previous = snapshot.keys.is_previous(signed_by)
         ticks = self.counters.handles("verifications", "remembered", name)
         snapshot.tokens.add(key, RememberedToken(claims, ticks, by_previous))
-        self._check_scopes(caller, scopes)
+        self._check_call(caller, scopes, accepts)
         self.counters.count("verifications", "accepted", name)
         if by_previous:
             self._previous_key.note(caller.subject, now)
@@ -345,8 +359,12 @@ class Verification:
                 return self._renew(snapshot)
         return snapshot
 
-    def _check_scopes(self, caller: VerifiedToken, scopes: Sequence[str]) -> None:
+    def _check_call(
+        self, caller: VerifiedToken, scopes: Sequence[str], accepts: Accepts | None
+    ) -> None:
         # Remembered all the same: another route may require less.
+        if accepts is not None and not accepts(caller):
+            raise Refused(Reason.CLAIM_INVALID, caller.subject)
         if not {*self.scopes, *scopes}.issubset(caller.scopes):
             raise Refused(Reason.SCOPE, caller.subject)
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from typing import Any, Final
+from typing import Any
 
 from ._caller import caller_var, current_caller
 from ._http_admission import admit_http
 from ._scopes import required
-from .reasons import Reason, challenge, http_status, message
+from .reasons import POLICY_VIOLATION, Reason, challenge, http_status, message
 from .verifier import TokenVerifier, start_serving, verification_of
 
 __all__ = ["TokenAuthMiddleware", "current_caller"]
@@ -18,9 +18,6 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
-
-_POLICY_VIOLATION: Final = 1008
-"""RFC 6455, section 7.4.1; before the handshake is complete, servers answer 403."""
 
 
 class TokenAuthMiddleware:
@@ -141,7 +138,7 @@ def header_values(scope: Scope, name: bytes) -> list[str]:
 
 async def _refuse(kind: str, reason: Reason, scopes: Iterable[str], send: Send) -> None:
     if kind == "websocket":
-        close = {"code": _POLICY_VIOLATION, "reason": message(reason)}
+        close = {"code": POLICY_VIOLATION, "reason": message(reason)}
         await send({"type": "websocket.close", **close})
         return
     body = json.dumps({"detail": message(reason)}, separators=(",", ":")).encode()

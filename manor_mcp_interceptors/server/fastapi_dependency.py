@@ -16,15 +16,13 @@ from starlette.requests import HTTPConnection
 
 from ._http_admission import admit_http
 from ._scopes import required
-from .reasons import Reason, challenge, http_status, message
+from .reasons import POLICY_VIOLATION, Reason, challenge, http_status, message
 from .verifier import TokenVerifier, VerifiedToken, verification_of
 
 __all__ = ["MCPAdmissionDependency", "MCPTokenDependency", "admit_mcp_token", "verify_mcp_token"]
 
 _SCHEME_NAME = "MCPToken"
 _NO_SCOPES = SecurityScopes()
-_POLICY_VIOLATION = 1008
-"""RFC 6455, section 7.4.1; before the handshake is complete, servers answer 403."""
 
 
 class MCPTokenDependency(SecurityBase):
@@ -123,7 +121,7 @@ def _bearer_scheme() -> HTTPBearer:
 
 def _refusal(connection: HTTPConnection, reason: Reason, scopes: Iterable[str]) -> Exception:
     if connection.scope["type"] == "websocket":
-        return WebSocketException(_POLICY_VIOLATION, message(reason))
+        return WebSocketException(POLICY_VIOLATION, message(reason))
     headers = {"WWW-Authenticate": challenge(reason, scopes)}
     return HTTPException(http_status(reason), message(reason), headers)
 

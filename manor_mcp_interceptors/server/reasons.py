@@ -13,6 +13,9 @@ REFUSAL_MESSAGE: Final = "invalid or missing bearer token"
 """What the client is told, whatever the reason: the reason is for the server's log only."""
 SCOPE_MESSAGE: Final = "insufficient scope"
 """The exception: a client with a valid token must know that another token would not help."""
+POLICY_VIOLATION: Final = 1008
+"""What a refused WebSocket is closed with (RFC 6455, section 7.4.1); before the handshake is
+complete, servers answer 403."""
 
 
 class Reason(str, Enum):
@@ -39,7 +42,8 @@ class Reason(str, Enum):
     CLAIM_MISSING = "claim_missing"
     """One of `iss`, `aud`, `sub`, `iat`, `exp` is missing."""
     CLAIM_INVALID = "claim_invalid"
-    """A claim has the wrong type, or is a number out of range."""
+    """A claim has the wrong type, or is a number out of range; in forward authentication, also a
+    subject or scope that no header can carry."""
     ISSUER = "issuer"
     """`iss` is not the configured one."""
     AUDIENCE = "audience"

@@ -26,6 +26,7 @@ SECTIONS: Final = {
     "http-loopback": "HTTP clients against a server on this machine",
     "concurrent": "20 slow calls at once through one auth object",
     "grpc": "gRPC calls of all four kinds, sync and aio",
+    "edge": "verification in a proxy, beside the same proxy without it",
     "imports": "import time and memory, in fresh interpreters",
     "growth": "many audiences, many tokens",
 }

@@ -14,7 +14,7 @@ from typing import Final, Literal, TypeVar
 
 T = TypeVar("T")
 Role = Literal["floor", "ours", "peer"]
-Unit = Literal["ns", "us", "ms", "KiB"]
+Unit = Literal["ns", "us", "ms", "KiB", "1/s"]
 Run = Callable[[int], float | None]
 """Does the work so many times. May return the seconds it took, where set-up must not count."""
 

@@ -17,6 +17,8 @@ COLOURS = {"floor": "0.6", "ours": "tab:blue", "peer": "tab:orange"}
 
 def scale(value: float, table: Table) -> float:
     """Return a value in the table's unit."""
+    if table.unit == "1/s":
+        return 1 / value
     return value / SECONDS[table.unit] if table.unit in SECONDS else value
 
 
@@ -36,16 +38,21 @@ def verdict(result: Result, table: Table) -> str:
 
 def as_text(table: Table) -> str:
     """Return the table for a terminal."""
-    timed = table.unit in SECONDS
-    what = f"{table.unit} per call, median of {table.rounds} rounds" if timed else table.unit
+    timed = _is_timed(table)
+    what = "calls a second" if table.unit == "1/s" else f"{table.unit} per call"
+    what = f"{what}, median of {table.rounds} rounds" if timed else table.unit
     judged = f"; ratios of {table.judged_by} time" if timed else ""
     width = max(len(result.name) for result in table.results)
     lines = [f"{table.title}  ({what}{judged})", *_lines(table, width)]
     return "\n".join([*lines, *(f"  note: {note}" for note in table.notes)])
 
 
+def _is_timed(table: Table) -> bool:
+    return table.unit in SECONDS or table.unit == "1/s"
+
+
 def _lines(table: Table, width: int) -> Iterator[str]:
-    timed = table.unit in SECONDS
+    timed = _is_timed(table)
     heads = ("wall", "cpu", "ratio") if timed else ("size", "", "")
     yield f"  {'':5} {'':{width}} {heads[0]:>10} {heads[1]:>10} {heads[2]:>8}".rstrip()
     for result in table.results:
@@ -53,10 +60,12 @@ def _lines(table: Table, width: int) -> Iterator[str]:
         if result.value is None:
             yield f"{start} {'not installed':>21}"
             continue
-        cpu = "" if result.cpu is None else f"{scale(result.cpu, table):,.4g}"
+        has_cpu = result.cpu is not None and table.unit != "1/s"
+        cpu = f"{scale(result.cpu or 0, table):,.4g}" if has_cpu else ""
         ratio = "" if result.ratio is None else f"{result.ratio:8.3f}"
         spread = "" if not result.error else f"±{result.error:.3f}"
-        value = f"{scale(result.value, table):,.4g}"
+        digits = ",.0f" if table.unit == "1/s" else ",.4g"
+        value = format(scale(result.value, table), digits)
         line = f"{start} {value:>10} {cpu:>10} {ratio:8} {spread:8} {verdict(result, table)}"
         yield line.rstrip()
 

@@ -49,6 +49,13 @@ def test_a_missed_target_is_said_and_fails_nothing() -> None:
     assert "MISSED, <= -1e+09 x" in as_text(table_of(at_most=-1e9))
 
 
+def test_calls_a_second_are_whole_numbers() -> None:
+    """The inverse of a call's seconds; the CPU time of the client says nothing there."""
+    text = as_text(Table("t", "1/s", [Result("a", "floor", 0.0003, cpu=0.0001, ratio=1.0)]))
+    assert text.splitlines()[0] == "t  (calls a second, median of 1 rounds; ratios of wall time)"
+    assert text.splitlines()[-1].split() == ["floor", "a", "3,333", "1.000"]
+
+
 def test_all_numbers_go_to_a_file(tmp_path: Path) -> None:
     """The JSON file holds each table, and what it was measured on."""
     path = tmp_path / "numbers.json"
@@ -68,7 +75,7 @@ def test_the_command() -> None:
 
 def test_interpreters_are_pooled() -> None:
     """Each measures the section for itself; what is told is the middle, and how far they differ."""
-    (table,) = in_fresh_interpreters("minting", 3, "--quick")
+    table, *_ = in_fresh_interpreters("minting", 3, "--quick")
     assert table.rounds == 6
     assert "medians of 3 interpreters" in table.notes[-1]
     ours = next(result for result in table.results if result.role == "ours")

@@ -21,7 +21,10 @@ from manor_mcp_interceptors._cli.commands import EXIT_CODES, app
 from tests.cli.running import ROOT, run, words
 from tests.support import FLAG, OTHER_SECRET, SECRET, legacy_check
 
-COMMANDS = ["doctor", "token", "headers", "inspect", "verify", "keygen", "jwks", "demo", "bridge"]
+COMMANDS = [
+    *("doctor", "token", "headers", "inspect", "verify"),
+    *("keygen", "jwks", "demo", "bridge", "edge", "serve-auth"),
+]
 
 
 def test_help_names_the_exit_codes_and_fits_80_columns() -> None:

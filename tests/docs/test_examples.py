@@ -137,7 +137,8 @@ def test_the_commands_of_the_first_screen_exist() -> None:
         if line.startswith("manor-mcp ")
     }
     used = {(shlex.split(line)[1], *re.findall(r"--[a-z]+", line)) for line in typed}
-    assert {command for command, *_ in used} == {"bridge", "doctor", "jwks", "keygen"}
+    names = {"bridge", "doctor", "edge", "jwks", "keygen", "serve-auth"}
+    assert {command for command, *_ in used} == names
     for command, *options in used:
         page = manor_mcp(command, "--help").output
         assert [option for option in options if option not in page] == [], command

@@ -107,9 +107,14 @@ def test_the_table_of_commands_is_the_command_lines() -> None:
     for command in app.registered_commands:
         function = command.callback
         assert function is not None
-        assert f"`{function.__name__}" in text
-        for option in set(function.__annotations__) - {"return", "token", "files"}:
-            assert f"--{option}" in text, (function.__name__, option)
+        assert f"`{option_of(function.__name__)}" in text
+        for name in set(function.__annotations__) - {"return", "token", "files", "name"}:
+            assert f"--{option_of(name)}" in text, (function.__name__, name)
+
+
+def option_of(name: str) -> str:
+    """Return a Python name as the command line has it."""
+    return name.replace("_", "-")
 
 
 class Logged(ast.NodeVisitor):

@@ -162,7 +162,8 @@ def look_into_wheel(wheel: Path) -> tuple[str, set[str]]:
         metadata = message_from_string(archive.read(info["METADATA"]).decode())
         points = archive.read(info.get("entry_points.txt", info["METADATA"])).decode()
     require({f"{PACKAGE}/{name}" for name in IN_WHEEL} - names, "not in the wheel")
-    sources = {str(p.relative_to(ROOT)) for p in (ROOT / PACKAGE).rglob("*.py*")}
+    files = (path for path in (ROOT / PACKAGE).rglob("*") if path.is_file())
+    sources = {str(path.relative_to(ROOT)) for path in files}
     sources = {name for name in sources if "__pycache__" not in name}
     require(sources - names, "not in the wheel")
     require((n for n in names if not n.startswith(f"{PACKAGE}/")), "too much in the wheel")

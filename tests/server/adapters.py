@@ -23,10 +23,12 @@ from manor_mcp_interceptors import TokenVerifier, VerifiedToken
 from manor_mcp_interceptors._cli.mcp_sdk import MCPServer
 from manor_mcp_interceptors.server.asgi_middleware import TokenAuthMiddleware, current_caller
 from manor_mcp_interceptors.server.fastapi_dependency import MCPAdmissionDependency
+from manor_mcp_interceptors.server.forward_auth import ForwardAuth
 from manor_mcp_interceptors.server.grpc_aio_interceptors import GrpcAioAuthServerInterceptor
 from manor_mcp_interceptors.server.grpc_interceptors import GrpcAuthServerInterceptor
 from manor_mcp_interceptors.server.mcp_middleware import MCPAuthMiddleware
 from manor_mcp_interceptors.server.starlette_backend import TokenAuthBackend, on_auth_error
+from tests.server.asking import ask
 from tests.server.grpc_services import (
     KINDS,
     AioService,
@@ -142,6 +144,23 @@ class Http:
             yield send
 
 
+@contextmanager
+def forward_auth(verifier: TokenVerifier) -> Iterator[Call]:
+    """Send what a proxy asks; a handler would see the caller in a header."""
+    with serve(ForwardAuth(verifier)) as url:
+
+        def send(values: list[str]) -> str:
+            asked = ask(url, values)
+            if asked.status == 401:
+                assert asked.headers["www-authenticate"].startswith("Bearer")
+                return REFUSED
+            assert asked.status == 200, asked
+            assert asked.caller is not None
+            return asked.caller or NOBODY
+
+        yield send
+
+
 def _subject_in(body: str) -> str:
     (subject,) = {name for name in ("service-a", "service-b") if name in body}
     return subject
@@ -176,6 +195,7 @@ ADAPTERS: dict[str, Adapter] = {
     "FastAPI": Http(fastapi_app),
     "Starlette": Http(starlette_app),
     "ASGI, mounted": Http(asgi_app, "/mcp/"),
+    "forward auth": forward_auth,
     "MCP SDK": Http(mcp_sdk_app),
     "FastMCP": Http(fastmcp_app),
     "gRPC": Grpc(sync_server, GrpcAuthServerInterceptor, SyncService),

@@ -88,6 +88,7 @@ def test_the_verifier_loads_no_framework() -> None:
 import sys
 from manor_mcp_interceptors import TokenVerifier
 from manor_mcp_interceptors.server.asgi_middleware import TokenAuthMiddleware
+from manor_mcp_interceptors.server.forward_auth import app
 print(*sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -14,6 +14,7 @@ from fastapi.testclient import TestClient
 from manor_mcp_interceptors import TokenVerifier
 from manor_mcp_interceptors.server.asgi_middleware import TokenAuthMiddleware
 from manor_mcp_interceptors.server.fastmcp_verifier import FastMCPTokenVerifier
+from manor_mcp_interceptors.server.forward_auth import ForwardAuth
 from manor_mcp_interceptors.server.grpc_aio_interceptors import GrpcAioAuthServerInterceptor
 from manor_mcp_interceptors.server.grpc_interceptors import GrpcAuthServerInterceptor
 from manor_mcp_interceptors.server.mcp_middleware import MCPAuthMiddleware
@@ -25,6 +26,12 @@ from tests.server.http_services import fastapi_app
 def fastapi_request() -> object:
     """FastAPI has no hook for a dependency before the first request that depends on it."""
     return TestClient(fastapi_app(None)).post("/mcp")
+
+
+def forward_auth_start() -> None:
+    """The module holds an application: its import must not read the environment."""
+    with TestClient(ForwardAuth()):
+        pass
 
 
 async def application(scope: Any, receive: Any, send: Any) -> None:
@@ -39,6 +46,7 @@ STARTS: list[Callable[[], object]] = [
     MCPTokenVerifier,
     FastMCPTokenVerifier,
     TokenAuthBackend,
+    forward_auth_start,
     fastapi_request,
 ]
 
@@ -87,6 +95,7 @@ def test_the_warning_is_visible_without_logging_configuration() -> None:
     code = """
 import sys
 from manor_mcp_interceptors.server import fastapi_dependency, starlette_backend, mcp_verifier
+from manor_mcp_interceptors.server.forward_auth import app
 from manor_mcp_interceptors.server.grpc_interceptors import GrpcAuthServerInterceptor
 print("imported", file=sys.stderr)
 GrpcAuthServerInterceptor()

@@ -21,6 +21,7 @@ from manor_mcp_interceptors.server.fastapi_dependency import (
     MCPTokenDependency,
 )
 from manor_mcp_interceptors.server.fastmcp_verifier import FastMCPTokenVerifier
+from manor_mcp_interceptors.server.forward_auth import ForwardAuth
 from manor_mcp_interceptors.server.grpc_aio_interceptors import GrpcAioAuthServerInterceptor
 from manor_mcp_interceptors.server.grpc_interceptors import GrpcAuthServerInterceptor
 from manor_mcp_interceptors.server.mcp_middleware import MCPAuthMiddleware
@@ -59,6 +60,7 @@ ADAPTERS: list[Callable[[Any], Any]] = [
     MCPAdmissionDependency,
     asgi_middleware,
     mcp_middleware,
+    ForwardAuth,
     TokenAuthBackend,
     GrpcAuthServerInterceptor,
     GrpcAioAuthServerInterceptor,

@@ -10,6 +10,8 @@ from typing import Any, Final
 
 import uvicorn
 
+from manor_mcp_interceptors._cli.listener import listen
+
 READY_SECONDS: Final = 10.0
 """How long an application may take to start."""
 STOP_SECONDS: Final = 2
@@ -46,7 +48,7 @@ def serve(application: Any, *, port: int = 0) -> Iterator[str]:
     Raises:
         RuntimeError: The server did not start, or did not stop.
     """
-    with _listen(port) as listener:
+    with listen(port) as listener:
         server = _Server(
             uvicorn.Config(
                 application,
@@ -69,18 +71,3 @@ def serve(application: Any, *, port: int = 0) -> Iterator[str]:
             thread.join(READY_SECONDS)
     if thread.is_alive():
         raise RuntimeError("the server did not stop")
-
-
-def _listen(port: int) -> socket.socket:
-    # asyncio sets TCP_NODELAY only if the protocol is named. Without it, an answer of two packets
-    # waits 40 ms for the client's delayed acknowledgement.
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    # Connections linger on the port for a minute; without this, no server can start there again.
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind(("127.0.0.1", port))
-        listener.listen()
-    except OSError:
-        listener.close()
-        raise
-    return listener
