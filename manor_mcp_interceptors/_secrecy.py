@@ -1,4 +1,4 @@
-"""The base class of values that hold a secret or a token."""
+"""The base class of values that hold a secret or a token, and text that is one."""
 
 from __future__ import annotations
 
@@ -23,3 +23,12 @@ class HoldsSecret:
     def __reduce__(self) -> tuple[Any, ...]:
         name = type(self).__name__
         raise TypeError(f"{name} holds a secret or a token and cannot be pickled")
+
+
+class HiddenText(str):
+    """A text that is read as any other; its `repr` hides it from tracebacks that print locals."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'<hidden>'"

@@ -10,9 +10,11 @@ import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
 
 import jwt
 import pytest
+from cryptography.hazmat.primitives import serialization
 
 from manor_mcp_interceptors import (
     AiohttpAuth,
@@ -38,8 +40,9 @@ from manor_mcp_interceptors.server.starlette_backend import MCPUser, TokenAuthBa
 from manor_mcp_interceptors.testing import AuthServer
 from tests.server.forging import claims, forge
 from tests.support import OTHER_SECRET, SECRET, FakeClock, StaticGate
-from tests.support.holders import HOLDERS, is_shown
+from tests.support.holders import HOLDERS, is_shown, private_pem
 from tests.support.http_call import get
+from tests.support.key_pairs import key_pair, write_jwks
 from tests.support.leak_guard import PACKAGE
 
 CLIENTS: list[Callable[..., object]] = [
@@ -75,7 +78,7 @@ def shown_by_the_package() -> dict[str, str]:
     return shown
 
 
-@pytest.mark.parametrize("source", ["variable", "file", "code"])
+@pytest.mark.parametrize("source", ["variable", "file", "code", "private key"])
 def test_no_object_of_the_package_shows_a_secret_or_a_token(
     env_on: None,
     monkeypatch: pytest.MonkeyPatch,
@@ -89,6 +92,14 @@ def test_no_object_of_the_package_shows_a_secret_or_a_token(
         file.write_text(SECRET)
         monkeypatch.delenv("MCP_AUTH_SECRET")
         monkeypatch.setenv("MCP_AUTH_SECRET_FILE", str(file))
+    if source == "private key":
+        folder = tmp_path_factory.mktemp("keys")
+        (folder / "key").write_text(private_pem())
+        monkeypatch.delenv("MCP_AUTH_SECRET")
+        monkeypatch.setenv("MCP_AUTH_PRIVATE_KEY_FILE", str(folder / "key"))
+        monkeypatch.setenv(
+            "MCP_AUTH_JWKS_FILE", str(write_jwks(folder / "jwks", key_pair("ES256")))
+        )
     if source == "code":
         settings = Settings(secret=SECRET, previous_secret=OTHER_SECRET)
         MCPTokenProvider.configure(settings=settings, gate=None)
@@ -109,11 +120,7 @@ def test_no_object_of_the_package_shows_a_secret_or_a_token(
     assert {"MCPTokenProvider", "TokenVerifier", "Decision", "SharedSecret"} <= set(shown)
     assert {"HttpxAuth", "RecordedRequest", "VerifiedToken"} <= set(shown)
     assert len(alive) == len(CLIENTS) + len(SERVERS) + 1
-    leaks = [
-        name
-        for name, text in shown.items()
-        if any(hidden in text for hidden in (SECRET, OTHER_SECRET, token))
-    ]
+    leaks = [name for name, text in shown.items() if token in text or is_shown(text, None)]
     assert leaks == []
 
 
@@ -206,6 +213,26 @@ def test_an_interrupt_shows_no_secret(
         shown = locals_of_the_package(error)
     assert "self" in shown
     assert SECRET not in shown
+
+
+class TimeLimitError(Exception):
+    """What a worker's time limit raises, in whatever runs."""
+
+
+def test_a_time_limit_shows_no_private_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Loading an RSA key takes milliseconds, in which a signal may come."""
+
+    def interrupt(*_: object, **__: object) -> None:
+        raise TimeLimitError
+
+    pem, file = key_pair("RS256").pem(), tmp_path / "key.pem"
+    file.write_text(pem)
+    monkeypatch.setattr(serialization, "load_pem_private_key", interrupt)
+    with pytest.raises(TimeLimitError) as caught:
+        KeySource().signing_key(Settings(private_key_file=file))
+    shown = locals_of_the_package(caught.value)
+    assert "text" in shown
+    assert not [line for line in pem.splitlines()[1:-1] if line in shown]
 
 
 def test_a_decision_travels_without_its_token(settings: Settings) -> None:

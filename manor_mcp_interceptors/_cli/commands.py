@@ -25,6 +25,7 @@ from .edge.command import edge
 from .input import given_token, http_url, set_up
 from .key_commands import jwks, keygen
 from .output import fail, print_line, show_checks, show_json, show_table, wrong_usage
+from .serve_auth import serve_auth
 
 EXIT_CODES = "Exit codes: 0 all is well; 1 the check found something wrong; 2 wrong usage."
 
@@ -76,31 +77,6 @@ Port = Annotated[
 ]
 Stdio = Annotated[
     bool, typer.Option("--stdio", help="Serve one client on standard input and output instead.")
-]
-AuthHost = Annotated[
-    str, typer.Option("--host", metavar="HOST", help="The address that proxies connect to.")
-]
-AuthPort = Annotated[
-    int,
-    typer.Option(
-        "--port", metavar="N", min=0, max=65_535, help="The port that proxies ask; 0 is any free."
-    ),
-]
-HealthPort = Annotated[
-    int,
-    typer.Option(
-        metavar="N",
-        min=0,
-        max=65_535,
-        help="The port of /healthz and /readyz, which no proxy may ask for a caller.",
-    ),
-]
-Workers = Annotated[int, typer.Option(metavar="N", min=1, max=64, help="Processes that verify.")]
-RequiredScopes = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--required-scope", metavar="SCOPE", help="A scope that every token must have; repeatable."
-    ),
 ]
 TokenArgument = Annotated[
     str,
@@ -290,39 +266,7 @@ def bridge(
 
 
 app.command(epilog=EXIT_CODES)(edge)
-
-
-@app.command(epilog=EXIT_CODES)
-def serve_auth(
-    host: AuthHost = "127.0.0.1",
-    port: AuthPort = 9191,
-    health_port: HealthPort = 9192,
-    workers: Workers = 1,
-    required_scope: RequiredScopes = None,
-) -> None:
-    """Verify tokens for a proxy, which asks about each call before it passes it on.
-
-    The answer is 200 with X-MCP-Caller and X-MCP-Scope, or 401 or 403, on every
-    path of the port. Without a usable key every token is refused, and /readyz of
-    the health port is 503.
-
-    SIGTERM or Ctrl+C ends it when the requests that have begun are answered.
-    """
-    if port == health_port != 0:
-        raise wrong_usage("it is the port that proxies ask; health needs another", "--health-port")
-    try:
-        from .serve_auth import open_server
-    except MissingExtraError as missing:
-        print_line(str(missing), "red")
-        raise typer.Exit(2) from None
-    try:
-        server = open_server(host, port, health_port, required_scope or ())
-    except SettingsError as error:
-        raise wrong_usage(str(error), "--required-scope") from None
-    except OSError as error:
-        fail(str(error.strerror))
-    typer.echo(server.line(workers))
-    server.run(workers)
+app.command(epilog=EXIT_CODES)(serve_auth)
 
 
 def _host(audience: str | None, setup: str | None) -> tuple[Host, str]:

@@ -22,6 +22,8 @@ _PRIVATE: Final = ("d", "p", "q", "dp", "dq", "qi", "oth", "k")
 """Private members (RFC 7518, section 6)."""
 MAX_KEY_ID: Final = 256
 """Characters."""
+MAX_WARNINGS: Final = 16
+"""How many of a file's keys are named that are not used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,7 @@ def parse_jwks(text: str, source: str) -> KeySet:
     A `kid` that occurs twice names no key: neither is used.
 
     Raises:
-        NotUsableError: It is not a JWK set, or an empty one.
+        NotUsableError: It is not a JWK set, or it has no usable key.
         MissingExtraError: `cryptography` is not installed.
     """
     members = read_members(text)
@@ -55,8 +57,12 @@ def parse_jwks(text: str, source: str) -> KeySet:
         if isinstance(found, PublicKey):
             keys[found.key_id] = found
         else:
-            warnings.append(f"{source}: {_shown(member, number)} is not used: {found}")
-    return KeySet(source, keys, tuple(warnings))
+            warnings.append(f"{_shown(member, number)} is not used: {found}")
+    if not keys:
+        raise NotUsableError(f"holds no usable key: {warnings[0]}")
+    if (more := len(warnings) - MAX_WARNINGS) > 0:
+        warnings[MAX_WARNINGS:] = [f"{more} more of its keys are not used"]
+    return KeySet(source, keys, tuple(f"{source}: {text}" for text in warnings))
 
 
 def _read_or_explain(jwk: object, *, is_twice: bool) -> PublicKey | str:
@@ -116,7 +122,7 @@ def read_key(jwk: object) -> PublicKey:
         raise NotUsableError(f"it holds {leak}: replace that key everywhere")
     key_id = key_id_of(jwk)
     if key_id is None:
-        raise NotUsableError(f"it has no kid, which is text of at most {MAX_KEY_ID} characters")
+        raise NotUsableError(f"it has no kid: printable text of at most {MAX_KEY_ID} characters")
     algorithm, key = _load(jwk)
     _check_purpose(jwk, algorithm)
     return PublicKey(key, algorithm, key_id, _subjects(jwk))
@@ -133,8 +139,9 @@ def leak_in(jwk: object) -> str | None:
 def key_id_of(jwk: object) -> str | None:
     """Return the `kid` of `jwk`; None if it has none that is usable."""
     key_id = jwk.get("kid") if isinstance(jwk, dict) else None
-    is_usable = isinstance(key_id, str) and 0 < len(key_id) <= MAX_KEY_ID
-    return key_id if is_usable else None
+    if not isinstance(key_id, str) or not 0 < len(key_id) <= MAX_KEY_ID:
+        return None
+    return key_id if key_id.isprintable() else None  # it becomes a metric's attribute
 
 
 def _load(jwk: dict[str, Any]) -> tuple[str, Any]:

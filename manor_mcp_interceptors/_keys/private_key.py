@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 FORM: Final = (
     "a PEM private key: P-256 (ES256), RSA of 2048 bits or more (RS256) or Ed25519 (EdDSA)"
 )
+
+_BEGIN: Final = re.compile("-----BEGIN [A-Z ]*PRIVATE KEY-----")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +47,14 @@ class PrivateKey(HoldsSecret):
 
 
 def parse_private_key(text: str, source: str) -> PrivateKey:
-    """Return the key in `text`, which is PEM.
+    """Return the key in `text`, which is PEM; a certificate beside it is ignored.
 
     Raises:
-        NotUsableError: It is not one of the keys that `FORM` names.
+        NotUsableError: It is not one of the keys that `FORM` names, or there are several.
         MissingExtraError: `cryptography` is not installed.
     """
+    if len(_BEGIN.findall(text)) > 1:
+        raise NotUsableError("holds several private keys; it takes one")
     key = _load(text)
     algorithm = algorithm_of(key.public_key())
     if algorithm is None:

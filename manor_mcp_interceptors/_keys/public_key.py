@@ -6,12 +6,17 @@ import base64
 import hashlib
 import json
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from manor_mcp_interceptors._optional import needs
 from manor_mcp_interceptors._subjects import Subjects
 
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
 MIN_RSA_BITS: Final = 2048
+MAX_RSA_EXPONENT: Final = 2**32
+"""Nearly every key has 65537."""
 
 _MEMBERS: Final = ("crv", "e", "kty", "n", "x", "y")
 """What a thumbprint is made of (RFC 7638, section 3.2), for every kind of key."""
@@ -42,10 +47,17 @@ def algorithm_of(key: object) -> str | None:
     if isinstance(key, ec.EllipticCurvePublicKey):
         return "ES256" if isinstance(key.curve, ec.SECP256R1) else None
     if isinstance(key, rsa.RSAPublicKey):
-        return "RS256" if key.key_size >= MIN_RSA_BITS else None
+        return "RS256" if _is_strong(key) else None
     if isinstance(key, ed25519.Ed25519PublicKey):
         return None if _has_low_order(key.public_bytes_raw()) else "EdDSA"
     return None
+
+
+def _is_strong(key: RSAPublicKey) -> bool:
+    numbers = key.public_numbers()
+    # Everybody can divide an even modulus, and a long exponent makes each refusal slow.
+    is_sound = numbers.n % 2 == 1 and numbers.e < MAX_RSA_EXPONENT
+    return key.key_size >= MIN_RSA_BITS and is_sound
 
 
 def _has_low_order(point: bytes) -> bool:

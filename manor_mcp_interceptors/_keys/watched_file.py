@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
 from manor_mcp_interceptors._optional import MissingExtraError
-from manor_mcp_interceptors._secrecy import HoldsSecret
+from manor_mcp_interceptors._secrecy import HiddenText, HoldsSecret
 from manor_mcp_interceptors.errors import SettingsError
 from manor_mcp_interceptors.outcomes import Outcome
 from manor_mcp_interceptors.settings import NOT_SHOWN, trim
@@ -42,9 +42,9 @@ class _Contents(HoldsSecret):
     is_removed: bool = False
     """Whether there is no file, or nothing in it but white space."""
 
-    def text(self) -> str:
+    def text(self) -> HiddenText:
         # Never strict: a UnicodeDecodeError holds the bytes.
-        return self.data.decode("utf-8", errors="replace").rstrip("\r\n")
+        return HiddenText(self.data.decode("utf-8", errors="replace").rstrip("\r\n"))
 
 
 @dataclass(frozen=True, slots=True)

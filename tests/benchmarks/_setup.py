@@ -6,11 +6,14 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from manor_mcp_interceptors import MCPTokenProvider, Settings
 from manor_mcp_interceptors._bearer import HEADER_NAME
 from tests.support import SECRET, StaticGate
+from tests.support.key_pairs import ALGORITHMS, key_pair, write_jwks
 
 
 @contextmanager
@@ -25,6 +28,19 @@ def process_wide(gate: Any = None, **settings: Any) -> Iterator[str]:
         yield token
     finally:
         MCPTokenProvider.reset()
+
+
+@contextmanager
+def key_files() -> Iterator[dict[str, Settings]]:
+    """Yield settings for each asymmetric algorithm, to sign and to verify with."""
+    with TemporaryDirectory() as folder:
+        settings = {}
+        for name in ALGORITHMS:
+            private, public = Path(folder, f"{name}.pem"), Path(folder, f"{name}.jwks")
+            private.write_text(key_pair(name).pem())
+            write_jwks(public, key_pair(name))
+            settings[name] = Settings(private_key_file=private, jwks_file=public)
+        yield settings
 
 
 def header(token: str) -> dict[str, str]:

@@ -71,9 +71,10 @@ class Way:
     """``HOST:PORT``; None if the proxy is not installed."""
 
     def row(self, stack: ExitStack, headers: Mapping[str, str], at_once: int) -> Row:
-        role = "floor" if self.name == self.floor else "ours" if self.address else "peer"
-        run = self.address and stack.enter_context(load(self.address, headers, at_once))
-        return Row(self.name, run or None, role, against=self.floor)  # type: ignore[arg-type]
+        if self.address is None:
+            return Row(self.name, None, against=self.floor)
+        run = stack.enter_context(load(self.address, headers, at_once))
+        return Row(self.name, run, "floor" if self.name == self.floor else "ours", self.floor)
 
 
 def tables(bench: Bench) -> Iterator[Table]:

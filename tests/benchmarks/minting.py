@@ -10,11 +10,12 @@ from importlib import import_module
 import jwt
 
 from manor_mcp_interceptors import MCPTokenProvider, Settings
-from manor_mcp_interceptors._keys.keys import KeySource
+from manor_mcp_interceptors._keys.keys import KeySource, SigningKey
 from manor_mcp_interceptors._keys.tokens import mint
 from tests.support import SECRET, StaticGate
 
 from ._harness import Bench, Row, Run, Table, calls, peer
+from ._setup import key_files
 
 CLAIMS = {
     "iss": "manor-internal",
@@ -33,7 +34,7 @@ def tables(bench: Bench) -> Iterator[Table]:
         "A new token",
         [
             Row("PyJWT, encode", calls(lambda: jwt.encode(CLAIMS, SECRET, "HS256")), "floor"),
-            Row("mint()", calls(lambda: mint(settings, key, time.time())), "ours"),
+            Row("mint()", _mint(settings, key), "ours"),
             Row("provider: decide again, mint", _decide_and_mint(settings), "ours"),
             Row("provider: decide again, token kept", _decide(settings), "ours"),
             peer("joserfc", _joserfc),
@@ -41,6 +42,28 @@ def tables(bench: Bench) -> Iterator[Table]:
         ],
         unit="us",
     )
+    with key_files() as by_algorithm:
+        yield _by_algorithm(bench, {"HS256": settings, **by_algorithm})
+
+
+def _by_algorithm(bench: Bench, settings: dict[str, Settings]) -> Table:
+    """Compare the algorithms; a recheck reads the key's file, and loads no key."""
+    keys = {name: KeySource().signing_key(each) for name, each in settings.items()}
+    return bench.compare(
+        "A new token, by its algorithm",
+        [
+            *(Row(f"mint(), {name}", _mint(settings[name], keys[name]), "ours") for name in keys),
+            *(
+                Row(f"provider: token kept, {name}", _decide(settings[name]), "ours")
+                for name in keys
+            ),
+        ],
+        unit="us",
+    )
+
+
+def _mint(settings: Settings, key: SigningKey) -> Run:
+    return calls(lambda: mint(settings, key, time.time()))
 
 
 def _decide_and_mint(settings: Settings) -> Run:

@@ -75,7 +75,7 @@ def test_the_command() -> None:
 
 def test_interpreters_are_pooled() -> None:
     """Each measures the section for itself; what is told is the middle, and how far they differ."""
-    (table,) = in_fresh_interpreters("minting", 3, "--quick")
+    table, *_ = in_fresh_interpreters("minting", 3, "--quick")
     assert table.rounds == 6
     assert "medians of 3 interpreters" in table.notes[-1]
     ours = next(result for result in table.results if result.role == "ours")

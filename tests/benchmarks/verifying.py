@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib import import_module
 
 import jwt
@@ -16,6 +17,7 @@ from manor_mcp_interceptors._keys.tokens import mint
 from tests.support import AUDIENCE, SECRET
 
 from ._harness import Bench, Row, Run, Table, calls, peer
+from ._setup import key_files
 
 ISSUER = "manor-internal"
 SETTINGS = Settings(secret=SECRET)
@@ -46,11 +48,45 @@ def tables(bench: Bench) -> Iterator[Table]:
         ],
         unit="us",
     )
+    with key_files() as settings:
+        yield _by_algorithm(bench, {"HS256": SETTINGS, **settings})
 
 
-def new_token(subject: str = "service-application") -> str:
+def _by_algorithm(bench: Bench, settings: dict[str, Settings]) -> Table:
+    """Compare the algorithms; a remembered token costs a digest, of a longer text with keys."""
+    remembered = {name: TokenVerifier(each) for name, each in settings.items()}
+    tokens = {name: new_token(settings=each) for name, each in settings.items()}
+    for name, verifier in remembered.items():
+        verifier.verify(tokens[name])
+    kept = {name: _again(remembered[name], tokens[name]) for name in settings}
+    return bench.compare(
+        "A token verified, by its algorithm",
+        [
+            *(_remembered_row(name, run) for name, run in kept.items()),
+            *(_fresh_row(name, settings[name]) for name in settings),
+        ],
+        unit="us",
+    )
+
+
+def _remembered_row(name: str, run: Run) -> Row:
+    return Row(f"{name}, remembered", run, "ours", at_most=None if name == "HS256" else 1.5)
+
+
+def _fresh_row(name: str, settings: Settings) -> Row:
+    title = "{}, not seen before"
+    return Row(title.format(name), _fresh(settings), "ours", against=title.format("HS256"))
+
+
+def _again(verifier: TokenVerifier, token: str) -> Run:
+    value = format_bearer(token)  # each call has a new str object, as on a server
+    start = len(value) - len(token)
+    return calls(lambda: verifier.verify(value[start:]))
+
+
+def new_token(subject: str = "service-application", settings: Settings = SETTINGS) -> str:
     """Return a token that the verifiers accept."""
-    settings = Settings(secret=SECRET, subject=subject)
+    settings = replace(settings, subject=subject)
     return mint(settings, KeySource().signing_key(settings), time.time()).value
 
 
@@ -66,14 +102,18 @@ def pyjwt(token: str) -> object:
     )
 
 
-def _fresh() -> Run:
+def _fresh(settings: Settings = SETTINGS) -> Run:
     """Verify tokens that the verifier has not seen; making tokens and verifiers is not timed."""
-    tokens = [new_token(f"service-{number}") for number in range(500)]
+    signer = KeySource().signing_key(settings)
+    tokens = [
+        mint(replace(settings, subject=f"service-{number}"), signer, time.time()).value
+        for number in range(500)
+    ]
 
     def run(count: int) -> float:
         seconds = 0.0
         for done in range(0, count, len(tokens)):
-            verifier = TokenVerifier(SETTINGS)
+            verifier = TokenVerifier(settings)
             started = time.perf_counter()
             for token in tokens[: count - done]:
                 verifier.verify(token)

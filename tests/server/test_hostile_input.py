@@ -120,6 +120,13 @@ def test_a_short_run_of_the_fuzzer() -> None:
     assert len(report.reasons) >= 6
 
 
+def test_a_short_run_of_the_fuzzer_of_files() -> None:
+    """Whatever is in the file of public keys, tokens are accepted or refused."""
+    report = fuzz_verifier.run_files(300, seed=20261126)
+    assert report.failures == []
+    assert {"accepted", "unknown_key", "algorithm"} <= set(report.reasons)
+
+
 def test_the_fuzzer_notices(monkeypatch: Any) -> None:
     """A verifier that accepts everything fails the run."""
     accepted = VERIFIER.verify(forge(claims()))

@@ -11,15 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import authlib.deprecate  # type: ignore[import-untyped]  # noqa: F401 - it filters warnings
+import jwt as pyjwt
 import pytest
 from joserfc import jwk, jwt
 from joserfc.errors import JoseError
 
 from manor_mcp_interceptors import Settings, TokenRejectedError, TokenVerifier
+from manor_mcp_interceptors._keys.keys import KeySource
+from manor_mcp_interceptors._keys.private_key import PrivateKey
 from manor_mcp_interceptors._keys.shared_secret import SharedSecret
 from manor_mcp_interceptors._keys.tokens import mint
 from tests.server.forging import claims
 from tests.support import AUDIENCE, OTHER_SECRET, SECRET
+from tests.support.key_pairs import ALGORITHMS, key_pair
 
 ISSUER = "manor-internal"
 KIDS = (None, "k1")
@@ -42,7 +46,75 @@ def good() -> dict[str, Any]:
     return claims(int(time.time()))
 
 
+class Keys:
+    """Private keys of this library, and what it accepts by the public keys of others."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def token(self, algorithm: str, number: int = 1) -> tuple[str, dict[str, Any]]:
+        """Return a token of this library, and the JWK set that verifies it."""
+        file = self._folder / "key.pem"
+        file.write_text(key_pair(algorithm, number).pem())
+        settings = Settings(private_key_file=file, subject="service-a")
+        key = KeySource().signing_key(settings)
+        assert isinstance(key, PrivateKey)
+        return mint(settings, key, time.time()).value, {"keys": [key.public_jwk()]}
+
+    def accept(self, token: str, jwks: dict[str, Any]) -> str:
+        """Return the subject of a token by a key of the set."""
+        file = self._folder / "jwks"
+        file.write_text(json.dumps(jwks))
+        return TokenVerifier(Settings(jwks_file=file)).verify(token).subject
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Keys:
+    return Keys(tmp_path)
+
+
+ALL_CLAIMS = ["iss", "aud", "sub", "iat", "exp"]
+KIND = {"ES256": ("EC", "P-256"), "RS256": ("RSA", 2048), "EdDSA": ("OKP", "Ed25519")}
+"""How joserfc and Authlib name what an algorithm needs."""
+
+# PyJWT
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_pyjwt_with_keys(keys: Keys, algorithm: str) -> None:
+    """It reads this library's JWK set, which reads its own; a signature by another key fails."""
+    token, jwks = keys.token(algorithm)
+    key = pyjwt.PyJWKSet.from_dict(jwks)[pyjwt.get_unverified_header(token)["kid"]]
+    rules: dict[str, Any] = {"audience": AUDIENCE, "issuer": ISSUER, "algorithms": [algorithm]}
+    options: Any = {"require": ALL_CLAIMS}
+    assert pyjwt.decode(token, key, options=options, **rules)["sub"] == "service-a"
+    theirs = key_pair(algorithm, 2)
+    signed = pyjwt.encode(good(), theirs.private, algorithm, {"kid": theirs.kid})
+    tool = pyjwt.get_algorithm_by_name(algorithm)
+    jwk_of_theirs = {**tool.to_jwk(theirs.private.public_key(), as_dict=True), "kid": theirs.kid}
+    assert keys.accept(signed, {"keys": [jwk_of_theirs]}) == "service-a"
+    with pytest.raises(pyjwt.InvalidSignatureError):
+        pyjwt.decode(keys.token(algorithm, 2)[0], key, options=options, **rules)
+
+
 # joserfc
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.filterwarnings("ignore:EdDSA is deprecated")  # RFC 9864 renames it
+def test_joserfc_with_keys(keys: Keys, algorithm: str) -> None:
+    """It reads this library's JWK set, and this library reads that of a key that it made."""
+    token, jwks = keys.token(algorithm)
+    ours = jwk.KeySet.import_key_set(jwks)  # type: ignore[arg-type]
+    assert jwt.decode(token, ours, algorithms=[algorithm]).claims["sub"] == "service-a"
+    made = jwk.KeySet.generate_key_set(*KIND[algorithm], count=1)  # type: ignore[arg-type]
+    (theirs,) = made.keys
+    head = {"alg": algorithm, "kid": theirs.kid}
+    signed = jwt.encode(head, good(), theirs, algorithms=[algorithm])
+    assert theirs.kid == theirs.thumbprint()
+    assert keys.accept(signed, dict(made.as_dict(private=False))) == "service-a"
+    with pytest.raises(JoseError):
+        jwt.decode(signed, ours, algorithms=[algorithm])
 
 
 @pytest.mark.parametrize("kid", KIDS)
@@ -93,6 +165,26 @@ def test_authlib(kid: str | None) -> None:
         accepted_here(tool.encode(header(kid), good(), OTHER_SECRET).decode())
 
 
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.filterwarnings("ignore:authlib.jose module is deprecated")
+def test_authlib_with_keys(keys: Keys, algorithm: str) -> None:
+    """It reads this library's JWK set, and this library reads that of a key that it made."""
+    from authlib.jose import JsonWebKey, JsonWebToken
+    from authlib.jose.errors import JoseError as AuthlibError
+
+    tool, (token, jwks) = JsonWebToken([algorithm]), keys.token(algorithm)
+    ours = JsonWebKey.import_key_set(jwks)
+    assert tool.decode(token, ours)["sub"] == "service-a"
+    kind, form = KIND[algorithm]
+    theirs = JsonWebKey.generate_key(kind, form, is_private=True)
+    public = theirs.as_dict(is_private=False, kid=theirs.thumbprint())
+    head = {"alg": algorithm, "kid": theirs.thumbprint()}
+    signed = tool.encode(head, good(), theirs).decode()
+    assert keys.accept(signed, {"keys": [public]}) == "service-a"
+    with pytest.raises((AuthlibError, ValueError)):
+        tool.decode(signed, ours)
+
+
 # Node.js: jose, which is what the TypeScript SDK's servers verify with
 
 SCRIPT = """
@@ -111,12 +203,35 @@ const theirs = await new SignJWT(claims).setProtectedHeader(header).sign(key);
 console.log(JSON.stringify({ subject, theirs }));
 """
 
-Node = Callable[[str, str, str | None], dict[str, str]]
+KEYS_SCRIPT = """
+import * as jose from "jose";
+const { token, jwks, algorithm, claims, issuer, audience } = JSON.parse(process.argv[2]);
+const requiredClaims = ["iss", "aud", "sub", "iat", "exp"];
+const options = { algorithms: [algorithm], issuer, audience, requiredClaims };
+const { publicKey, privateKey } = await jose.generateKeyPair(algorithm);
+const jwk = await jose.exportJWK(publicKey);
+const kid = await jose.calculateJwkThumbprint(jwk);
+const verified = async (token, jwks) => {
+  try {
+    return (await jose.jwtVerify(token, jose.createLocalJWKSet(jwks), options)).payload.sub;
+  } catch (error) {
+    return error.code;
+  }
+};
+const theirs = await new jose.SignJWT(claims)
+  .setProtectedHeader({ alg: algorithm, kid }).sign(privateKey);
+const theirJwks = { keys: [{ ...jwk, kid }] };
+const subject = await verified(token, jwks);
+const renamed = { keys: [{ ...jwk, kid: jwks.keys[0].kid }] };
+console.log(JSON.stringify({ subject, forged: await verified(token, renamed), theirs, theirJwks }));
+"""
+
+Node = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Node:
-    """Return a function: jose verifies the given token and signs another one."""
+    """Return a function that runs a script: jose verifies a token and signs another one."""
     if shutil.which("node") is None or shutil.which("npm") is None:
         pytest.skip("Node.js is not installed: jose was not tried")
     folder = tmp_path_factory.mktemp("jose")
@@ -124,21 +239,14 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Node:
     done = _run(install, folder)
     if done is None or done.returncode != 0:
         pytest.skip("npm could not install jose, which was not tried")
-    (folder / "exchange.mjs").write_text(SCRIPT)
 
-    def exchange(token: str, secret: str, kid: str | None) -> dict[str, str]:
-        told = {
-            "secret": secret,
-            "token": token,
-            "header": header(kid),
-            "claims": good(),
-            "issuer": ISSUER,
-            "audience": AUDIENCE,
-        }
+    def exchange(script: str, **told: Any) -> dict[str, Any]:
+        (folder / "exchange.mjs").write_text(script)
+        told |= {"claims": good(), "issuer": ISSUER, "audience": AUDIENCE}
         done = _run(["node", "exchange.mjs", json.dumps(told)], folder)
         assert done is not None
         assert done.returncode == 0, done.stderr
-        answer: dict[str, str] = json.loads(done.stdout)
+        answer: dict[str, Any] = json.loads(done.stdout)
         return answer
 
     return exchange
@@ -158,11 +266,23 @@ def _run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str] |
 @pytest.mark.parametrize("kid", KIDS)
 def test_jose_of_nodejs(kid: str | None, node: Node) -> None:
     """With every claim required and the algorithm given."""
-    answer = node(minted(kid), SECRET, kid)
+    answer = node(SCRIPT, token=minted(kid), secret=SECRET, header=header(kid))
     assert answer["subject"] == "service-a"
     assert accepted_here(answer["theirs"]) == "service-a"
 
-    answer = node(minted(kid), OTHER_SECRET, kid)
+    answer = node(SCRIPT, token=minted(kid), secret=OTHER_SECRET, header=header(kid))
     assert answer["subject"] == "ERR_JWS_SIGNATURE_VERIFICATION_FAILED"
     with pytest.raises(TokenRejectedError, match="signature"):
         accepted_here(answer["theirs"])
+
+
+@pytest.mark.slow
+@pytest.mark.prints_token("the other process returns it on standard output")
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_jose_of_nodejs_with_keys(keys: Keys, algorithm: str, node: Node) -> None:
+    """It reads this library's JWK set, and this library reads that of a key that it made."""
+    token, jwks = keys.token(algorithm)
+    answer = node(KEYS_SCRIPT, token=token, jwks=jwks, algorithm=algorithm)
+    assert answer["subject"] == "service-a"
+    assert answer["forged"] == "ERR_JWS_SIGNATURE_VERIFICATION_FAILED"
+    assert keys.accept(answer["theirs"], answer["theirJwks"]) == "service-a"

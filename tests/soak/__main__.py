@@ -1,6 +1,7 @@
 """``python -m tests.soak --seconds 60``: ends with 0 if no call was lost and nothing grew.
 
 Then, for as long, enforcement is turned on and off: ends with 0 if every call met the right mode.
+At last a ring of services, each a process, leaves its shared secret for keys: about a minute.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import logging
 import sys
 
 from .enforcement import enforcement_soak
+from .migration import migration_soak
 from .run import soak
 
 
@@ -27,7 +29,9 @@ def main() -> int:
     say(result.report())
     enforcement = enforcement_soak(options.seconds)
     say(enforcement.report())
-    return 0 if result.is_good and enforcement.is_good else 1
+    migration = migration_soak(say)
+    say(migration.report())
+    return 0 if result.is_good and enforcement.is_good and migration.is_good else 1
 
 
 if __name__ == "__main__":
