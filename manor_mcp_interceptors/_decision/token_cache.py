@@ -111,6 +111,8 @@ class TokenCache:
         A token keeps the times since when it is used. So it also expires by the monotonic clock,
         whatever the wall clock is set to.
         """
+        if self._cached is not None and self.may_replace(self._cached.token):
+            self._replaced_at = self._clock.monotonic()  # the refused one was asked for again
         token = cached or self._wrap(settings, given)
         left = token.remaining(self._clock)
         if left <= 0:
@@ -170,7 +172,7 @@ class TokenCache:
         return None if cached is None or cached.audience != audience else cached.given
 
     def in_use(self, audience: str) -> TokenInUse:
-        """Return the given token in use. If a new one is due, the caller must ask for it now.
+        """Return the given token in use, and whether a new one is due.
 
         It is due within the margin, always for a token without an `exp`, and once per margin
         after a server has refused it.
@@ -179,7 +181,6 @@ class TokenCache:
         if cached is None or given is None:
             return TokenInUse(None, is_due=True)
         if self.may_replace(cached.token):
-            self._replaced_at = self._clock.monotonic()
             return TokenInUse(given, is_due=True, is_refused=True)
         is_fresh = cached.margin < cached.remaining(self._clock) < math.inf
         return TokenInUse(given, is_due=not is_fresh)
