@@ -82,8 +82,8 @@ class KeySource(HoldsSecret):
             SettingsError: There are several.
         """
         named = [name for name in SOURCES if getattr(settings, name) is not None]
-        given = [*others, *(self._name(name) for name in named)]
-        if len(given) > 1:
+        if len(others) + len(named) > 1:
+            given = [*others, *map(self._name, named)]
             raise SettingsError(
                 f"{given[0]} and {given[1]} are both set: unset one of them",
                 variable=_variable(named[0]),
