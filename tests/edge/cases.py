@@ -61,6 +61,13 @@ def claims_now() -> dict[str, Any]:
 
 SPOOFED: Final = ("X-MCP-Caller", "mallory")
 
+UPGRADE: Final = (
+    ("Connection", "Upgrade, HTTP2-Settings"),
+    ("Upgrade", "h2c"),
+    ("HTTP2-Settings", "AAMAAABkAAQAAP__"),
+)
+"""After it a proxy would no longer see single requests."""
+
 GOOD: Final = [
     good("current secret", token),
     good("previous secret", lambda: token(secret=PREVIOUS_SECRET)),
@@ -94,6 +101,7 @@ GOOD: Final = [
     good("own X-MCP-Caller", token, SPOOFED),
     good("own X-MCP-Caller twice", token, SPOOFED, ("x-mcp-caller", "eve")),
     good("own X_MCP_Caller", token, ("X_MCP_Caller", "mallory"), ("X-MCP_Caller", "eve")),
+    good("upgrade to h2c", token, *UPGRADE),
     good("own X-MCP-Scope", token, ("X-MCP-Scope", "admin")),
     good("own X-MCP-Caller in Connection", token, SPOOFED, ("Connection", "close, X-MCP-Caller")),
 ]
