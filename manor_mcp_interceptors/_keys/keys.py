@@ -12,7 +12,7 @@ from manor_mcp_interceptors.errors import SettingsError
 from manor_mcp_interceptors.outcomes import Outcome
 from manor_mcp_interceptors.settings import Settings
 
-from .given_token import GivenToken, parse_given
+from .given_token import GivenToken, parse_token_file
 from .shared_secret import SharedSecret, form_warnings, parse_secret
 from .watched_file import WatchedFile
 
@@ -58,7 +58,7 @@ class KeySource(HoldsSecret):
         if settings.token_file is None:
             return self.signing_key(settings)
         self.check_sources(settings)
-        token = self._read(settings, "token_file", parse_given)
+        token = self._read(settings, "token_file", parse_token_file)
         token.check_audience(settings.audience)
         return token
 
@@ -69,7 +69,7 @@ class KeySource(HoldsSecret):
             return self._private_key(settings)
         key = self._current_secret(settings)
         if key is None:
-            raise _none_set("MCP_AUTH_PRIVATE_KEY_FILE, MCP_AUTH_TOKEN_FILE")
+            raise self._none_set("private_key_file", "token_file")
         return key
 
     def check_sources(self, settings: Settings, *others: str) -> None:
@@ -120,7 +120,7 @@ class KeySource(HoldsSecret):
         previous = read(self._previous) or ()
         public = read(self._public_keys)
         if current is None and public is None:
-            raise problems[0] if problems else _none_set("MCP_AUTH_JWKS_FILE")
+            raise problems[0] if problems else self._none_set("jwks_file")
         return VerificationKeys(current, previous, public, tuple(problems))
 
     def _current_secret(self, settings: Settings) -> SharedSecret | None:
@@ -195,6 +195,15 @@ class KeySource(HoldsSecret):
         value, warning = self._file(settings, name, parse).read()
         return value if warning is None else replace(value, warnings=(*value.warnings, warning))
 
+    def _none_set(self, *others: str) -> SettingsError:
+        name = self._name
+        return SettingsError(
+            f"no secret is set: set {name('secret')}, or {name('secret_file')} to a file's path;"
+            f" or use keys without a shared secret: {', '.join(map(name, others))}",
+            variable="MCP_AUTH_SECRET",
+            outcome=Outcome.NOT_CONFIGURED,
+        )
+
     def _file(
         self, settings: Settings, name: str, parse: Callable[[str, str], T]
     ) -> WatchedFile[T]:
@@ -205,15 +214,6 @@ class KeySource(HoldsSecret):
 
 def _variable(field: str) -> str:
     return f"MCP_AUTH_{field.upper()}"
-
-
-def _none_set(other: str) -> SettingsError:
-    return SettingsError(
-        "no secret is set: set MCP_AUTH_SECRET, or MCP_AUTH_SECRET_FILE to a file's path;"
-        f" or use keys without a shared secret: {other}",
-        variable="MCP_AUTH_SECRET",
-        outcome=Outcome.NOT_CONFIGURED,
-    )
 
 
 def _checked(key: SharedSecret) -> SharedSecret:
