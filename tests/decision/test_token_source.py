@@ -421,8 +421,9 @@ def test_a_caller_can_bound_the_wait_for_flag_and_source_together(
 
 FORKING = """
 import asyncio, os
-from manor_mcp_interceptors import MCPTokenProvider, Settings
+from manor_mcp_interceptors import MCPTokenProvider, Settings, _asking
 
+_asking.WAIT = 10.0  # a busy machine answers late
 loops = []
 
 async def source(audience):
