@@ -151,7 +151,7 @@ def _jwk_of_pem(text: str) -> JWK:
     if len(_BEGIN.findall(text)) > 1:
         raise NotUsableError("holds several keys; give each one a file")
     if "PRIVATE KEY-----" in text:
-        return dict(parse_private_key(text, "").public_jwk())
+        return dict(parse_private_key(text).public_jwk())
     with needs("cryptography", "a public key", extra="crypto"):
         from cryptography.exceptions import UnsupportedAlgorithm
         from cryptography.hazmat.primitives.serialization import load_pem_public_key

@@ -84,11 +84,8 @@ class KeySource(HoldsSecret):
         """
         named = [name for name in SOURCES if getattr(settings, name) is not None]
         if len(others) + len(named) > 1:
-            given = [*others, *map(self._name, named)]
-            raise SettingsError(
-                f"{given[0]} and {given[1]} are both set: unset one of them",
-                variable=_variable(named[0]),
-            )
+            one, other, *_ = [*others, *map(self._name, named)]
+            raise _both_set(one, other, _variable(named[0]))
 
     def verification_keys(self, settings: Settings) -> VerificationKeys:
         """Return the keys whose tokens are accepted now.
@@ -172,10 +169,7 @@ class KeySource(HoldsSecret):
         if getattr(settings, name) is None:
             key = self._read(settings, from_file, parse_secret)
             return self._check(replace(key, key_id=key_id))
-        raise SettingsError(
-            f"{self._name(name)} and {self._name(from_file)} are both set: unset one of them",
-            variable=_variable(name),
-        )
+        raise _both_set(self._name(name), self._name(from_file), _variable(name))
 
     def _check(self, key: SharedSecret) -> SharedSecret:
         """Return `key` with warnings about its form, which is checked once for all audiences."""
@@ -214,6 +208,10 @@ class KeySource(HoldsSecret):
 
 def _variable(field: str) -> str:
     return f"MCP_AUTH_{field.upper()}"
+
+
+def _both_set(one: str, other: str, variable: str) -> SettingsError:
+    return SettingsError(f"{one} and {other} are both set: unset one of them", variable=variable)
 
 
 def _checked(key: SharedSecret) -> SharedSecret:
