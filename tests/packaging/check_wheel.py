@@ -58,12 +58,14 @@ CLIENTS: Final = {
 }
 NAMES: Final[dict[str, list[str]]] = {
     **CLIENTS,
+    "crypto": [],
     "openfeature": ["_flags.openfeature_gate"],
     "fastapi": ["server.fastapi_dependency"],
     "starlette": ["server.starlette_backend"],
     "mcp": ["server.mcp_verifier", "mcp_auth()", "mcp_http_client()"],
     "fastmcp": ["server.fastmcp_verifier", "mcp_auth()"],
     "otel": [],
+    "edge": ["server.forward_auth", "_cli.auth_server"],
     "cli": ["_cli.commands"],
 }
 """What must work with the extra and nothing else installed: names, calls, or modules."""
@@ -93,6 +95,11 @@ for name in sys.argv[2:]:
             used()
     else:
         importlib.import_module(f"manor_mcp_interceptors.{name}")
+"""
+KEYS: Final = """
+for algorithm in ("ES256", "RS256", "EdDSA"):
+    with auth_on(algorithm=algorithm):
+        package.TokenVerifier().verify(package.get_token())
 """
 ABSENT: Final = """
 for name in sys.argv[2:]:
@@ -190,6 +197,8 @@ def try_alone(work: Path, wheel: Path, version: str, extra: str) -> None:
         code, names = CORE + ABSENT, [name for each in CLIENTS.values() for name in each[:3]]
     if extra == "all":
         names = sorted({name for each in NAMES.values() for name in each})
+    if extra in ("crypto", "all"):
+        code += KEYS
     if extra in ("cli", "all"):
         code += SCRIPTS
         run(python, "-m", PACKAGE, "--help", cwd=work)
