@@ -12,6 +12,7 @@ from typing import Any, Final, Literal, TypeVar
 
 from ._hosts import compile_hosts
 from ._secrecy import HoldsSecret
+from ._subjects import Subjects
 from .errors import SettingsError
 
 __all__ = ["VARIABLES", "Settings", "Variable"]
@@ -69,9 +70,9 @@ class Settings(HoldsSecret):
     """The settings of a provider or a verifier. Immutable; checked when it is made.
 
     Each field is documented at its variable in `VARIABLES` and in docs/reference.md. White space
-    around a value is removed, except around a secret; `allowed_hosts` takes hosts separated by
-    commas or any iterable of them. A pickled `Settings` leaves its secrets behind: they do not
-    belong in a task queue or on a disk.
+    around a value is removed, except around a secret; `allowed_hosts` and `allowed_subjects`
+    take texts separated by commas or any iterable of them. A pickled `Settings` leaves its secrets
+    behind: they do not belong in a task queue or on a disk.
 
     Raises:
         SettingsError: A value is malformed.
@@ -97,6 +98,8 @@ class Settings(HoldsSecret):
     previous_secret_file: str | os.PathLike[str] | None = field(default=None, repr=False)
     jwks_file: str | os.PathLike[str] | None = field(default=None, repr=False)
     issued_at: Literal["required", "optional"] = "required"
+    allowed_subjects: Iterable[str] | None = None
+    """Held as a tuple; None: any subject may call."""
     enforcement: Literal["enforce", "observe"] = "enforce"
     enforcement_flag: str | None = None
     allowed_hosts: Iterable[str] | None = None
@@ -257,6 +260,16 @@ def _one_of(*words: str) -> Callable[[Any], str | None]:
 _enforcement: Final = _one_of("enforce", "observe")
 
 
+def _subjects(value: Any) -> tuple[str, ...] | None:
+    try:
+        given = value.split(",") if isinstance(value, str) else value
+        subjects = tuple(trim(subject) for subject in given)
+        Subjects.of(subjects)
+    except (ValueError, TypeError, AttributeError):  # a bad pattern, not iterable, not text
+        return None
+    return subjects if subjects and all(subjects) else None
+
+
 def _hosts(value: Any) -> tuple[str, ...] | None:
     try:
         given = value.split(",") if isinstance(value, str) else value
@@ -334,6 +347,13 @@ VARIABLES: Final[tuple[Variable, ...]] = (
         "required or optional",
         _one_of("required", "optional"),
         blank_is_unset=True,
+    ),
+    Variable(
+        "MCP_AUTH_ALLOWED_SUBJECTS",
+        "allowed_subjects",
+        "a comma-separated list of subjects, such as service-a,system:serviceaccount:shop:*"
+        " (unset it for any)",
+        _subjects,
     ),
     Variable(
         "MCP_AUTH_ENFORCEMENT",

@@ -76,7 +76,7 @@ def _make_pair(
     algorithm: str, output: Path | None, jwks: Path | None, subjects: list[str], *, force: bool
 ) -> None:
     private = new_private_key(algorithm)
-    key = parse_private_key(private, "")
+    key = parse_private_key(private)
     # Before anything is written, so that a bad JWKS file leaves no half of a pair behind.
     public = None if jwks is None else with_key(jwks, bind(key.public_jwk(), subjects))
     if output is not None:

@@ -57,6 +57,8 @@ class MergedKeys:
             self.has_pem = True
             self._add(path, bind(_use(path, _jwk_of_pem, text), subjects))
             return
+        if not text.lstrip().startswith("{"):
+            raise KeyFileError(f"{path} {_FORM}")
         for number, member in enumerate(_public_members(path, text), start=1):
             self._add_or_leave_out(path, member, key_id_of(member) or f"number {number}")
 
@@ -100,6 +102,8 @@ def with_key(path: Path, jwk: JWK) -> str:
     Raises:
         KeyFileError: The file cannot be used. A missing one counts as an empty set.
     """
+    if not path.parent.is_dir():
+        raise KeyFileError(f"{path} cannot be written: there is no folder {path.parent}")
     text = _text_of(path) if path.exists() else shown([])
     members = _public_members(path, text)
     return _json({**json.loads(text), "keys": [*members, jwk]})
@@ -147,7 +151,7 @@ def _jwk_of_pem(text: str) -> JWK:
     if len(_BEGIN.findall(text)) > 1:
         raise NotUsableError("holds several keys; give each one a file")
     if "PRIVATE KEY-----" in text:
-        return dict(parse_private_key(text, "").public_jwk())
+        return dict(parse_private_key(text).public_jwk())
     with needs("cryptography", "a public key", extra="crypto"):
         from cryptography.exceptions import UnsupportedAlgorithm
         from cryptography.hazmat.primitives.serialization import load_pem_public_key

@@ -22,7 +22,7 @@ from manor_mcp_interceptors.outcomes import Outcome
 from manor_mcp_interceptors.protocols import Clock, Gate, TokenSource
 from manor_mcp_interceptors.settings import Settings, flag_and_subject
 
-from .token_cache import TokenInUse
+from .token_cache import TokenCache, TokenInUse
 
 if TYPE_CHECKING:
     from manor_mcp_interceptors._keys.token_source import AskedTokens
@@ -150,37 +150,47 @@ class Configuration:
         return SettingsSnapshot(question, settings)
 
     def credential(
-        self, snapshot: SettingsSnapshot, use: TokenInUse, max_wait: float | None = None
+        self, snapshot: SettingsSnapshot, cache: TokenCache, max_wait: float | None = None
     ) -> CredentialOrProblem:
         """Read the key or the token; return why there is none instead of raising it.
 
         Args:
             snapshot: The settings.
-            use: The given token that calls carry now. If a new one is due, the source is asked.
+            cache: Holds the token that calls carry now. If a new one is due, the source is asked.
             max_wait: Seconds to wait for a token source at most; None is this library's own limit.
         """
-        known = self.known_credential(snapshot, use)
-        if known is not None or self._source is None:
-            return known
-        return self._source.ask(
-            snapshot.settings.audience, use.given, is_refused=use.is_refused, max_wait=max_wait
+        if self._source is None:
+            return self._read_credential(snapshot)
+        audience = snapshot.settings.audience
+        use = cache.in_use(audience)
+        return self._without_asking(snapshot, use) or self._source.ask(
+            audience, use.given, is_refused=use.is_refused, max_wait=max_wait
         )
 
     async def credential_async(
-        self, snapshot: SettingsSnapshot, use: TokenInUse, max_wait: float | None = None
+        self, snapshot: SettingsSnapshot, cache: TokenCache, max_wait: float | None = None
     ) -> CredentialOrProblem:
         """As `credential`; the event loop goes on while a token source is asked."""
-        known = self.known_credential(snapshot, use)
-        if known is not None or self._source is None:
-            return known
-        return await self._source.ask_async(
-            snapshot.settings.audience, use.given, is_refused=use.is_refused, max_wait=max_wait
-        )
-
-    def known_credential(self, snapshot: SettingsSnapshot, use: TokenInUse) -> CredentialOrProblem:
-        """As `credential`, but a token source is not asked: None if it has given no new token."""
         if self._source is None:
             return self._read_credential(snapshot)
+        audience = snapshot.settings.audience
+        use = cache.in_use(audience)
+        return self._without_asking(snapshot, use) or await self._source.ask_async(
+            audience, use.given, is_refused=use.is_refused, max_wait=max_wait
+        )
+
+    def known_credential(
+        self, snapshot: SettingsSnapshot, cache: TokenCache
+    ) -> CredentialOrProblem:
+        """As `credential`, but a token source is not asked: None if it has given no token yet."""
+        if self._source is None:
+            return self._read_credential(snapshot)
+        use = TokenInUse(cache.given(snapshot.settings.audience))
+        return self._without_asking(snapshot, use)
+
+    def _without_asking(self, snapshot: SettingsSnapshot, use: TokenInUse) -> CredentialOrProblem:
+        """Return what a token source need not be asked for; None if a new token is due."""
+        assert self._source is not None
         if (problem := self._misconfigured(snapshot)) is not None:
             return problem
         late = self._source.late(snapshot.settings.audience, use.given)
@@ -211,7 +221,7 @@ class Configuration:
 
     def fingerprints(self) -> list[tuple[str, str]]:
         """Return the one of the key that signs, or would if the flag were on; with its role."""
-        key = self.known_credential(self.read_settings(None), TokenInUse(None))
+        key = None if self._source else self._read_credential(self.read_settings(None))
         if not is_credential(key) or isinstance(key, GivenToken):
             return []
         return [("signing", key.fingerprint())]

@@ -29,7 +29,7 @@ from .configuration import (
 )
 from .decide import NOT_ASKED, decide, describe, refusal
 from .decision import ENDED, UNDECIDED, Decision, without_token
-from .token_cache import TokenCache, TokenInUse
+from .token_cache import TokenCache
 
 WAIT_SECONDS: Final = 5.0
 """How long a call without a usable token waits for another thread that is minting one."""
@@ -133,8 +133,9 @@ class Lease:
                 return decided
             found: CredentialOrProblem = None
             if answer.enabled:
-                use = self._cache.in_use(begun.snapshot.settings.audience)
-                found = self.configuration.credential(begun.snapshot, use, begun.remaining())
+                found = self.configuration.credential(
+                    begun.snapshot, self._cache, begun.remaining()
+                )
             return self._decide(begun, answer, found)
         finally:
             self._renewing = False
@@ -151,8 +152,9 @@ class Lease:
                 return decided
             found: CredentialOrProblem = None
             if answer.enabled:
-                use = self._cache.in_use(begun.snapshot.settings.audience)
-                found = await config.credential_async(begun.snapshot, use, begun.remaining())
+                found = await config.credential_async(
+                    begun.snapshot, self._cache, begun.remaining()
+                )
             return self._decide(begun, answer, found)
         finally:
             self._renewing = False
@@ -307,8 +309,7 @@ class Lease:
 
     def _read_credential(self, snapshot: SettingsSnapshot) -> CredentialOrProblem:
         """Return what a token comes from now, without asking a token source."""
-        given = self._cache.given(snapshot.settings.audience)
-        return self.configuration.known_credential(snapshot, TokenInUse(given))
+        return self.configuration.known_credential(snapshot, self._cache)
 
     def end(self) -> None:
         """Have the next call read flag, settings and secret again."""

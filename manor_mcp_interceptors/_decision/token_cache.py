@@ -27,10 +27,9 @@ class CachedToken:
     """Unix time, seconds; infinite if the token does not say."""
     margin: int
     """Seconds before `expires_at` from which the token is stale."""
-    inputs: tuple[object, ...] = field(repr=False)
-    audience: str
-    given: GivenToken | None
-    """The token as it was given; None if it was signed here."""
+    settings: Settings
+    credential: Credential
+    """What it was made from."""
     since_wall: float
     since_monotonic: float
 
@@ -41,7 +40,7 @@ class CachedToken:
         the larger elapsed time counts.
         """
         wall = clock.time()
-        if wall < self.since_wall and self.given is None:
+        if wall < self.since_wall and not isinstance(self.credential, GivenToken):
             return 0.0  # set back since: what the token's own times mean is unknown
         elapsed = max(wall - self.since_wall, clock.monotonic() - self.since_monotonic)
         return self.expires_at - self.since_wall - elapsed
@@ -111,6 +110,8 @@ class TokenCache:
         A token keeps the times since when it is used. So it also expires by the monotonic clock,
         whatever the wall clock is set to.
         """
+        if self._cached is not None and self.may_replace(self._cached.token):
+            self._replaced_at = self._clock.monotonic()  # the refused one was asked for again
         token = cached or self._wrap(settings, given)
         left = token.remaining(self._clock)
         if left <= 0:
@@ -125,28 +126,26 @@ class TokenCache:
         wall, monotonic = self._clock.time(), self._clock.monotonic()
         token = mint(settings, key, wall)
         return CachedToken(
-            token.value,
-            format_bearer(token.value),
-            token.expires_at,
-            effective_margin(settings),
-            _inputs(settings, key),
-            settings.audience,
-            None,
-            wall,
-            monotonic,
+            token=token.value,
+            authorization=format_bearer(token.value),
+            expires_at=token.expires_at,
+            margin=effective_margin(settings),
+            settings=settings,
+            credential=key,
+            since_wall=wall,
+            since_monotonic=monotonic,
         )
 
     def _wrap(self, settings: Settings, given: GivenToken) -> CachedToken:
         return CachedToken(
-            given.value,
-            format_bearer(given.value),
-            math.inf if given.expires_at is None else given.expires_at,
-            settings.margin_seconds,
-            _inputs(settings, given),
-            settings.audience,
-            given,
-            self._clock.time(),
-            self._clock.monotonic(),
+            token=given.value,
+            authorization=format_bearer(given.value),
+            expires_at=math.inf if given.expires_at is None else given.expires_at,
+            margin=settings.margin_seconds,
+            settings=settings,
+            credential=given,
+            since_wall=self._clock.time(),
+            since_monotonic=self._clock.monotonic(),
         )
 
     def _failed(self, error: Exception, cached: CachedToken | None) -> CacheResult:
@@ -162,15 +161,20 @@ class TokenCache:
 
     def inputs_changed(self, settings: Settings, credential: Credential) -> bool:
         """Return whether the cached token was made from other settings or another secret."""
-        return self._cached is not None and self._cached.inputs != _inputs(settings, credential)
+        cached = self._cached
+        if cached is None:
+            return False
+        return _inputs(cached.settings, cached.credential) != _inputs(settings, credential)
 
     def given(self, audience: str) -> GivenToken | None:
         """Return the given token in use; None if there is none for `audience`."""
         cached = self._cached
-        return None if cached is None or cached.audience != audience else cached.given
+        if cached is None or cached.settings.audience != audience:
+            return None
+        return cached.credential if isinstance(cached.credential, GivenToken) else None
 
     def in_use(self, audience: str) -> TokenInUse:
-        """Return the given token in use. If a new one is due, the caller must ask for it now.
+        """Return the given token in use, and whether a new one is due.
 
         It is due within the margin, always for a token without an `exp`, and once per margin
         after a server has refused it.
@@ -179,7 +183,6 @@ class TokenCache:
         if cached is None or given is None:
             return TokenInUse(None, is_due=True)
         if self.may_replace(cached.token):
-            self._replaced_at = self._clock.monotonic()
             return TokenInUse(given, is_due=True, is_refused=True)
         is_fresh = cached.margin < cached.remaining(self._clock) < math.inf
         return TokenInUse(given, is_due=not is_fresh)

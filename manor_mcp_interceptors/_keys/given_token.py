@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from manor_mcp_interceptors._secrecy import HoldsSecret
@@ -79,6 +79,15 @@ def parse_given(text: str, source: str) -> GivenToken:
     if isinstance(found, str):
         raise NotUsableError(found)
     return found
+
+
+def parse_token_file(text: str, source: str) -> GivenToken:
+    """As `parse_given`, with a warning if it is no JWT: the file may be that of a secret."""
+    token = parse_given(text, source)
+    if token.audiences is not None:
+        return token
+    warning = f"{source} holds no JWT; it is sent as it is, so it must not be a secret"
+    return replace(token, warnings=(warning,))
 
 
 def _parse(value: str, source: str) -> GivenToken | str:

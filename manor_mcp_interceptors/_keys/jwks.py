@@ -9,12 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from manor_mcp_interceptors._optional import needs
 from manor_mcp_interceptors._subjects import Subjects
 
 from .public_key import PublicKey, algorithm_of
 from .watched_file import NotUsableError
 
-_ALGORITHMS: Final = {"EC": "ES256", "RSA": "RS256", "OKP": "EdDSA"}
+_READERS: Final = {"EC": "ES256", "RSA": "RS256", "OKP": "EdDSA"}
 """By `kty`: what reads the key. Whether the key is good enough is decided by `algorithm_of`."""
 _USES: Final = ("sig", "jwt-svid")
 """The second is that of SPIFFE bundles (the SPIFFE Trust Domain and Bundle, section 4.2.2)."""
@@ -148,14 +149,13 @@ def _load(jwk: dict[str, Any]) -> tuple[str, Any]:
     from jwt.algorithms import get_default_algorithms  # PyJWT: not before there is a key
     from jwt.exceptions import PyJWTError
 
-    name = _ALGORITHMS.get(str(jwk.get("kty")))
-    reader = get_default_algorithms().get(name or "")
-    if name is not None and reader is None:
-        algorithm_of(None)  # raises: `cryptography` is not installed
-    if reader is None:
+    name = _READERS.get(str(jwk.get("kty")))
+    if name is None:
         raise NotUsableError("its kty is not EC, RSA or OKP")
+    with needs("cryptography", "a public or private key", extra="crypto"):
+        import cryptography.hazmat  # noqa: F401 - without it, PyJWT has no reader
     try:
-        key = reader.from_jwk(jwk)
+        key = get_default_algorithms()[name].from_jwk(jwk)
     except (PyJWTError, ValueError, TypeError, AttributeError):
         raise NotUsableError("its numbers are no key") from None
     algorithm = algorithm_of(key)

@@ -12,7 +12,7 @@ from manor_mcp_interceptors.errors import SettingsError
 from manor_mcp_interceptors.outcomes import Outcome
 from manor_mcp_interceptors.settings import Settings
 
-from .given_token import GivenToken, parse_given
+from .given_token import GivenToken, parse_token_file
 from .shared_secret import SharedSecret, form_warnings, parse_secret
 from .watched_file import WatchedFile
 
@@ -30,6 +30,7 @@ SOURCES: Final = ("secret", "secret_file", "private_key_file", "token_file")
 """The settings that a token may come from; one of them at a time."""
 
 T = TypeVar("T")
+Value = TypeVar("Value", SharedSecret, "PrivateKey", "KeySet", GivenToken)
 
 _STRUCTURE: Final = re.compile(r"\A[\s\ufeff]*[{\[]|^-----(?:BEGIN|END) ", re.MULTILINE)
 
@@ -57,9 +58,9 @@ class KeySource(HoldsSecret):
         if settings.token_file is None:
             return self.signing_key(settings)
         self.check_sources(settings)
-        token, warning = self._file(settings, "token_file", parse_given).read()
+        token = self._read(settings, "token_file", parse_token_file)
         token.check_audience(settings.audience)
-        return token if warning is None else replace(token, warnings=(warning,))
+        return token
 
     def signing_key(self, settings: Settings) -> SigningKey:
         """Return the key that signs; raises as `credential` does."""
@@ -68,7 +69,7 @@ class KeySource(HoldsSecret):
             return self._private_key(settings)
         key = self._current_secret(settings)
         if key is None:
-            raise _none_set("MCP_AUTH_PRIVATE_KEY_FILE, MCP_AUTH_TOKEN_FILE")
+            raise self._none_set("private_key_file", "token_file")
         return key
 
     def check_sources(self, settings: Settings, *others: str) -> None:
@@ -82,12 +83,9 @@ class KeySource(HoldsSecret):
             SettingsError: There are several.
         """
         named = [name for name in SOURCES if getattr(settings, name) is not None]
-        given = [*others, *(self._name(name) for name in named)]
-        if len(given) > 1:
-            raise SettingsError(
-                f"{given[0]} and {given[1]} are both set: unset one of them",
-                variable=_variable(named[0]),
-            )
+        if len(others) + len(named) > 1:
+            one, other, *_ = [*others, *map(self._name, named)]
+            raise _both_set(one, other, _variable(named[0]))
 
     def verification_keys(self, settings: Settings) -> VerificationKeys:
         """Return the keys whose tokens are accepted now.
@@ -119,7 +117,7 @@ class KeySource(HoldsSecret):
         previous = read(self._previous) or ()
         public = read(self._public_keys)
         if current is None and public is None:
-            raise problems[0] if problems else _none_set("MCP_AUTH_JWKS_FILE")
+            raise problems[0] if problems else self._none_set("jwks_file")
         return VerificationKeys(current, previous, public, tuple(problems))
 
     def _current_secret(self, settings: Settings) -> SharedSecret | None:
@@ -128,16 +126,14 @@ class KeySource(HoldsSecret):
     def _private_key(self, settings: Settings) -> PrivateKey:
         from .private_key import parse_private_key  # few processes need it
 
-        key, warning = self._file(settings, "private_key_file", parse_private_key).read()
-        return key if warning is None else replace(key, warnings=(warning,))
+        return self._read(settings, "private_key_file", parse_private_key)
 
     def _public_keys(self, settings: Settings) -> KeySet | None:
         if settings.jwks_file is None:
             return None
         from .jwks import parse_jwks  # few processes need it
 
-        keys, warning = self._file(settings, "jwks_file", parse_jwks).read()
-        return keys if warning is None else replace(keys, warnings=(*keys.warnings, warning))
+        return self._read(settings, "jwks_file", parse_jwks)
 
     def _previous(self, settings: Settings) -> tuple[SharedSecret, ...]:
         if settings.previous_secret is not None or settings.previous_secret_file is None:
@@ -147,7 +143,7 @@ class KeySource(HoldsSecret):
         if file.is_removed():
             file.forget()
             return ()
-        whole = _with_warning(*file.read())
+        whole = self._read(settings, "previous_secret_file", parse_secret)
         self._check(whole)
         keys = whole.lines()
         # A JWK set or half of a PEM: anybody could guess the secret "{" or "-----BEGIN …".
@@ -171,12 +167,9 @@ class KeySource(HoldsSecret):
                 return None
             return self._check(SharedSecret(getattr(settings, name), key_id, self._name(name)))
         if getattr(settings, name) is None:
-            key = _with_warning(*self._file(settings, from_file, parse_secret).read())
+            key = self._read(settings, from_file, parse_secret)
             return self._check(replace(key, key_id=key_id))
-        raise SettingsError(
-            f"{self._name(name)} and {self._name(from_file)} are both set: unset one of them",
-            variable=_variable(name),
-        )
+        raise _both_set(self._name(name), self._name(from_file), _variable(name))
 
     def _check(self, key: SharedSecret) -> SharedSecret:
         """Return `key` with warnings about its form, which is checked once for all audiences."""
@@ -190,6 +183,21 @@ class KeySource(HoldsSecret):
     def _name(self, name: str) -> str:
         return f"Settings.{name}" if self._in_code else _variable(name)
 
+    def _read(self, settings: Settings, name: str, parse: Callable[[str, str], Value]) -> Value:
+        """Return what is in the file; its warnings say if it is the last good one."""
+        value: Value
+        value, warning = self._file(settings, name, parse).read()
+        return value if warning is None else replace(value, warnings=(*value.warnings, warning))
+
+    def _none_set(self, *others: str) -> SettingsError:
+        name = self._name
+        return SettingsError(
+            f"no secret is set: set {name('secret')}, or {name('secret_file')} to a file's path;"
+            f" or use keys without a shared secret: {', '.join(map(name, others))}",
+            variable="MCP_AUTH_SECRET",
+            outcome=Outcome.NOT_CONFIGURED,
+        )
+
     def _file(
         self, settings: Settings, name: str, parse: Callable[[str, str], T]
     ) -> WatchedFile[T]:
@@ -202,17 +210,8 @@ def _variable(field: str) -> str:
     return f"MCP_AUTH_{field.upper()}"
 
 
-def _with_warning(key: SharedSecret, warning: str | None) -> SharedSecret:
-    return key if warning is None else replace(key, warnings=(*key.warnings, warning))
-
-
-def _none_set(other: str) -> SettingsError:
-    return SettingsError(
-        "no secret is set: set MCP_AUTH_SECRET, or MCP_AUTH_SECRET_FILE to a file's path;"
-        f" or use keys without a shared secret: {other}",
-        variable="MCP_AUTH_SECRET",
-        outcome=Outcome.NOT_CONFIGURED,
-    )
+def _both_set(one: str, other: str, variable: str) -> SettingsError:
+    return SettingsError(f"{one} and {other} are both set: unset one of them", variable=variable)
 
 
 def _checked(key: SharedSecret) -> SharedSecret:
@@ -226,6 +225,7 @@ def _checked(key: SharedSecret) -> SharedSecret:
 
 def _asymmetric(key: SharedSecret) -> SettingsError:
     return SettingsError(
-        f"{key.source} holds a PEM, ssh or JWK key; HS256 takes a shared secret: random text",
+        f"{key.source} holds a PEM, ssh or JWK key; HS256 takes a shared secret: random text."
+        " MCP_AUTH_PRIVATE_KEY_FILE takes the file of a private key",
         variable=key.source.partition(" ")[0],
     )

@@ -18,6 +18,7 @@ def new_private_key(algorithm: str) -> str:
     """Return a new key for `algorithm`, ``ES256``, ``RS256`` or ``EdDSA``: PKCS #8 in PEM.
 
     Raises:
+        ValueError: It is another algorithm.
         MissingExtraError: `cryptography` is not installed.
     """
     with needs("cryptography", "a private key", extra="crypto"):
@@ -32,5 +33,7 @@ def new_private_key(algorithm: str) -> str:
         "RS256": lambda: rsa.generate_private_key(65537, RSA_BITS),
         "EdDSA": ed25519.Ed25519PrivateKey.generate,
     }
+    if algorithm not in make:
+        raise ValueError(f"algorithm: {algorithm!r} is not one of {', '.join(make)}")
     key = make[algorithm]()
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()

@@ -46,7 +46,7 @@ class PrivateKey(HoldsSecret):
         return public_jwk(self.key.public_key())
 
 
-def parse_private_key(text: str, source: str) -> PrivateKey:
+def parse_private_key(text: str, source: str = "") -> PrivateKey:
     """Return the key in `text`, which is PEM; a certificate beside it is ignored.
 
     Raises:

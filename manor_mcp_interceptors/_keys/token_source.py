@@ -135,7 +135,7 @@ class AskedTokens(HoldsSecret):
             answer = self._source(audience)
             if inspect.isawaitable(answer):
                 answer = self._loop.run(answer)
-        except Exception as error:  # its text may hold anything, a token too
+        except (Exception, SystemExit) as error:  # its text may hold anything, a token too
             result: TokenOrProblem = self._failed(f"raised {type(error).__name__}")
         else:
             result = self._read(answer, audience)

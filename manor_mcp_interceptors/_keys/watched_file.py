@@ -118,7 +118,7 @@ class WatchedFile(HoldsSecret, Generic[T]):
     def _wrong(self, problem: str, shown: str) -> SettingsError:
         message = f"{self._variable}: {shown} {problem}"
         if shown == NOT_SHOWN:
-            message += f"; {self._variable} takes the path of a file, not what is in it"
+            message += f"; {self._variable} takes the path of a file, not what is in it, and no URL"
         outcome = Outcome.NOT_CONFIGURED if problem == "is empty" else Outcome.INVALID_CONFIG
         return SettingsError(message, variable=self._variable, outcome=outcome)
 

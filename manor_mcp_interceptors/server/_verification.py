@@ -400,10 +400,15 @@ class Verification:
             settings.issuer,
             settings.audience,
             self.leeway_seconds,
-            self._subjects,
+            self._subjects_by(settings),
             requires_issued_at=settings.issued_at == "required",
         )
         return _TrustSnapshot(rules, keys, None, rule, now, now + recheck)
+
+    def _subjects_by(self, settings: Settings) -> Subjects | None:
+        if self._subjects is not None or settings.allowed_subjects is None:
+            return self._subjects
+        return Subjects.of(settings.allowed_subjects)
 
     def _log_warnings(self, snapshot: _TrustSnapshot) -> None:
         warnings = [] if snapshot.keys is None else snapshot.keys.warnings()

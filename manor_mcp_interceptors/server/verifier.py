@@ -58,10 +58,11 @@ class TokenVerifier:
         Args:
             settings: None reads the environment, again at each recheck.
             leeway_seconds: How long a token is accepted after its `exp` and before its `nbf`.
-            allowed_subjects: The services that may call; None is any. A text that ends in ``:*`` or
-                ``/*`` allows every subject that begins with what stands before the ``*``:
-                ``system:serviceaccount:shop:*``, ``spiffe://example.org/shop/*``. Any other text
-                allows the subject that is equal to it; a ``*`` elsewhere is an error.
+            allowed_subjects: The services that may call; None is `Settings.allowed_subjects`.
+                A text that ends in ``:*`` or ``/*`` allows every subject that begins with what
+                stands before the ``*``: ``system:serviceaccount:shop:*``,
+                ``spiffe://example.org/shop/*``. Any other text allows the subject that is equal to
+                it; a ``*`` elsewhere is an error.
             other_issuers: Whether the server accepts tokens of other issuers too, by other
                 verifiers. A token that does not name the configured issuer is still not accepted
                 here, but counts as `Reason.OTHER_ISSUER` and not as a refusal; it is not logged.

@@ -207,6 +207,7 @@ def test_the_server_does_not_have_the_key(key: PrivateKey, tmp_path: Path) -> No
     assert f"does not have the public key of this host (kid {key.key_id})" in found.finding
     assert f"or binds it to another subject than {SUBJECT!r}" in found.finding
     assert "manor-mcp jwks" in found.fix
+    assert "MCP_AUTH_SUBJECT" in found.fix
 
 
 def test_the_server_binds_the_key_to_another_subject(

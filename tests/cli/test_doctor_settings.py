@@ -129,6 +129,6 @@ def test_a_secret_in_the_place_of_a_path_is_not_shown(
     monkeypatch.setenv("MCP_AUTH_SECRET_FILE", "hunter2")
     found = doctor()
     assert found.cause == "secret"
-    assert "takes the path of a file, not what is in it" in found.finding
+    assert "takes the path of a file, not what is in it, and no URL" in found.finding
     assert found.checks["settings"]["details"]["MCP_AUTH_SECRET_FILE"] == "<not shown>"
     assert "hunter2" not in found.text

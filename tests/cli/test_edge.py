@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from manor_mcp_interceptors._cli.edge.configurations import NAMES
 from manor_mcp_interceptors._keys.public_key import public_jwk
@@ -147,3 +149,59 @@ def test_what_cannot_be_written_or_checked(monkeypatch: pytest.MonkeyPatch, tmp_
     result = run("edge", "caddy", "--check")
     assert result.exit_code == 1
     assert result.stderr == "not checked: caddy is not installed here, or not on the PATH\n"
+
+
+def test_public_keys_are_written_as_each_proxy_takes_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """With their subjects, and without a shared secret; HAProxy has no EdDSA."""
+    public = {
+        "es": generate_private_key(SECP256R1()).public_key(),
+        "ed": Ed25519PrivateKey.generate().public_key(),
+    }
+    members: list[dict[str, Any]] = [
+        {**public_jwk(key), "kid": name} for name, key in public.items()
+    ]
+    members[0]["sub"] = ["service-a", "team:search:*"]
+    (tmp_path / "jwks.json").write_text(json.dumps({"keys": members}))
+    monkeypatch.setenv("MCP_AUTH_JWKS_FILE", str(tmp_path / "jwks.json"))
+    for name in NATIVE:
+        assert run("edge", name, "--output", str(tmp_path / name)).exit_code == 0
+    haproxy = (tmp_path / "haproxy" / "haproxy.cfg").read_text()
+    assert f'jwt_verify("ES256","{tmp_path}/haproxy/public-1.pem") 1' in haproxy
+    assert 'acl subject_1 var(txn.subject) -m beg -- "team:search:"' in haproxy
+    assert "cannot use the key ed: EdDSA" in haproxy
+    assert "BEGIN PUBLIC KEY" in (tmp_path / "haproxy" / "public-1.pem").read_text()
+    assert '"team:search:*"' in (tmp_path / "nginx" / "mcp_auth.js").read_text()
+    envoy = tmp_path / "envoy"
+    assert '["es"] = {"service-a", "team:search:*"}' in (envoy / "listeners.yaml").read_text()
+    written = json.loads((envoy / "public.jwks.json").read_text())
+    assert [key["kid"] for key in written["keys"]] == ["es", "ed"]
+    assert not (envoy / "secrets.jwks.json").exists()
+
+
+def test_haproxy_reads_no_key_from_a_strange_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The error asks for another folder."""
+    jwk = public_jwk(generate_private_key(SECP256R1()).public_key())
+    (tmp_path / "jwks.json").write_text(json.dumps({"keys": [jwk]}))
+    monkeypatch.setenv("MCP_AUTH_JWKS_FILE", str(tmp_path / "jwks.json"))
+    result = run("edge", "haproxy", "--output", str(tmp_path / 'a"b'))
+    assert (result.exit_code, "choose another --output" in result.stderr) == (1, True)
+
+
+@pytest.mark.usefixtures("secrets")
+@pytest.mark.parametrize(("status", "verdict"), [(0, "accepts it"), (1, "does not accept it")])
+def test_what_the_proxy_says_of_it(
+    status: int, verdict: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its words, and the exit code; Envoy gets its listeners too, which it would read later."""
+    proxy = tmp_path / "envoy"
+    proxy.write_text(f'#!/bin/sh\necho "$@" | grep -c "  - name: grpc$"\nexit {status}\n')
+    proxy.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    monkeypatch.setenv("MCP_AUTH_ENFORCEMENT", "observe")
+    result = run("edge", "envoy", "--check")
+    assert (result.exit_code, result.stdout) == (status, "")
+    assert result.stderr == f"1\nenvoy {verdict}\n"

@@ -247,6 +247,15 @@ def test_jwks_refuses_a_jwks_file_with_private_members(
     assert private["d"] not in result.output
 
 
+def test_a_jwks_file_that_cannot_be_written(tmp_path: Path) -> None:
+    """It is known before the private key is written."""
+    key, jwks = tmp_path / "key.pem", tmp_path / "none" / "jwks.json"
+    result = run("keygen", "--es256", "--output", str(key), "--jwks", str(jwks))
+    assert result.exit_code == 1
+    assert f"{jwks} cannot be written" in words(result.stderr)
+    assert not key.exists()
+
+
 def encrypted(file: Path) -> str:
     key = load_pem_private_key(file.read_bytes(), None)
     how = BestAvailableEncryption(b"password")
@@ -266,7 +275,8 @@ def public_p384(_: Path) -> str:
 @pytest.mark.parametrize(
     ("make", "problem"),
     [
-        (lambda _: "garbage", "is not JSON"),
+        (lambda _: "ssh-ed25519 AAAA me", "as a PEM private key, a PEM public key, or members"),
+        (lambda _: '{"keys": [', "is not JSON"),
         (lambda _: '{"keys": []}', "no key is left"),
         (lambda _: "-----BEGIN CERTIFICATE-----\n", "holds no key that can be used"),
         (encrypted, "holds an encrypted key; decrypt it first"),

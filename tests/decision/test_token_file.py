@@ -140,6 +140,16 @@ def test_a_file_without_a_token_is_named(
     assert status.reason.startswith(f"Settings.token_file: {file} {problem}")
 
 
+def test_a_file_that_holds_no_jwt_is_sent_with_a_warning(
+    file: Path, clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It may be an opaque token, or the file of a secret that was named by mistake."""
+    file.write_text(SECRET)
+    assert made(file, clock).token() == SECRET
+    assert f"Settings.token_file ({file}) holds no JWT" in caplog.text
+    assert SECRET not in caplog.text
+
+
 @pytest.mark.parametrize("other", ["secret", "secret_file", "private_key_file"])
 def test_a_token_file_beside_a_key_is_refused(file: Path, clock: FakeClock, other: str) -> None:
     """Which one was meant cannot be known; both are named."""

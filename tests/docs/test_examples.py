@@ -30,7 +30,6 @@ from manor_mcp_interceptors._keys.keys import KeySource
 from tests.cli.running import run as manor_mcp
 from tests.docs.pages import PAGES, ROOT, blocks, example
 from tests.docs.test_client_examples import CLIENTS
-from tests.docs.test_platform_pages import PLATFORMS
 from tests.docs.test_server_examples import SERVERS
 from tests.support import FLAG
 from tests.support.uvicorn_server import serve
@@ -75,7 +74,6 @@ def test_every_python_block_is_run_by_some_test() -> None:
     run = {*ALONE, *IN_THIS_FILE}
     run |= {("docs/clients.md", heading) for heading in CLIENTS}
     run |= {("docs/servers.md", heading) for heading in SERVERS}
-    run |= set(PLATFORMS)
     found = {block[:2] for block in blocks("python") if block.page not in OF_OTHERS}
     assert found == run
 

@@ -140,8 +140,7 @@ def running(
     )
     _write_configuration(name, options, environ)
     command = [part.replace("{}", str(directory)) for part in kind.command]
-    main_file = Path(next(part for part in command if part.startswith(f"{directory}/")))
-    main_file.write_text(edit(main_file.read_text()))
+    _edit(Path(next(part for part in command if part.startswith(f"{directory}/"))), edit)
     # The path of a socket is 97 characters at most.
     with tempfile.TemporaryDirectory(prefix="mcp-edge-") as short:
         environ["MCP_ADMIN_SOCKET"] = f"{short}/admin"
@@ -149,6 +148,10 @@ def running(
             command = _with_secrets_of_files(main_file.read_text(), command)
         with started(command, (http, grpc), directory, environ) as process:
             yield Proxy(kind, http, grpc, directory, process, environ, options)
+
+
+def _edit(path: Path, edit: Callable[[str], str]) -> None:
+    path.write_text(edit(path.read_text()))
 
 
 @contextmanager

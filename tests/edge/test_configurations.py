@@ -170,6 +170,23 @@ def test_the_verifiers_log_names_the_address_of_the_caller(
 
 
 NEW = ("MCP-Protocol-Version", "2026-07-28")
+TOOLS = {
+    "lists": [NEW, ("Mcp-Method", "tools/list")],
+    "its tool": [NEW, ("Mcp-Method", "tools/call"), ("Mcp-Name", "search")],
+    "another tool": [NEW, ("Mcp-Method", "tools/call"), ("Mcp-Name", "delete")],
+    "two tools": [
+        NEW,
+        ("Mcp-Method", "tools/call"),
+        ("Mcp-Name", "delete"),
+        ("Mcp-Name", "search"),
+    ],
+    "no tool": [NEW, ("Mcp-Method", "tools/call")],
+    "no method": [NEW, ("Mcp-Name", "search")],
+    "two methods": [NEW, ("Mcp-Method", "tools/call"), ("Mcp-Method", "tools/list")],
+    "no version": [("Mcp-Method", "tools/list")],
+    "old version": [("MCP-Protocol-Version", "2025-11-25"), ("Mcp-Method", "tools/list")],
+    "two versions": [("MCP-Protocol-Version", "2025-11-25"), NEW, ("Mcp-Method", "tools/list")],
+}
 RULES = {
     "haproxy": ("Rules in HAProxy", "    use_backend mcp_grpc if is_grpc\n"),
     "haproxy-forward": ("Rules in HAProxy", "    use_backend mcp_grpc if is_grpc\n"),
@@ -184,23 +201,6 @@ def test_the_rules_for_callers_and_tools(name: str, services: Upstreams, tmp_pat
     """As the page has them: who may call which tool, in the version that has these headers."""
     heading, line = RULES[name]
     rules = example("docs/edge.md", heading, language="")
-    tools = {
-        "lists": [NEW, ("Mcp-Method", "tools/list")],
-        "its tool": [NEW, ("Mcp-Method", "tools/call"), ("Mcp-Name", "search")],
-        "another tool": [NEW, ("Mcp-Method", "tools/call"), ("Mcp-Name", "delete")],
-        "two tools": [
-            NEW,
-            ("Mcp-Method", "tools/call"),
-            ("Mcp-Name", "delete"),
-            ("Mcp-Name", "search"),
-        ],
-        "no tool": [NEW, ("Mcp-Method", "tools/call")],
-        "no method": [NEW, ("Mcp-Name", "search")],
-        "two methods": [NEW, ("Mcp-Method", "tools/call"), ("Mcp-Method", "tools/list")],
-        "no version": [("Mcp-Method", "tools/list")],
-        "old version": [("MCP-Protocol-Version", "2025-11-25"), ("Mcp-Method", "tools/list")],
-        "two versions": [("MCP-Protocol-Version", "2025-11-25"), NEW, ("Mcp-Method", "tools/list")],
-    }
     with proxy_and_verifier(
         name,
         services,
@@ -213,11 +213,11 @@ def test_the_rules_for_callers_and_tools(name: str, services: Upstreams, tmp_pat
                 case: http_outcome(
                     proxy, services, Case("", bearer(partial(token, sub=subject), *headers), "")
                 )
-                for case, headers in tools.items()
+                for case, headers in TOOLS.items()
             }
             for subject in ("service-a", "service-admin", "service-b")
         }
-    refused = dict.fromkeys(tools, "403")
+    refused = dict.fromkeys(TOOLS, "403")
     assert found == {
         "service-a": {**refused, "lists": "service-a", "its tool": "service-a"},
         "service-admin": {

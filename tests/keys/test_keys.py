@@ -81,6 +81,7 @@ def test_an_asymmetric_key_is_no_shared_secret(tmp_path: Path, secret: str) -> N
         error = refused(settings)
         assert error.outcome is Outcome.INVALID_CONFIG
         assert "PEM, ssh or JWK" in str(error)
+        assert "MCP_AUTH_PRIVATE_KEY_FILE takes the file of a private key" in str(error)
         assert secret[:30] not in str(error)
         assert secret[-30:-5] not in locals_of_the_package(error)
 
@@ -189,7 +190,7 @@ def test_a_secret_in_the_variable_of_a_path_is_never_shown(
         shown = [str(error), locals_of_the_package(error), caplog.text, repr(status)]
         assert not [text for text in [*shown, repr(settings)] if secret in text]
         assert str(error).startswith("MCP_AUTH_SECRET_FILE: <not shown> cannot be read: ")
-        assert str(error).endswith("takes the path of a file, not what is in it")
+        assert str(error).endswith("takes the path of a file, not what is in it, and no URL")
         assert error.outcome is status.outcome is Outcome.INVALID_CONFIG
         if secret.count("/") == 1:
             assert secret not in doctor().text

@@ -42,6 +42,28 @@ def test_a_pattern_allows_what_continues_it(allowed: str, subject: str, is_allow
     assert allows([allowed], subject) is is_allowed
 
 
+def test_the_variable_names_callers_unless_the_code_does(
+    env_on: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes effect at the next recheck, as every variable; the argument of the code wins."""
+    clock = FakeClock()
+    verifier, in_code = TokenVerifier(clock=clock), TokenVerifier(allowed_subjects=["b"])
+    token = forge(claims(sub="ns:b"))
+    assert verifier.verify(token).subject == "ns:b"
+    monkeypatch.setenv("MCP_AUTH_ALLOWED_SUBJECTS", "a, ns:*")
+    clock.advance(1)
+    assert verifier.verify(token).subject == "ns:b"
+    monkeypatch.setenv("MCP_AUTH_ALLOWED_SUBJECTS", "a")
+    clock.advance(1)
+    for each in (verifier, in_code):
+        with pytest.raises(TokenRejectedError):
+            each.verify(token)
+    monkeypatch.setenv("MCP_AUTH_ALLOWED_SUBJECTS", "a, b*")
+    clock.advance(1)
+    with pytest.raises(TokenRejectedError, match="invalid_config"):
+        verifier.verify(token)
+
+
 @pytest.mark.parametrize(
     "pattern", ["*", ":*", "/*", "shop*", "shop-*", "*:basket", "ns:*:basket", "ns:**", "a:*:*"]
 )

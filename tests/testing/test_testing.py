@@ -123,6 +123,12 @@ def test_a_secret_and_a_private_key_contradict_each_other() -> None:
         auth_on(SECRET, algorithm="ES256")  # type: ignore[call-overload]
 
 
+def test_an_unknown_algorithm_is_named(tmp_path: Path) -> None:
+    """With those that there are."""
+    with pytest.raises(ValueError, match="'ES384' is not one of ES256, RS256, EdDSA"):
+        KeyPair.create(tmp_path, "ES384")  # type: ignore[arg-type]
+
+
 def test_a_fake_clock_moves_only_when_told(clock: FakeClock) -> None:
     """Both clocks, or only the wall clock."""
     start = clock.time(), clock.monotonic()

@@ -27,6 +27,10 @@ _MAX_SUBJECTS: Final = 8
 _MAX_STEP: Final = 31_536_000
 _NTP: Final = "synchronise both clocks with NTP"
 _NAME: Final = "call with the token"
+_ADD_OR_RENAME: Final = (
+    "set MCP_AUTH_SUBJECT to the subject that the key speaks for, or add the key there with"
+    " `manor-mcp jwks FILE…`; "
+)
 _WANTS_SECRET: Final = {
     True: (
         "the server accepts only the previous secret; it does not have the current one",
@@ -107,7 +111,7 @@ def _unexplained(host: Host, key: SigningKey, refusal: Answer, audiences: Sequen
         f" or has no key, or bad settings{a_clock}, or expects an audience that is not among"
         f" {', '.join([host.token_settings.audience, *audiences])}"
     )
-    add = "" if isinstance(key, SharedSecret) else "add it there with `manor-mcp jwks FILE…`; "
+    add = "" if isinstance(key, SharedSecret) else _ADD_OR_RENAME
     fix = (
         f"{add}run `manor-mcp doctor --server` on the server's host and compare fingerprint or kid"
         " and audience, or `manor-mcp verify` there with this host's `manor-mcp token` as its input"

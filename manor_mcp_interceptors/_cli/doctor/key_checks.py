@@ -42,6 +42,10 @@ _FIX_OF_PROBLEM: Final = {
     ),
 }
 """By what the error says."""
+_NOTHING_SET: Final = (
+    "MCP_AUTH_SECRET_FILE=path of a mounted secret, which `manor-mcp keygen` makes; or without a"
+    " shared secret: MCP_AUTH_PRIVATE_KEY_FILE at callers, MCP_AUTH_JWKS_FILE at servers"
+)
 _RANDOM_TEXT: Final = "use random text of 32 bytes or more; `manor-mcp keygen` makes some"
 _FIX_OF_KEY: Final = {
     _NAMES["private_key"]: "`manor-mcp keygen --es256 --output FILE` makes one",
@@ -110,7 +114,7 @@ def _bad_key(host: Host, error: SettingsError) -> Check:
 def _fix(host: Host, error: SettingsError) -> str:
     name, path = _name(error), _path(host, error)
     if error.outcome is Outcome.NOT_CONFIGURED and name == _OTHERWISE:
-        return "MCP_AUTH_SECRET_FILE=path of a mounted secret; `manor-mcp keygen` makes a new one"
+        return _NOTHING_SET
     if path is not None and os.path.isdir(path):
         return f"name the file inside the directory: {error.variable}={_file_inside(path)}"
     if "cannot be read" in str(error):
@@ -177,7 +181,7 @@ def _public_keys(keys: KeySet) -> Check:
     finding = f"{len(rows)} in use from {keys.source}"
     if not keys.warnings:
         return Check(_NAMES["jwks"], State.OK, finding, "", rows)
-    fix = "correct the file, or remove the keys that are not used from it"
+    fix = "correct the file, or remove the keys that are not used; replace a key that has leaked"
     finding = f"{finding}; {'; '.join(keys.warnings)}"
     return Check(_NAMES["jwks"], State.WARNING, finding, fix, rows)
 

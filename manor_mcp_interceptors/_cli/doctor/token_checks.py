@@ -31,6 +31,8 @@ def check_given(token: GivenToken) -> Check:
     if token.warnings:
         finding = f"{finding}; {'; '.join(token.warnings)}"
         fix = "repair the source before the token expires"
+        if token.audiences is None:
+            fix = "name the file of a token; servers that verify with this library take JWTs only"
         return Check(NAME, State.WARNING, finding, fix, tuple(details))
     return Check(NAME, State.OK, finding, "", tuple(details))
 

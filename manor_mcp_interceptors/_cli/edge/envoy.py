@@ -15,7 +15,7 @@ from .keys_in_force import (
     public_keys,
     secrets_as_jwks,
 )
-from .rendering import File, Request, address_values, as_json, fill, text_of, without_flag
+from .rendering import File, Request, address_values, as_json, fill, for_proxy, text_of
 
 _SECRETS = "secrets.jwks.json"
 _PUBLIC_KEYS = "public.jwks.json"
@@ -23,7 +23,7 @@ _PUBLIC_KEYS = "public.jwks.json"
 
 def envoy(request: Request) -> list[File]:
     """Return the files of Envoy as the verifier. The last one has it read the keys again."""
-    settings = without_flag(request.settings, "envoy")
+    settings = for_proxy(request.settings, "envoy")
     keys = public_keys(settings)
     providers = _providers(settings, request.directory, keys)
     values = {

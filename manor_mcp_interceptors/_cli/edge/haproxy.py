@@ -12,14 +12,14 @@ from manor_mcp_interceptors.errors import SettingsError
 from manor_mcp_interceptors.settings import Settings
 
 from .keys_in_force import as_pem, public_keys
-from .rendering import File, Request, address_values, fill, text_of, without_flag
+from .rendering import File, Request, address_values, fill, for_proxy, text_of
 
 _PLAIN_PATH: Final = re.compile(r"[A-Za-z0-9._/@+=-]+")
 
 
 def haproxy(request: Request) -> list[File]:
     """Return the files of HAProxy as the verifier."""
-    settings = without_flag(request.settings, "haproxy")
+    settings = for_proxy(request.settings, "haproxy")
     keys = public_keys(settings)
     values = {
         **address_values(request.addresses),

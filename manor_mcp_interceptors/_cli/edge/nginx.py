@@ -6,7 +6,7 @@ from manor_mcp_interceptors._keys.public_key import PublicKey
 from manor_mcp_interceptors.settings import Settings
 
 from .keys_in_force import as_der, public_keys
-from .rendering import File, Request, address_values, as_json, fill, text_of, without_flag
+from .rendering import File, Request, address_values, as_json, fill, for_proxy, text_of
 
 _FIELDS = (
     "issuer",
@@ -20,7 +20,7 @@ _FIELDS = (
 
 def nginx(request: Request) -> list[File]:
     """Return the files of nginx with njs as the verifier."""
-    settings = without_flag(request.settings, "nginx")
+    settings = for_proxy(request.settings, "nginx")
     return [
         fill("nginx.conf", "nginx.conf", address_values(request.addresses)),
         fill("mcp_auth.js", "nginx.js", {"settings": as_json(_settings(settings), indent=4)}),

@@ -92,16 +92,20 @@ def address_values(addresses: Addresses) -> dict[str, str]:
     }
 
 
-def without_flag(settings: Settings, name: str) -> Settings:
+def for_proxy(settings: Settings, name: str) -> Settings:
     """Return settings that the proxy `name` can follow by itself.
 
     Raises:
-        SettingsError: A flag decides whether calls are refused.
+        SettingsError: A flag decides whether calls are refused, or only some subjects may call.
     """
-    if settings.enforcement_flag is None:
-        return settings
-    raise SettingsError(
-        f"MCP_AUTH_ENFORCEMENT_FLAG is set, and {name} cannot ask a flag:"
-        f" unset it, or use {name}-forward",
-        variable="MCP_AUTH_ENFORCEMENT_FLAG",
-    )
+    unable = {
+        "MCP_AUTH_ENFORCEMENT_FLAG": (settings.enforcement_flag, "cannot ask a flag"),
+        "MCP_AUTH_ALLOWED_SUBJECTS": (settings.allowed_subjects, "does not check subjects"),
+    }
+    for variable, (value, why) in unable.items():
+        if value is not None:
+            raise SettingsError(
+                f"{variable} is set, and {name} {why}: unset it, or use {name}-forward",
+                variable=variable,
+            )
+    return settings
