@@ -145,7 +145,7 @@ def running(
     with tempfile.TemporaryDirectory(prefix="mcp-edge-") as short:
         environ["MCP_ADMIN_SOCKET"] = f"{short}/admin"
         if name == "haproxy":
-            command = _with_secrets_of_files(main_file.read_text(), command)
+            command = _with_secrets_of_files(directory / "haproxy.cfg", command)
         with started(command, (http, grpc), directory, environ) as process:
             yield Proxy(kind, http, grpc, directory, process, environ, options)
 
@@ -191,9 +191,9 @@ def _write_configuration(name: str, options: Sequence[str], environ: Mapping[str
         raise RuntimeError(f"manor-mcp edge {name}: {done.stderr}")
 
 
-def _with_secrets_of_files(configuration: str, command: Sequence[str]) -> list[str]:
+def _with_secrets_of_files(configuration: Path, command: Sequence[str]) -> list[str]:
     """Return the command by which HAProxy's configuration says to start it: it reads the files."""
-    start = configuration.partition("Start it with:\n#   ")[2].partition("\n")[0]
+    start = configuration.read_text().partition("Start it with:\n#   ")[2].partition("\n")[0]
     words = start.removesuffix("haproxy -W -f haproxy.cfg")
     return ["sh", "-c", f"{words} exec {shlex.join([str(find(command[0])), *command[1:]])}"]
 
