@@ -101,6 +101,8 @@ GOOD: Final = [
     good("own X-MCP-Caller", token, SPOOFED),
     good("own X-MCP-Caller twice", token, SPOOFED, ("x-mcp-caller", "eve")),
     good("own X_MCP_Caller", token, ("X_MCP_Caller", "mallory"), ("X-MCP_Caller", "eve")),
+    good("own X.MCP.Caller", token, ("X.MCP.Caller", "mallory"), ("X-MCP.Scope", "admin")),
+    good("another Host", token, ("Host", "mcp.example")),
     good("upgrade to h2c", token, *UPGRADE),
     good("own X-MCP-Scope", token, ("X-MCP-Scope", "admin")),
     good("own X-MCP-Caller in Connection", token, SPOOFED, ("Connection", "close, X-MCP-Caller")),

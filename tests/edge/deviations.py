@@ -41,7 +41,7 @@ DEVIATIONS: Final[dict[str, dict[str, str]]] = {
     "haproxy-forward": _HAPROXY,
     "nginx": {**_NGINX, "EdDSA": "401", "sub twice": "service-a", "exp twice": "service-a"},
     "nginx-forward": _NGINX,
-    "caddy": {"own X-MCP-Caller in Connection": "nobody", "token of 100 KiB": "431"},
+    "caddy": {"token of 100 KiB": "431"},
     "envoy": {
         **_ENVOY,
         "scheme in lower case": "401",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import random
+import shlex
 import shutil
 import socket
 import subprocess
@@ -143,8 +144,9 @@ def running(
     # The path of a socket is 97 characters at most.
     with tempfile.TemporaryDirectory(prefix="mcp-edge-") as short:
         environ["MCP_ADMIN_SOCKET"] = f"{short}/admin"
-        of_process = _with_secrets_of_files(environ) if name == "haproxy" else environ
-        with started(command, (http, grpc), directory, of_process) as process:
+        if name == "haproxy":
+            command = _with_secrets_of_files(directory / "haproxy.cfg", command)
+        with started(command, (http, grpc), directory, environ) as process:
             yield Proxy(kind, http, grpc, directory, process, environ, options)
 
 
@@ -189,14 +191,11 @@ def _write_configuration(name: str, options: Sequence[str], environ: Mapping[str
         raise RuntimeError(f"manor-mcp edge {name}: {done.stderr}")
 
 
-def _with_secrets_of_files(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment as HAProxy is started with: it cannot read a file."""
-    found = dict(environ)
-    for variable in ("MCP_AUTH_SECRET", "MCP_AUTH_PREVIOUS_SECRET"):
-        path = environ.get(f"{variable}_FILE")
-        if path and os.path.exists(path):
-            found[variable] = Path(path).read_text().rstrip("\n")
-    return found
+def _with_secrets_of_files(configuration: Path, command: Sequence[str]) -> list[str]:
+    """Return the command by which HAProxy's configuration says to start it: it reads the files."""
+    start = configuration.read_text().partition("Start it with:\n#   ")[2].partition("\n")[0]
+    words = start.removesuffix("haproxy -W -f haproxy.cfg")
+    return ["sh", "-c", f"{words} exec {shlex.join([str(find(command[0])), *command[1:]])}"]
 
 
 def _clean() -> dict[str, str]:

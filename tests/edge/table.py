@@ -31,7 +31,7 @@ def seen_by_service(services: Upstreams, number: str) -> str | None:
     if len(received) > 1:
         return f"{len(received)} calls"
     headers = received[0]
-    evil = [name for name in headers if name in {"x-evil", "upgrade"} or "_" in name]
+    evil = [name for name in headers if name in {"x-evil", "upgrade"} or {"_", "."} & {*name}]
     callers = [value for value in headers.get("x-mcp-caller", []) if value]
     scopes = [value for value in headers.get("x-mcp-scope", []) if value]
     seen = " and ".join(callers) or NOBODY

@@ -14,12 +14,13 @@ import pytest
 from tests.cli.running import run as manor_mcp
 from tests.docs.pages import example, names, rows
 from tests.support import SECRET
+from tests.support.auth_process import serve_auth
 
 from .cases import REFUSED, Case, bearer
 from .deviations import DEVIATIONS
 from .grpc_calls import call
 from .harness import UNUSED, keys_of_the_table, proxy_and_verifier
-from .http_calls import send
+from .http_calls import send, send_one_after_another
 from .proxies import KINDS, running, search_path
 from .rotating import bearer as metadata
 from .table import http_outcome
@@ -127,6 +128,45 @@ def test_the_proxys_own_check(name: str, tmp_path: Path, monkeypatch: pytest.Mon
     if name.startswith(("haproxy", "nginx")):  # the others resolve names when they run
         result = manor_mcp("edge", name, "--check", "--upstream", "no.such.host.invalid:80")
         assert (result.exit_code, "does not accept it" in result.stderr) == (1, True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["enforce", "observe"])
+def test_no_tunnel_to_the_service(
+    name: str, mode: str, services: Upstreams, tmp_path: Path
+) -> None:
+    """After a CONNECT that a service accepts, a caller would write to it directly."""
+    case = f"tunnel-{name}-{mode}"
+    headers = f"Host: service\r\n{CASE}: {case}\r\n"
+    first = f"CONNECT service:80 HTTP/1.1\r\n{headers}Authorization: Bearer {token()}\r\n\r\n"
+    last = f"GET /mcp HTTP/1.1\r\n{headers}X-MCP-Caller: mallory\r\nConnection: close\r\n\r\n"
+    environ = {"MCP_AUTH_SECRET": SECRET, "MCP_AUTH_ENFORCEMENT": mode}
+    with proxy_and_verifier(name, services, tmp_path, environ) as proxy:
+        answer = send_one_after_another(proxy.http, first.encode(), last.encode())
+    assert int(answer.split()[1]) >= 400
+    assert [call.get("x-mcp-caller", [""]) for call in services.received(case)] in ([], [[""]])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ANSWERS, indirect=True)
+def test_the_verifiers_log_names_the_address_of_the_caller(
+    name: str, services: Upstreams, tmp_path: Path
+) -> None:
+    """In observe mode; what the caller writes in `X-Forwarded-For` is not taken for it."""
+    observe = {"MCP_AUTH_SECRET": SECRET, "MCP_AUTH_ENFORCEMENT": "observe"}
+    with serve_auth(environment=observe) as verifier:
+        with running(
+            name,
+            tmp_path,
+            upstream=services.http,
+            grpc_upstream=services.grpc,
+            auth=verifier.url.removeprefix("http://"),
+            environ={},
+        ) as proxy:
+            send(proxy.http, [("X-Forwarded-For", "192.0.2.66"), ("X-Real-IP", "192.0.2.66")])
+        _, log = verifier.stop()
+    assert "192.0.2.66" not in log
+    assert "from " in log
 
 
 NEW = ("MCP-Protocol-Version", "2026-07-28")

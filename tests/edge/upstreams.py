@@ -97,6 +97,7 @@ class _Recorder(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     do_POST = do_GET  # noqa: N815
+    do_CONNECT = do_GET  # noqa: N815 - like services that look at no method
 
     def _send_events(self) -> None:
         self.send_response(200)

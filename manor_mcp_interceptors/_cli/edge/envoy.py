@@ -55,6 +55,8 @@ def _providers(settings: Settings, directory: str, keys: list[PublicKey]) -> dic
     common = {
         "issuer": text_of(settings, "issuer"),
         "audiences": [text_of(settings, "audience")],
+        # Otherwise a token in the query, as `access_token`, is a token too.
+        "from_headers": [{"name": "Authorization", "value_prefix": "Bearer "}],
         "forward": True,
         "require_expiration": True,
         "clock_skew_seconds": 1,  # 0 would be 60; the Lua filter is exact

@@ -44,14 +44,18 @@ def haproxy_forward(request: Request) -> list[File]:
 
 def _start(settings: Settings) -> str:
     """Return the command that starts it, with the secrets of files in its environment."""
-    words = ["haproxy -W -f haproxy.cfg"]
-    for field, variable in (
-        ("previous_secret_file", "MCP_AUTH_PREVIOUS_SECRET"),
-        ("secret_file", "MCP_AUTH_SECRET"),
-    ):
-        if getattr(settings, field) is not None:
-            words.insert(0, f'{variable}="$(cat {shlex.quote(text_of(settings, field))})"')
-    return " ".join(words)
+    words = []
+    current = '-e "$MCP_AUTH_SECRET"'
+    if settings.secret_file is not None:
+        path = shlex.quote(text_of(settings, "secret_file"))
+        words.append(f'MCP_AUTH_SECRET="$(cat {path})"')
+        current = f"-f {path}"
+    if settings.previous_secret_file is not None:
+        path = shlex.quote(text_of(settings, "previous_secret_file"))
+        # In a rotation the file holds two secrets, of which the current one is not wanted.
+        lines = f"grep -vE '^(#|[[:space:]]*$)' {path} | grep -vxF {current} | tail -n 1"
+        words.append(f'MCP_AUTH_PREVIOUS_SECRET="$({lines})"')
+    return " ".join([*words, "haproxy -W -f haproxy.cfg"])
 
 
 def _pem(number: int) -> str:

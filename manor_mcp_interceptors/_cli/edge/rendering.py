@@ -84,7 +84,9 @@ def address_values(addresses: Addresses) -> dict[str, str]:
     return {
         **{name: str(getattr(addresses, name)) for name in names},
         "listen_host": addresses.listen.host,
+        "listen_port": str(addresses.listen.port),
         "grpc_listen_host": addresses.grpc_listen.host,
+        "grpc_listen_port": str(addresses.grpc_listen.port),
         "auth_host": addresses.auth.host,
         "auth_port": str(addresses.auth.port),
     }

@@ -20,6 +20,10 @@ const ALGORITHMS = {
     ES256: {name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256'},
     RS256: {name: 'RSASSA-PKCS1-v1_5', hash: 'SHA-256'},
 };
+// Blank, a comment, or a PEM, JWK or ssh key: anybody has it, or could guess it.
+const NO_SECRET = /^\s*(#\s|\{\s*"|ssh-|ecdsa-|$)|-----(BEGIN|END) /;
+// What a file of several secrets, one a line, does not look like: PEM and JSON.
+const STRUCTURE = /^[\s\ufeff]*[{\[].*[\r\n]|-----(BEGIN|END) /;
 const TOKEN = /^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$/;
 // The one spelling of 32 bytes: the unused bits of the last character are zero.
 const HS256_SIGNATURE = /^[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]$/;
@@ -123,7 +127,8 @@ function speaks_for(header, subject) {
 
 function secrets() {
     const texts = [current_secret()].concat(previous_secrets());
-    return texts.map((text) => Buffer.from(text)).filter((it) => it.length >= MIN_SECRET_BYTES);
+    return texts.filter((it) => !NO_SECRET.test(it)).map((it) => Buffer.from(it))
+        .filter((it) => it.length >= MIN_SECRET_BYTES);
 }
 
 function current_secret() {
@@ -135,8 +140,8 @@ function current_secret() {
 
 function previous_secrets() {
     if (SETTINGS.previous_secret_file) {
-        const lines = read(SETTINGS.previous_secret_file).split(/\r?\n/);
-        return lines.filter((line) => !line.startsWith('# ')).slice(0, 8);
+        const text = read(SETTINGS.previous_secret_file);
+        return STRUCTURE.test(text) ? [] : text.split(/\r?\n/);
     }
     return [process.env.MCP_AUTH_PREVIOUS_SECRET || ''];
 }
