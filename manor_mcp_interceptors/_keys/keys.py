@@ -32,7 +32,9 @@ SOURCES: Final = ("secret", "secret_file", "private_key_file", "token_file")
 T = TypeVar("T")
 Value = TypeVar("Value", SharedSecret, "PrivateKey", "KeySet", GivenToken)
 
-_STRUCTURE: Final = re.compile(r"\A[\s\ufeff]*[{\[]|^-----(?:BEGIN|END) ", re.MULTILINE)
+_JSON: Final = re.compile(r"[\s\ufeff]*[{\[]")
+_PEM: Final = re.compile(r"^-----(?:BEGIN|END) ", re.MULTILINE)
+"""Anybody could guess a secret that is one line of a JWK set or of a PEM."""
 
 SigningKey: TypeAlias = "SharedSecret | PrivateKey"
 Credential: TypeAlias = "SigningKey | GivenToken"
@@ -146,8 +148,7 @@ class KeySource(HoldsSecret):
         whole = self._read(settings, "previous_secret_file", parse_secret)
         self._check(whole)
         keys = whole.lines()
-        # A JWK set or half of a PEM: anybody could guess the secret "{" or "-----BEGIN …".
-        if len(keys) > 1 and _STRUCTURE.search(whole.secret):
+        if len(keys) > 1 and (_JSON.match(whole.secret) or _PEM.search(whole.secret)):
             raise _asymmetric(whole)
         if len(keys) > MAX_SECRETS:
             raise SettingsError(
@@ -218,7 +219,7 @@ def _checked(key: SharedSecret) -> SharedSecret:
     """Return `key` with warnings about its form; raise SettingsError if it is asymmetric."""
     from .jws import is_asymmetric_key  # imports PyJWT, which is not needed if the flag is off
 
-    if is_asymmetric_key(key):
+    if is_asymmetric_key(key) or _PEM.search(key.secret):
         raise _asymmetric(key)
     return replace(key, warnings=form_warnings(key))
 
