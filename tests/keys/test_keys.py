@@ -73,7 +73,9 @@ def test_two_sources_at_once_are_refused(in_code: bool, names: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "secret", [PEM, PEM.split("\n")[0], JWK, SSH], ids=["PEM", "a line of a PEM", "JWK", "ssh"]
+    "secret",
+    [PEM, PEM.split("\n", maxsplit=1)[0], JWK, SSH],
+    ids=["PEM", "a line of a PEM", "JWK", "ssh"],
 )
 def test_an_asymmetric_key_is_no_shared_secret(tmp_path: Path, secret: str) -> None:
     """From either source, and no part of it is in the message or in a traceback with locals."""
