@@ -99,10 +99,24 @@ def search_path() -> list[str]:
     return [here, *os.environ.get("PATH", "").split(os.pathsep), "/usr/sbin", "/usr/local/sbin"]
 
 
+def _ports_of_this_worker() -> Iterator[int]:
+    """Return ports in random order, each once; the workers of one test run share none."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    ports = range(10_000 + worker, 32_000, workers)
+    return iter(random.sample(ports, len(ports)))
+
+
+_ports: Final = _ports_of_this_worker()
+
+
 def free_port() -> int:
-    """Return a port that nothing listens on now, and that no outgoing connection will take."""
+    """Return a port that nothing listens on now, and that no outgoing connection will take.
+
+    Whoever asks again gets another one, also if nothing listens on the first yet.
+    """
     while True:
-        port = random.randrange(10_000, 32_000)
+        port = next(_ports)
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
