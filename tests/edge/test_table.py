@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
 
 from tests.support import SECRET
 
-from .cases import GRPC, HTTP, NEVER
+from .cases import CALLER, GRPC, HTTP, NEVER, REFUSED, Case, bearer
 from .conftest import MISSING
 from .deviations import DEVIATIONS, LOOSE
 from .fuzz import compare
 from .harness import keys_of_the_table, proxy_and_verifier
-from .table import expected, offenders, outcomes
+from .table import expected, http_outcome, offenders, outcomes
+from .tokens import token
 from .upstreams import Upstreams
 
 
@@ -36,6 +38,22 @@ def test_every_call_ends_as_measured(
     with proxy_and_verifier(name, services, tmp_path / "proxy", environ) as proxy:
         found = outcomes(proxy, services)
     assert offenders(expected(name, observe=mode == "observe"), found) == []
+
+
+@pytest.mark.slow
+def test_a_token_expires_at_the_beginning_of_its_second(
+    name: str, services: Upstreams, tmp_path: Path
+) -> None:
+    """C's `time` is milliseconds behind the clock by which tokens are made."""
+    with proxy_and_verifier(name, services, tmp_path, {"MCP_AUTH_SECRET": SECRET}) as proxy:
+        expiry = int(time.time() + 0.5) + 1  # time enough for the first call
+        case = Case("", bearer(lambda: token(exp=expiry)), "")
+        before = http_outcome(proxy, services, case)
+        time.sleep(max(0.0, expiry - time.time()))
+        while time.time() < expiry:
+            pass
+        after = http_outcome(proxy, services, case)
+    assert (before, after) == (CALLER, REFUSED)
 
 
 @pytest.mark.slow
