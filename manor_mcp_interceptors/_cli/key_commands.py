@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import secrets
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import typer
 
@@ -17,8 +18,6 @@ from manor_mcp_interceptors._optional import MissingExtraError
 from .files import write_public, write_secret
 from .key_files import KeyFileError, MergedKeys, bind, shown, with_key
 from .output import fail, print_line, wrong_usage
-
-T = TypeVar("T")
 
 Es256 = Annotated[bool, typer.Option("--es256", help="A P-256 key, for ES256: the usual one.")]
 Ed25519 = Annotated[bool, typer.Option("--ed25519", help="An Ed25519 key, for EdDSA.")]
@@ -69,7 +68,8 @@ def keygen(
     if not chosen:
         _put(output, secrets.token_urlsafe(48) + "\n", force=force)
         return
-    _attempt(lambda: _make_pair(chosen[0], output, jwks, _subjects(sub), force=force))
+    with _errors_in_words():
+        _make_pair(chosen[0], output, jwks, _subjects(sub), force=force)
 
 
 def _make_pair(
@@ -82,7 +82,8 @@ def _make_pair(
     if output is not None:
         _put(output, private, force=force)
     if jwks is not None and public is not None:
-        _write(jwks, lambda: write_public(jwks, public))
+        with _writing(jwks):
+            write_public(jwks, public)
         print_line(f"added the kid {key.key_id} to {jwks}")
     if output is None:
         _put(None, private, force=force)
@@ -95,7 +96,8 @@ def jwks(files: Files, sub: Sub = None) -> None:
     binding that they have. A JWKS file that holds a private key or a secret is
     refused.
     """
-    _attempt(lambda: _merge(files, _subjects(sub)))
+    with _errors_in_words():
+        _merge(files, _subjects(sub))
 
 
 def _merge(files: list[Path], subjects: list[str]) -> None:
@@ -120,22 +122,25 @@ def _put(output: Path | None, secret: str, *, force: bool) -> None:
     if output is None:
         sys.stdout.write(secret)
         return
-    _write(output, lambda: write_secret(output, secret, force=force))
+    with _writing(output):
+        write_secret(output, secret, force=force)
     print_line(f"wrote {output}, mode 0600")
 
 
-def _write(path: Path, write: Callable[[], None]) -> None:
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
     try:
-        write()
+        yield
     except FileExistsError:
         fail(f"{path} exists: --force replaces it; tokens that it signed may then be refused")
     except OSError as error:
         fail(f"{path} cannot be written: {error.strerror}")
 
 
-def _attempt(action: Callable[[], None]) -> None:
+@contextmanager
+def _errors_in_words() -> Iterator[None]:
     try:
-        action()
+        yield
     except KeyFileError as error:
         fail(str(error))
     except MissingExtraError as missing:

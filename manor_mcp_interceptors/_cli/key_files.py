@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from manor_mcp_interceptors._keys.jwks import key_id_of, leak_in, read_key, read_members
 from manor_mcp_interceptors._keys.private_key import parse_private_key
-from manor_mcp_interceptors._keys.public_key import PublicKey, algorithm_of, public_jwk
+from manor_mcp_interceptors._keys.public_key import KINDS, PublicKey, algorithm_of, public_jwk
 from manor_mcp_interceptors._keys.watched_file import NotUsableError
 from manor_mcp_interceptors._optional import needs
 
 JWK = dict[str, Any]
-T = TypeVar("T")
 
 _PEM: Final = "-----BEGIN "
 _BEGIN: Final = re.compile("-----BEGIN [A-Z ]*KEY-----")
 _FORM: Final = (
-    "holds no key that can be used: P-256 (ES256), RSA of 2048 bits or more (RS256) or Ed25519"
-    " (EdDSA), as a PEM private key, a PEM public key, or members of a JWK set"
+    f"holds no key that can be used: {KINDS}, as a PEM private key, a PEM public key, or members"
+    " of a JWK set"
 )
 
 
@@ -55,7 +55,9 @@ class MergedKeys:
         text = _text_of(path)
         if _PEM in text:
             self.has_pem = True
-            self._add(path, bind(_use(path, _jwk_of_pem, text), subjects))
+            with _naming(path):
+                jwk = _jwk_of_pem(text)
+            self._add(path, bind(jwk, subjects))
             return
         if not text.lstrip().startswith("{"):
             raise KeyFileError(f"{path} {_FORM}")
@@ -129,7 +131,8 @@ def _text_of(path: Path) -> str:
 
 def _public_members(path: Path, text: str) -> list[Any]:
     """Return the members of a JWK set, none of which is private."""
-    members = _use(path, read_members, text)
+    with _naming(path):
+        members = read_members(text)
     if leaks := [
         f"{key_id_of(one) or 'a key'}: {leak}" for one in members if (leak := leak_in(one))
     ]:
@@ -140,9 +143,10 @@ def _public_members(path: Path, text: str) -> list[Any]:
     return members
 
 
-def _use(path: Path, parse: Callable[[str], T], text: str) -> T:
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
     try:
-        return parse(text)
+        yield
     except NotUsableError as error:
         raise KeyFileError(f"{path} {error}") from None
 

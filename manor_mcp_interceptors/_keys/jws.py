@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .keys import SigningKey
     from .verification_keys import VerificationKey
 
-ALGORITHMS: Final = ("HS256", "ES256", "RS256", "EdDSA")
+_ALGORITHMS: Final = ("HS256", "ES256", "RS256", "EdDSA")
 """All that this library signs and verifies with. Each key is used with one of them alone."""
 
 
@@ -27,15 +27,15 @@ class _QuietHMAC(HMACAlgorithm):
         return None
 
 
-def new_jws() -> PyJWS:
-    """Return a PyJWS that knows `ALGORITHMS`; without `cryptography` it knows HS256 alone."""
-    jws = PyJWS(algorithms=[name for name in ALGORITHMS if name in get_default_algorithms()])
+def _new_jws() -> PyJWS:
+    """Return a PyJWS that knows `_ALGORITHMS`; without `cryptography` it knows HS256 alone."""
+    jws = PyJWS(algorithms=[name for name in _ALGORITHMS if name in get_default_algorithms()])
     jws.unregister_algorithm("HS256")
     jws.register_algorithm("HS256", _QuietHMAC(HMACAlgorithm.SHA256))
     return jws
 
 
-_jws: Final = new_jws()
+_jws: Final = _new_jws()
 
 
 def sign(claims: dict[str, Any], key: SigningKey) -> str:

@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, Any, Final
 from manor_mcp_interceptors._optional import needs
 from manor_mcp_interceptors._secrecy import HoldsSecret
 
-from .public_key import algorithm_of, public_jwk, thumbprint
+from .public_key import KINDS, algorithm_of, public_jwk, thumbprint
 from .watched_file import NotUsableError
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
-FORM: Final = (
-    "a PEM private key: P-256 (ES256), RSA of 2048 bits or more (RS256) or Ed25519 (EdDSA)"
-)
+_FORM: Final = f"a PEM private key: {KINDS}"
 
 _BEGIN: Final = re.compile("-----BEGIN [A-Z ]*PRIVATE KEY-----")
 
@@ -50,7 +48,7 @@ def parse_private_key(text: str, source: str = "") -> PrivateKey:
     """Return the key in `text`, which is PEM; a certificate beside it is ignored.
 
     Raises:
-        NotUsableError: It is not one of the keys that `FORM` names, or there are several.
+        NotUsableError: It is not one of the keys that `KINDS` names, or there are several.
         MissingExtraError: `cryptography` is not installed.
     """
     if len(_BEGIN.findall(text)) > 1:
@@ -58,7 +56,7 @@ def parse_private_key(text: str, source: str = "") -> PrivateKey:
     key = _load(text)
     algorithm = algorithm_of(key.public_key())
     if algorithm is None:
-        raise NotUsableError(f"holds a key of another kind; it takes {FORM}")
+        raise NotUsableError(f"holds a key of another kind; it takes {_FORM}")
     return PrivateKey(key, algorithm, thumbprint(key.public_key()), source)
 
 
@@ -71,5 +69,5 @@ def _load(text: str) -> PrivateKeyTypes:
     except TypeError:  # what `cryptography` raises for an encrypted key without a password
         problem = "holds an encrypted key; decrypt it first: openssl pkey -in FILE -out NEW_FILE"
     except (ValueError, UnsupportedAlgorithm):
-        problem = f"does not hold {FORM}"
+        problem = f"does not hold {_FORM}"
     raise NotUsableError(problem)

@@ -14,6 +14,8 @@ from manor_mcp_interceptors._subjects import Subjects
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
+KINDS: Final = "P-256 (ES256), RSA of 2048 bits or more (RS256) or Ed25519 (EdDSA)"
+"""The keys that `algorithm_of` knows, in a message."""
 MIN_RSA_BITS: Final = 2048
 MAX_RSA_EXPONENT: Final = 2**32
 """Nearly every key has 65537."""

@@ -45,7 +45,8 @@ class VerificationKeys(HoldsSecret):
             key_id: Its `kid`.
 
         Returns:
-            None if no key in use has this algorithm, or if the key of that `kid` has another one.
+            None if no key in use has this algorithm, or if the key of that `kid` has another one;
+            empty if no key in use has that `kid`.
         """
         secrets = self.secrets
         if algorithm == SharedSecret.algorithm and secrets:

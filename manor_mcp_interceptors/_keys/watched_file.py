@@ -23,6 +23,8 @@ T = TypeVar("T")
 
 MAX_FILE_BYTES: Final = 65_536
 
+_EMPTY: Final = "is empty"
+
 _EXTENSION: Final = re.compile(
     r"\.(?:bin|cfg|conf|dat|env|ini|json|jwks|jwt|key|pass|pem|secret|token|txt|ya?ml)\Z"
 )
@@ -88,11 +90,12 @@ class WatchedFile(HoldsSecret, Generic[T]):
         if found.problem is None and found != parsed.contents:
             parsed = self._parsed = self._parse_contents(found, parsed.last_good)
         problem = found.problem or parsed.problem
-        if problem is None and parsed.last_good is not None:
-            return parsed.last_good, None
         if parsed.last_good is None:
-            raise self._wrong(problem or "is empty", shown_path(self._path))
-        error = self._wrong(problem or "is empty", self._path)
+            assert problem is not None  # what is parsed without a problem is good
+            raise self._wrong(problem, shown_path(self._path))
+        if problem is None:
+            return parsed.last_good, None
+        error = self._wrong(problem, self._path)
         return parsed.last_good, f"{error}; the last good one stays in use"
 
     def is_removed(self) -> bool:
@@ -119,7 +122,7 @@ class WatchedFile(HoldsSecret, Generic[T]):
         message = f"{self._variable}: {shown} {problem}"
         if shown == NOT_SHOWN:
             message += f"; {self._variable} takes the path of a file, not what is in it, and no URL"
-        outcome = Outcome.NOT_CONFIGURED if problem == "is empty" else Outcome.INVALID_CONFIG
+        outcome = Outcome.NOT_CONFIGURED if problem == _EMPTY else Outcome.INVALID_CONFIG
         return SettingsError(message, variable=self._variable, outcome=outcome)
 
 
@@ -159,5 +162,5 @@ def _checked(found: _Contents) -> _Contents:
     if found.data.decode("utf-8", errors="replace").encode() != found.data:
         return _Contents(problem="is not UTF-8 text")
     if not trim(found.text()):
-        return _Contents(problem="is empty", is_removed=True)
+        return _Contents(problem=_EMPTY, is_removed=True)
     return found

@@ -1,4 +1,4 @@
-"""Run the command line in this process."""
+"""Run the command line: in this process, on a terminal, or without a module."""
 
 from __future__ import annotations
 
@@ -21,6 +21,22 @@ ROOT = Path(__file__).resolve().parents[2]
 def run(*arguments: str, stdin: str = "") -> Result:
     """Run ``manor-mcp`` with these arguments."""
     return CliRunner().invoke(app, list(arguments), input=stdin)
+
+
+def run_without(module: str, *arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """Run ``manor-mcp`` in a new process that cannot import `module`."""
+    code = (
+        f"import sys; sys.modules[{module!r}] = None; sys.argv = ['manor-mcp', *{arguments!r}]\n"
+        "from manor_mcp_interceptors.__main__ import main\n"
+        "sys.exit(main())"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 @dataclass

@@ -23,7 +23,7 @@ from mcp.client.streamable_http import streamable_http_client
 from manor_mcp_interceptors import Settings, TokenVerifier
 from manor_mcp_interceptors._cli.demo.guestbook import Guestbook
 from manor_mcp_interceptors._cli.demo.mcp_server import mcp_server
-from tests.cli.running import ROOT, run
+from tests.cli.running import ROOT, run, run_without
 from tests.support import FLAG, SECRET
 from tests.support.http_server import HttpServer, refuse
 from tests.support.uvicorn_server import serve
@@ -249,13 +249,7 @@ def test_wrong_usage(arguments: list[str]) -> None:
 
 def test_without_fastmcp() -> None:
     """The line that installs it, and exit code 2."""
-    code = (
-        "import sys; sys.modules['fastmcp'] = None; sys.argv = ['manor-mcp', 'bridge', 'http://a/']\n"
-        "from manor_mcp_interceptors.__main__ import main; sys.exit(main())"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    done = run_without("fastmcp", "bridge", "http://a/")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
         "manor-mcp bridge needs fastmcp: pip install 'manor-mcp-interceptors[fastmcp]'\n"

@@ -18,7 +18,7 @@ import pytest
 
 from manor_mcp_interceptors import MCPTokenProvider
 from manor_mcp_interceptors._cli.commands import EXIT_CODES, app
-from tests.cli.running import ROOT, run, words
+from tests.cli.running import ROOT, run, run_without, words
 from tests.support import FLAG, OTHER_SECRET, SECRET, legacy_check
 
 COMMANDS = [
@@ -224,32 +224,13 @@ def test_keygen_that_fails_leaves_no_file(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["secret"]
 
 
-def python(code: str) -> subprocess.CompletedProcess[str]:
-    """Run `code` in a fresh interpreter."""
-    command = [sys.executable, "-c", code]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-
-
 @pytest.mark.parametrize("module", ["typer", "rich"])
 def test_without_the_extra(module: str) -> None:
     """The line that installs it, and exit code 2."""
-    done = python(
-        f"import sys; sys.modules[{module!r}] = None\n"
-        "from manor_mcp_interceptors.__main__ import main\n"
-        "sys.exit(main())"
-    )
+    done = run_without(module)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
         f"The command line needs {module}: pip install 'manor-mcp-interceptors[cli]'\n"
-    )
-
-
-def without(module: str) -> subprocess.CompletedProcess[str]:
-    """Run the demo in an interpreter that cannot import `module`."""
-    return python(
-        f"import sys; sys.modules[{module!r}] = None; sys.argv = ['manor-mcp', 'demo']\n"
-        "from manor_mcp_interceptors.__main__ import main\n"
-        "sys.exit(main())"
     )
 
 
@@ -270,7 +251,7 @@ def without(module: str) -> subprocess.CompletedProcess[str]:
 )
 def test_a_missing_extra_gets_the_line_that_installs_it(module: str) -> None:
     """The demo names what is missing, and the one command that brings everything."""
-    done = without(module)
+    done = run_without(module, "demo")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(f"The demo needs {module}")
     assert done.stderr.endswith(": pip install 'manor-mcp-interceptors[all]'\n")
@@ -280,7 +261,7 @@ def test_a_missing_extra_gets_the_line_that_installs_it(module: str) -> None:
 @pytest.mark.slow
 def test_a_missing_module_of_the_package_is_no_missing_extra() -> None:
     """It is shown as the fault that it is."""
-    done = without("manor_mcp_interceptors._cli.demo.report")
+    done = run_without("manor_mcp_interceptors._cli.demo.report", "demo")
     assert done.returncode == 1
     assert "Traceback" in done.stderr
     assert "pip install" not in done.stderr

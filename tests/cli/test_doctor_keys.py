@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -18,11 +17,10 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from manor_mcp_interceptors import Settings
-from manor_mcp_interceptors._keys.private_key import PrivateKey
-from tests.cli.running import ROOT, doctor
-from tests.support import FLAG, OTHER_SECRET, SECRET
+from tests.cli.running import doctor, run_without
+from tests.support import OTHER_SECRET, SECRET
 from tests.support.auth_servers import GOOD, http_server
-from tests.support.private_keys import ALGORITHMS, write_jwks, write_key
+from tests.support.key_pairs import ALGORITHMS, KeyPair, key_pair, write_jwks
 
 PRIVATE, PUBLIC = "private key", "public keys"
 WITH = "call with the token"
@@ -30,31 +28,38 @@ SUBJECT = "service-application"
 
 
 @pytest.fixture
-def key(env_on: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PrivateKey:
+def key(env_on: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> KeyPair:
     """Return the key of a caller that holds no secret."""
     monkeypatch.delenv("MCP_AUTH_SECRET")
     monkeypatch.setenv("MCP_AUTH_PRIVATE_KEY_FILE", str(tmp_path / "key.pem"))
-    return write_key(tmp_path / "key.pem")
+    return write_key(tmp_path, "ES256")
+
+
+def write_key(folder: Path, algorithm: str) -> KeyPair:
+    """Write a private key to the file of the fixture `key`."""
+    pair = key_pair(algorithm)
+    (folder / "key.pem").write_text(pair.pem())
+    return pair
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_a_callers_key(key: PrivateKey, algorithm: str, tmp_path: Path) -> None:
+def test_a_callers_key(key: KeyPair, algorithm: str, tmp_path: Path) -> None:
     """Where it came from, the algorithm and the kid: what a server's operator compares."""
-    key = write_key(tmp_path / "key.pem", algorithm)
+    key = write_key(tmp_path, algorithm)
     found = doctor()
     assert (found.exit_code, found.cause) == (0, None)
     assert "secret" not in found.checks
     assert found.checks[PRIVATE]["details"] == {
         "source": f"MCP_AUTH_PRIVATE_KEY_FILE ({tmp_path / 'key.pem'})",
         "algorithm": algorithm,
-        "kid": key.key_id,
+        "kid": key.kid,
     }
     assert found.checks["token"]["details"]["alg"] == algorithm
     assert "BEGIN" not in found.text
 
 
 def test_a_host_that_calls_and_serves(
-    key: PrivateKey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    key: KeyPair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whether its own JWKS file has the key, and for the subject that it signs for."""
     jwks = write_jwks(tmp_path / "jwks.json", key)
@@ -68,12 +73,12 @@ def test_a_host_that_calls_and_serves(
 
     state, finding, _ = check()
     assert (state, finding.endswith("; the JWKS file here has it")) == ("ok", True)
-    write_jwks(jwks, key, sub=["billing", "orders:*"])
+    write_jwks(jwks, key.jwk(sub=["billing", "orders:*"]))
     state, finding, fix = check()
     assert state == "warning"
     assert finding.endswith(f"({jwks}) binds it to billing, orders:*, not to {SUBJECT!r}")
     assert "MCP_AUTH_SUBJECT" in fix
-    write_jwks(jwks, write_key(tmp_path / "other.pem"))
+    write_jwks(jwks, key_pair("ES256", 2))
     state, finding, fix = check()
     assert state == "warning"
     assert finding.endswith(f"({jwks}) does not have it")
@@ -82,19 +87,18 @@ def test_a_host_that_calls_and_serves(
 
 def test_a_server_shows_its_public_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each with its algorithm and subjects; one that is skipped, with the reason."""
-    keys = [write_key(tmp_path / f"{name}.pem", name) for name in ALGORITHMS]
-    jwks = write_jwks(tmp_path / "jwks.json", *keys)
-    members = json.loads(jwks.read_text())["keys"]
-    members[1]["sub"] = ["b", "a"]
-    jwks.write_text(json.dumps({"keys": [*members, {"kty": "oct", "kid": "x", "k": "c2U"}]}))
+    keys = [key_pair(name) for name in ALGORITHMS]
+    bound = keys[1].jwk(sub=["b", "a"])
+    shared = {"kty": "oct", "kid": "x", "k": "c2U"}
+    jwks = write_jwks(tmp_path / "jwks.json", keys[0], bound, keys[2], shared)
     monkeypatch.setenv("MCP_AUTH_JWKS_FILE", str(jwks))
     found = doctor("--server")
     assert (found.exit_code, found.conclusion) == (0, "This host can verify tokens.")
     check = found.checks[PUBLIC]
     assert check["details"] == {
-        keys[0].key_id: "ES256 for any subject",
-        keys[1].key_id: "RS256 for a, b",
-        keys[2].key_id: "EdDSA for any subject",
+        keys[0].kid: "ES256 for any subject",
+        keys[1].kid: "RS256 for a, b",
+        keys[2].kid: "EdDSA for any subject",
     }
     assert check["state"] == "warning"
     assert "3 in use" in check["finding"]
@@ -124,7 +128,7 @@ def pem(curve: ec.EllipticCurve, encryption: KeySerializationEncryption) -> byte
     ids=["missing", "empty", "half", "encrypted", "P-384"],
 )
 def test_a_private_key_that_cannot_be_used(
-    key: PrivateKey, text: bytes | None, problem: str, fix: str, tmp_path: Path
+    key: KeyPair, text: bytes | None, problem: str, fix: str, tmp_path: Path
 ) -> None:
     """It is the cause, and the fix is that of this fault."""
     (tmp_path / "key.pem").unlink()
@@ -137,7 +141,7 @@ def test_a_private_key_that_cannot_be_used(
 
 
 def test_a_jwks_file_that_cannot_be_used(
-    key: PrivateKey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    key: KeyPair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a server, and on a host that calls as well, whose own key is still shown."""
     monkeypatch.setenv("MCP_AUTH_JWKS_FILE", str(tmp_path / "jwks.json"))
@@ -163,7 +167,7 @@ def test_a_jwks_file_that_cannot_be_used_beside_a_secret(
     assert "manor-mcp jwks" in found.checks[PUBLIC]["fix"]
 
 
-def test_a_secret_beside_a_private_key(key: PrivateKey, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_secret_beside_a_private_key(key: KeyPair, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both are named, and where a secret belongs that others still sign with."""
     monkeypatch.setenv("MCP_AUTH_SECRET", SECRET)
     found = doctor()
@@ -173,50 +177,34 @@ def test_a_secret_beside_a_private_key(key: PrivateKey, monkeypatch: pytest.Monk
 
 
 @pytest.mark.slow
-def test_cryptography_is_missing(key: PrivateKey, tmp_path: Path) -> None:
+def test_cryptography_is_missing(key: KeyPair, tmp_path: Path) -> None:
     """The command that installs it for this interpreter."""
-    code = (
-        "import sys; sys.modules['cryptography'] = None;"
-        "from manor_mcp_interceptors.__main__ import main;"
-        "sys.argv = ['manor-mcp', 'doctor', '--json']; main()"
-    )
-    environ = {
-        "MCP_AUTH_PRIVATE_KEY_FILE": str(tmp_path / "key.pem"),
-        FLAG.upper(): "on",
-        "PYTHONPATH": str(ROOT),
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env=environ,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_without("cryptography", "doctor", "--json")
     data = json.loads(done.stdout)
     assert (done.returncode, data["cause"]) == (1, PRIVATE), done.stderr
     [check] = [check for check in data["checks"] if check["name"] == PRIVATE]
     assert check["fix"] == f"{sys.executable} -m pip install 'manor-mcp-interceptors[crypto]'"
 
 
-def test_the_server_does_not_have_the_key(key: PrivateKey, tmp_path: Path) -> None:
+def test_the_server_does_not_have_the_key(key: KeyPair, tmp_path: Path) -> None:
     """The kid is there to compare."""
-    jwks = write_jwks(tmp_path / "servers.json", write_key(tmp_path / "other.pem"))
+    jwks = write_jwks(tmp_path / "servers.json", key_pair("ES256", 2))
     with http_server(Settings(jwks_file=jwks)) as url:
         found = doctor("--url", url)
     assert (found.exit_code, found.cause) == (1, WITH)
-    assert f"does not have the public key of this host (kid {key.key_id})" in found.finding
+    assert f"does not have the public key of this host (kid {key.kid})" in found.finding
     assert f"or binds it to another subject than {SUBJECT!r}" in found.finding
     assert "manor-mcp jwks" in found.fix
     assert "MCP_AUTH_SUBJECT" in found.fix
 
 
 def test_the_server_binds_the_key_to_another_subject(
-    key: PrivateKey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    key: KeyPair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is named if a JWKS file here names it."""
-    jwks = write_jwks(tmp_path / "jwks.json", key, sub=["billing", "orders"])
+    jwks = write_jwks(tmp_path / "jwks.json", key.jwk(sub=["billing", "orders"]))
     monkeypatch.setenv("MCP_AUTH_JWKS_FILE", str(jwks))
-    servers = write_jwks(tmp_path / "servers.json", key, sub="orders")
+    servers = write_jwks(tmp_path / "servers.json", key.jwk(sub="orders"))
     with http_server(Settings(jwks_file=servers)) as url:
         found = doctor("--url", url)
     assert found.cause == WITH
@@ -225,7 +213,7 @@ def test_the_server_binds_the_key_to_another_subject(
 
 
 def test_the_server_still_takes_the_secret_only(
-    key: PrivateKey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    key: KeyPair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """This host has gone over to its key too early."""
     monkeypatch.setenv("MCP_AUTH_PREVIOUS_SECRET", SECRET)
@@ -237,7 +225,7 @@ def test_the_server_still_takes_the_secret_only(
 
 
 def test_another_audience_with_a_private_key(
-    key: PrivateKey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    key: KeyPair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The tokens that are tried are signed with the key."""
     monkeypatch.setenv("MCP_AUTH_AUDIENCE", "wrong-mcp")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import types
 from importlib.metadata import PackageNotFoundError
@@ -15,7 +14,7 @@ import pytest
 from openfeature import api
 
 from manor_mcp_interceptors import MCPTokenProvider, mcp_auth
-from tests.cli.running import ROOT, doctor, run
+from tests.cli.running import doctor, run, run_without
 from tests.support import FLAG, OTHER_SECRET, SECRET
 from tests.support.openfeature_provider import ToldProvider
 
@@ -247,21 +246,9 @@ def test_secret_set_twice(env_on: None, monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert "keygen" not in found.fix
 
 
-def test_pyjwt_missing() -> None:
+def test_pyjwt_missing(env_on: None) -> None:
     """With the command that installs it for this interpreter."""
-    code = (
-        "import sys; sys.modules['jwt'] = None; sys.argv = ['manor-mcp', 'doctor', '--json']\n"
-        "from manor_mcp_interceptors.__main__ import main\n"
-        "sys.exit(main())"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        env={**os.environ, "MCP_AUTH_SECRET": SECRET, FLAG.upper(): "on"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_without("jwt", "doctor", "--json")
     found = json.loads(done.stdout)
     checks = {check["name"]: check for check in found["checks"]}
     assert (done.returncode, found["cause"]) == (1, "PyJWT")

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import stat
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from manor_mcp_interceptors import MCPTokenProvider, Settings, TokenRejectedError, TokenVerifier
-from tests.cli.running import ROOT, run, words
+from tests.cli.running import run, run_without, words
 from tests.support import StaticGate
 
 KINDS = {"--es256": "ES256", "--ed25519": "EdDSA", "--rsa": "RS256"}
@@ -318,19 +316,7 @@ def test_without_cryptography_the_extra_is_named(
 ) -> None:
     """In one line, with exit code 2."""
     (tmp_path / "public.pem").write_text(public_pem(pair[0]))
-    code = (
-        "import sys; sys.modules['cryptography'] = None;"
-        "from manor_mcp_interceptors.__main__ import main;"
-        f"sys.argv = ['manor-mcp', *{command!r}]; main()"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_without("cryptography", *command, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert "needs cryptography: pip install 'manor-mcp-interceptors[crypto]'" in done.stderr
     assert done.stderr.count("\n") == 1

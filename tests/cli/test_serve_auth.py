@@ -5,15 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import subprocess
-import sys
 from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
 
 from manor_mcp_interceptors._cli.listener import listen
-from tests.cli.running import ROOT, run, words
+from tests.cli.running import run, run_without, words
 from tests.server.asking import ask
 from tests.server.callers import SUBJECT, token
 from tests.support import SECRET
@@ -185,13 +183,7 @@ def test_an_ipv6_address() -> None:
 
 def test_without_uvicorn() -> None:
     """The line that installs it, and exit code 2."""
-    code = (
-        "import sys; sys.modules['uvicorn'] = None; sys.argv = ['manor-mcp', 'serve-auth']\n"
-        "from manor_mcp_interceptors.__main__ import main; sys.exit(main())"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    done = run_without("uvicorn", "serve-auth")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
         "manor-mcp serve-auth needs uvicorn: pip install 'manor-mcp-interceptors[edge]'\n"

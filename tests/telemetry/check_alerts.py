@@ -29,7 +29,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from manor_mcp_interceptors import MCPTokenProvider, Settings, TokenRejectedError, TokenVerifier
 from manor_mcp_interceptors._keys.fingerprint import fingerprint
 from tests.support import OTHER_SECRET, SECRET, FakeClock, StaticGate
-from tests.support.private_keys import write_jwks, write_key
+from tests.support.key_pairs import key_pair, write_jwks
 
 RULES = Path(__file__).parents[2] / "docs" / "alerts.rules.yml"
 STRAY_SECRET = "a-stray-one--" + "4444444444" * 3
@@ -62,7 +62,7 @@ class Fleet:
         )
         self.provider = provider_of(settings, self.clock)
         self.verifier = TokenVerifier(settings, clock=self.clock)
-        self.keys = [write_key(folder / f"{number}.pem") for number in range(2)]
+        self.keys = [key_pair("ES256", number) for number in range(2)]
         jwks = write_jwks(folder / "jwks.json", *self.keys)
         self.by_keys = TokenVerifier(Settings(jwks_file=jwks), clock=self.clock)
         self.lost = provider_of(Settings(), self.clock)
@@ -141,7 +141,7 @@ def processes(minute: int, role: str, **marks: float) -> dict[str, Any]:
 def history(run: Run) -> list[dict[str, Any]]:
     """Let a day and a half pass; return what the rules must say at the end of each part of it."""
     fleet, checks = run.fleet, []
-    kids = {key.key_id: 1 for key in fleet.keys}
+    kids = {key.kid: 1 for key in fleet.keys}
     by_previous = 'sum(mcp_auth:accepted_by_key:rate5m{manor_mcp_auth_key="previous"}) > bool 0'
     stray = "mcp_auth:secrets:signed_but_not_accepted"
     now = run.for_minutes(20, fleet.calls)
