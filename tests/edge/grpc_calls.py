@@ -1,8 +1,10 @@
-"""Call a gRPC method of any kind."""
+"""Call a gRPC method of any kind, or hold a stream open."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from queue import SimpleQueue
 from typing import Any
 
 import grpc
@@ -28,3 +30,24 @@ def call(channel: grpc.Channel, kind: str, metadata: Iterable[tuple[str, str]]) 
     expected = {"Unary": b"one", "ClientStream": b"".join(MESSAGES), "Bidi": list(MESSAGES)}
     assert answer == expected.get(kind, [b"one"] * 3)
     return None
+
+
+@contextmanager
+def held_stream(address: str, metadata: Iterable[tuple[str, str]]) -> Iterator[Callable[[], str]]:
+    """Hold a stream open; yield what sends a message and returns ``passed`` or a status."""
+    messages: SimpleQueue[bytes | None] = SimpleQueue()
+
+    def echo() -> str:
+        messages.put(b"one")
+        try:
+            return "passed" if next(answers) == b"one" else "another message"
+        except grpc.RpcError as error:
+            return str(error.code().name)
+
+    with grpc.insecure_channel(address) as channel:
+        method = channel.stream_stream("/edge.Echo/Bidi", None, None)
+        answers = iter(method(iter(messages.get, None), metadata=tuple(metadata)))
+        try:
+            yield echo
+        finally:
+            messages.put(None)

@@ -1,8 +1,9 @@
 """``python -m tests.edge.soak``: `serve-auth` under load by every proxy that asks it.
 
 First for so long; then it is ended by SIGTERM and by SIGKILL in mid-traffic, and started again.
-Ends with 0 if every call had the right answer, memory did not grow, and every proxy refused every
-call while nobody could verify it.
+Meanwhile a gRPC stream through each proxy is silent. Ends with 0 if every call had the right
+answer, no stream was ended, memory did not grow, and every proxy refused every call while nobody
+could verify it.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ from typing import Final
 from tests.support import OTHER_SECRET, SECRET
 from tests.support.auth_process import AuthProcess, serve_auth
 
+from .grpc_calls import held_stream
 from .proxies import KINDS, Proxy, running
+from .rotating import bearer
 from .tokens import token
 from .upstreams import Upstreams, upstreams
 
@@ -78,6 +81,8 @@ class Result:
     exit_codes: list[int] = field(default_factory=list)
     slowest: dict[tuple[str, str], float] = field(default_factory=dict)
     """Seconds of the slowest answer, by phase and proxy."""
+    streams: dict[str, list[str]] = field(default_factory=dict)
+    """What became of the first and of the last message of a silent stream, by proxy."""
 
     def wrong(self) -> Counter[Answer]:
         return Counter({one: count for one, count in self.answers.items() if not one.is_right})
@@ -92,7 +97,8 @@ class Result:
     def is_good(self) -> bool:
         """Whether no call was lost or let through, nothing grew, and SIGTERM ended it well."""
         ended = self.exit_codes == [0, -signal.SIGKILL]
-        return not self.wrong() and self.growth() <= MAX_GROWTH and ended
+        held = all(ends == [PASSED, PASSED] for ends in self.streams.values())
+        return not self.wrong() and held and self.growth() <= MAX_GROWTH and ended
 
     def report(self) -> str:
         """Return it as a table."""
@@ -104,6 +110,7 @@ class Result:
             total = sum(counts.values())
             lines.append(f"{name:18}{total:9}{steady:>10}  {', '.join(away)} within {slow}")
         lines += [f"  wrong: {one} x{count}" for one, count in self.wrong().most_common(10)]
+        lines.append(f"silent streams: {self.streams}")
         lines.append(f"memory: {min(self.memory)} to {max(self.memory)} KiB, +{self.growth()}")
         lines.append(f"exit codes after SIGTERM and SIGKILL: {self.exit_codes}")
         return "\n".join(lines)
@@ -179,6 +186,11 @@ def soak(seconds: float, say: Callable[[str], None]) -> Result:
             for name, kind in KINDS.items()
             if kind.asks and not kind.missing
         ]
+        streams = {
+            proxy.kind.name: stack.enter_context(held_stream(proxy.grpc, bearer(SECRET)))
+            for proxy in proxies
+        }
+        this.result.streams = {name: [send()] for name, send in streams.items()}
         with this.calling(proxies):
             _steady(this, auth, services, seconds, say)
             for number in (signal.SIGTERM, signal.SIGKILL):
@@ -189,6 +201,8 @@ def soak(seconds: float, say: Callable[[str], None]) -> Result:
                 this.phase = STEADY
                 say("the verifier is back")
                 _steady(this, auth, services, 1, say)
+        for name, send in streams.items():
+            this.result.streams[name].append(send())
     return this.result
 
 
