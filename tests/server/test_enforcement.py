@@ -59,7 +59,7 @@ def verifier(
 def enforces(check: TokenVerifier | None) -> bool:
     """Return whether a call without a token is refused, sync and async alike."""
     verification = verification_of(check)
-    is_enforced = verification.is_enforced()
+    is_enforced = verification.is_enforced(max_wait=None)
     assert asyncio.run(verification.is_enforced_async()) is is_enforced
     return is_enforced
 
