@@ -118,7 +118,7 @@ class Asker(Generic[Question, Answer]):
         is_known: bool,
         max_wait: float | None = None,
     ) -> Answer | None:
-        """As `ask`; the event loop, of asyncio or trio, goes on meanwhile."""
+        """As `ask`; the event loop, of asyncio or trio, continues meanwhile."""
         if event_loop() is None:
             return self.ask(question, ask, is_known=is_known, max_wait=max_wait)
         pending = self._submit(question, ask, is_known=is_known)

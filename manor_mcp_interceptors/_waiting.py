@@ -35,7 +35,7 @@ _PROBES: Final[dict[str, Callable[[Any], object]]] = {
 
 
 async def wait_until(done: Callable[[], bool], seconds: float) -> None:
-    """Wait for another thread, at most `seconds`, while the event loop goes on."""
+    """Wait for another thread, at most `seconds`, while the event loop continues."""
     sleep: Callable[[float], Awaitable[None]] = sys.modules[event_loop() or "asyncio"].sleep
     until = time.monotonic() + seconds  # a busy loop sleeps longer than it is told
     # Counted as well: a test may have frozen the clock.

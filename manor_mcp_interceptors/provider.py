@@ -137,11 +137,11 @@ class MCPTokenProvider:
         lease = self._lease
         try:
             return lease.current() or lease.renew(max_wait)
-        except Exception as error:  # whatever is handed in or configured, the call goes on
+        except Exception as error:  # whatever is handed in or configured, the call is sent
             return lease.failed(error)
 
     async def decision_async(self, max_wait: float | None = None) -> Decision:
-        """As `decision`; the event loop (asyncio or trio) goes on meanwhile."""
+        """As `decision`; the event loop (asyncio or trio) continues meanwhile."""
         lease = self._lease
         try:
             return lease.current() or await lease.renew_async(max_wait)
@@ -174,7 +174,7 @@ class MCPTokenProvider:
         return self.decision().token
 
     async def token_async(self) -> str | None:
-        """As `token`; the event loop (asyncio or trio) goes on meanwhile."""
+        """As `token`; the event loop (asyncio or trio) continues meanwhile."""
         return (await self.decision_async()).token
 
     def headers(self) -> dict[str, str]:
@@ -182,7 +182,7 @@ class MCPTokenProvider:
         return _as_headers(self.decision())
 
     async def headers_async(self) -> dict[str, str]:
-        """As `headers`; the event loop (asyncio or trio) goes on meanwhile."""
+        """As `headers`; the event loop (asyncio or trio) continues meanwhile."""
         return _as_headers(await self.decision_async())
 
     def status(self) -> TokenStatus:

@@ -170,7 +170,7 @@ class Configuration:
     async def credential_async(
         self, snapshot: SettingsSnapshot, cache: TokenCache, max_wait: float | None = None
     ) -> CredentialOrProblem:
-        """As `credential`; the event loop goes on while a token source is asked."""
+        """As `credential`; the event loop continues while a token source is asked."""
         if self._source is None:
             return self._read_credential(snapshot)
         audience = snapshot.settings.audience

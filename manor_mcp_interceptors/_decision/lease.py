@@ -141,7 +141,7 @@ class Lease:
             self._renewing = False
 
     async def renew_async(self, max_wait: float | None = None) -> Decision:
-        """As `renew`; the event loop goes on while flag and token source are asked."""
+        """As `renew`; the event loop continues while flag and token source are asked."""
         if self._in_grace_period():
             return self._latest
         try:

@@ -151,7 +151,7 @@ class FlagEvaluator:
         )
 
     async def ask_async(self, question: FlagQuestion, max_wait: float | None = None) -> FlagAnswer:
-        """As `ask`; the event loop, of asyncio or trio, goes on meanwhile."""
+        """As `ask`; the event loop, of asyncio or trio, continues meanwhile."""
         gate = self._gate()
         if not gate.blocking or event_loop() is None:
             return self.ask(question, max_wait)

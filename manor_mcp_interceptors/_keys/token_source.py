@@ -98,7 +98,7 @@ class AskedTokens(HoldsSecret):
         is_refused: bool = False,
         max_wait: float | None = None,
     ) -> TokenOrProblem:
-        """As `ask`; the event loop, of asyncio or trio, goes on meanwhile."""
+        """As `ask`; the event loop, of asyncio or trio, continues meanwhile."""
         is_urgent = is_refused or not self._lives(last)
         question = partial(self._answer, audience, is_urgent=is_urgent)
         reply = await self._asker.ask_async(

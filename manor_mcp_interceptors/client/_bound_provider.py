@@ -43,7 +43,7 @@ class BoundProvider:
         return decision
 
     async def decision_async(self, max_wait: float | None = None) -> Decision:
-        """As `decision`; the event loop goes on meanwhile."""
+        """As `decision`; the event loop continues meanwhile."""
         decision = await self.provider.decision_async(max_wait)
         if decision.token is None or otel.annotate is not None:
             return self.enforce(decision)

@@ -91,7 +91,7 @@ class Enforcement:
         return self._keep(rule, answer, generation)
 
     async def is_on_async(self, rule: EnforcementRule) -> bool:
-        """As `is_on`; the event loop goes on while the flag is asked."""
+        """As `is_on`; the event loop continues while the flag is asked."""
         known, generation = self._known, self._generation
         if known is not None and known[0] is rule:
             return known[1].is_enforced

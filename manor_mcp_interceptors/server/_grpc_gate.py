@@ -60,7 +60,7 @@ class CallGate:
         return verification_of(self._verifier).admit(_authorizations(details), self._scopes)
 
     async def admit_async(self, handler: Any, details: grpc.HandlerCallDetails) -> Admission:
-        """As `admit`; the event loop goes on while a flag is asked."""
+        """As `admit`; the event loop continues while a flag is asked."""
         if handler is None or self._is_exempt(details.method):
             return None
         values = _authorizations(details)

@@ -232,7 +232,7 @@ class Verification:
         scopes: Sequence[str] = (),
         accepts: Accepts | None = None,
     ) -> VerifiedToken | Unverified | Reason:
-        """As `admit`; the event loop goes on while a flag is asked for the mode."""
+        """As `admit`; the event loop continues while a flag is asked for the mode."""
         result = self.verify_authorization(values, scopes, accepts)
         if isinstance(result, VerifiedToken) or not await self.is_enforced_async():
             return result
@@ -251,7 +251,7 @@ class Verification:
         return self._enforcement.mode(self._current().enforcement, max_wait=None)
 
     async def is_enforced_async(self) -> bool:
-        """As `is_enforced`; the event loop goes on while a flag is asked."""
+        """As `is_enforced`; the event loop continues while a flag is asked."""
         return await self._enforcement.is_on_async(self._current().enforcement)
 
     def verify_token(
@@ -427,7 +427,7 @@ def _digest(token: str) -> bytes:
     """Return the key that `token` is remembered by. Nobody can get the token back from it."""
     try:
         if len(token) <= MAX_TOKEN_LENGTH:
-            return sha256(token.encode()).digest()  # faster than blake2b where the CPU helps
+            return sha256(token.encode()).digest()  # faster than blake2b if the CPU helps
     except (AttributeError, TypeError, UnicodeError):  # not text, or with a lone surrogate
         raise Refused(Reason.MALFORMED) from None
     raise Refused(Reason.TOO_LARGE)
