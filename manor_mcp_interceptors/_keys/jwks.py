@@ -155,13 +155,25 @@ def _load(jwk: dict[str, Any]) -> tuple[str, Any]:
     with needs("cryptography", "a public or private key", extra="crypto"):
         import cryptography.hazmat  # noqa: F401 - without it, PyJWT has no reader
     try:
-        key = get_default_algorithms()[name].from_jwk(jwk)
-    except (PyJWTError, ValueError, TypeError, AttributeError):
+        whole = _with_whole_coordinates(jwk) if name == "ES256" else jwk
+        key = get_default_algorithms()[name].from_jwk(whole)
+    except (PyJWTError, ValueError, TypeError, KeyError, AttributeError):
         raise NotUsableError("its numbers are no key") from None
     algorithm = algorithm_of(key)
     if algorithm is None:
         raise NotUsableError("it is not P-256, RSA of 2048 bits or more, or a strong Ed25519 key")
     return algorithm, key
+
+
+def _with_whole_coordinates(jwk: dict[str, Any]) -> dict[str, Any]:
+    """Return an EC key with coordinates of 32 bytes, as RFC 7518, section 6.2.1.2 asks.
+
+    authlib leaves out the zeros that a coordinate begins with: one key of 128 has some.
+    """
+    from jwt.utils import base64url_decode, base64url_encode
+
+    whole = {name: base64url_decode(jwk[name]).rjust(32, b"\0") for name in ("x", "y")}
+    return jwk | {name: base64url_encode(value).decode() for name, value in whole.items()}
 
 
 def _check_purpose(jwk: dict[str, Any], algorithm: str) -> None:

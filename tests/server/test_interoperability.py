@@ -13,6 +13,7 @@ from typing import Any
 import authlib.deprecate  # type: ignore[import-untyped]  # noqa: F401 - it filters warnings
 import jwt as pyjwt
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 from joserfc import jwk, jwt
 from joserfc.errors import JoseError
 
@@ -183,6 +184,20 @@ def test_authlib_with_keys(keys: Keys, algorithm: str) -> None:
     assert keys.accept(signed, {"keys": [public]}) == "service-a"
     with pytest.raises((AuthlibError, ValueError)):
         tool.decode(signed, ours)
+
+
+@pytest.mark.parametrize("number", [379, 43], ids=["x", "y"])
+@pytest.mark.filterwarnings("ignore:authlib.jose module is deprecated")
+def test_authlib_leaves_out_zeros(keys: Keys, number: int) -> None:
+    """One P-256 key of 128 has a coordinate that begins with some; such a key is used as well."""
+    from authlib.jose import ECKey, JsonWebToken
+
+    theirs = ECKey.import_key(ec.derive_private_key(number, ec.SECP256R1()))
+    public = theirs.as_dict(is_private=False, kid="authlib")
+    assert {len(public["x"]), len(public["y"])} == {42, 43}
+    head = {"alg": "ES256", "kid": "authlib"}
+    signed = JsonWebToken(["ES256"]).encode(head, good(), theirs).decode()
+    assert keys.accept(signed, {"keys": [public]}) == "service-a"
 
 
 # Node.js: jose, which is what the TypeScript SDK's servers verify with
